@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: Apache-2.0
+# The three kinds of target that Tenon has, so that flags are written once.
+
+add_library(tenon_options INTERFACE)
+target_compile_options(tenon_options INTERFACE -Wall -Wextra -Wshadow -Wnon-virtual-dtor -Wno-missing-field-initializers)
+if(TENON_WERROR)
+  target_compile_options(tenon_options INTERFACE -Werror)
+endif()
+target_include_directories(tenon_options INTERFACE ${CMAKE_SOURCE_DIR})
+if(TENON_SANITIZE)
+  target_compile_options(tenon_options INTERFACE -fsanitize=${TENON_SANITIZE} -fno-omit-frame-pointer
+                                                 -fno-sanitize-recover=all)
+  target_link_options(tenon_options INTERFACE -fsanitize=${TENON_SANITIZE})
+endif()
+
+# tenon_library(NAME SOURCES... [LINK targets...]): a layer.
+function(tenon_library name)
+  cmake_parse_arguments(ARG "" "" "LINK" ${ARGN})
+  add_library(${name} STATIC ${ARG_UNPARSED_ARGUMENTS})
+  target_link_libraries(${name} PUBLIC tenon_options ${ARG_LINK})
+endfunction()
+
+# tenon_cpu_isa(ISA SOURCES... FLAGS flags...): the kernels of kernels/cpu compiled for one instruction set, in
+# namespace tenon::cpu::<ISA>. The flags stand on the target and nowhere else.
+function(tenon_cpu_isa isa)
+  cmake_parse_arguments(ARG "" "" "FLAGS" ${ARGN})
+  add_library(tenon_cpu_${isa} OBJECT ${ARG_UNPARSED_ARGUMENTS})
+  target_link_libraries(tenon_cpu_${isa} PRIVATE tenon_options)
+  target_compile_definitions(tenon_cpu_${isa} PRIVATE TENON_ISA=${isa} TENON_ISA_NAME="${isa}"
+                                                      TENON_ISA_VEC="kernels/cpu/vec_${isa}.h")
+  target_compile_options(tenon_cpu_${isa} PRIVATE -O3 -ffp-contract=off -fno-math-errno -fno-trapping-math ${ARG_FLAGS})
+endfunction()
+
+# tenon_test(NAME SOURCES... [LINK targets...] [LABELS labels...]): a Catch2 program, one ctest entry a test case.
+function(tenon_test name)
+  cmake_parse_arguments(ARG "" "" "LINK;LABELS" ${ARGN})
+  add_executable(${name} ${ARG_UNPARSED_ARGUMENTS})
+  target_link_libraries(${name} PRIVATE tenon_test_main ${ARG_LINK})
+  if(NOT ARG_LABELS)
+    set(ARG_LABELS fast)
+  endif()
+  catch_discover_tests(${name} TEST_PREFIX "${name}: " WORKING_DIRECTORY ${CMAKE_SOURCE_DIR}
+                       PROPERTIES LABELS "${ARG_LABELS}" SKIP_REGULAR_EXPRESSION "SKIPPED:" TIMEOUT 300)
+endfunction()
