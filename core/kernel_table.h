@@ -1,0 +1,287 @@
+// SPDX-License-Identifier: Apache-2.0
+// The contract between ops and kernels: one argument struct and one row of TENON_KERNELS for each kernel. Core declares
+// it; a kernels folder implements it once for each device and ISA and knows nothing of Tensor. A table that lacks a
+// kernel does not compile.
+//
+// Conventions, for every kernel unless its struct says otherwise: arrays are row-major and contiguous; an activation
+// array has type `dtype` (kF32, kBF16 or kF16), a weight array its own dtype; sums are kept in fp32 or better and rounded
+// once on store; a null pointer means "absent" for an input and "not wanted" for an output; arrays do not overlap
+// unless allowed; any extent may be 0; results do not depend on the number of threads.
+//
+// Letters: B batch, T tokens, C channels, H heads, G key/value heads, D head size, V vocabulary, R adapter rank.
+#pragma once
+
+#include <cstdint>
+
+#include "core/dtype.h"
+#include "core/philox.h"
+
+namespace tenon {
+
+// A matrix operand as it lies in memory. op(X) is X, or its transpose where `transposed`.
+struct MatrixOperand {
+  const void* data = nullptr;
+  int64_t stride = 0;  // elements from one stored row to the next
+  bool transposed = false;
+  DType dtype = DType::kF32;
+};
+
+// c = alpha * (op(a) op(b) + op(a2) op(b2)) + bias, or that added to c where `accumulate`.
+// The second pair extends the K loop: with T = x A^T, [x | T] [W | B]^T is one product (design.md, "LoRA for nearly nothing").
+struct MatmulArgs {
+  MatrixOperand a;               // op(a): (m, k)
+  MatrixOperand b;               // op(b): (k, n)
+  MatrixOperand a2;              // op(a2): (m, k2); data null when k2 == 0
+  MatrixOperand b2;              // op(b2): (k2, n)
+  void* c = nullptr;             // (m, n), rows `c_stride` apart
+  int64_t c_stride = 0;
+  DType c_dtype = DType::kF32;
+  int64_t m = 0, n = 0, k = 0, k2 = 0;
+  float alpha = 1.0f;
+  const float* bias = nullptr;   // (n), added to every row
+  bool accumulate = false;       // c += instead of c =
+};
+
+// y[t] = token_table[ids[t]] + position_table[positions[t]].
+struct EmbeddingArgs {
+  const int32_t* ids = nullptr;        // (rows), each in [0, vocabulary)
+  const int32_t* positions = nullptr;  // (rows); null together with position_table
+  const void* token_table = nullptr;   // (V, C) of table_dtype
+  const void* position_table = nullptr;  // (positions, C) of table_dtype
+  void* y = nullptr;                   // (rows, C)
+  int64_t rows = 0, channels = 0;
+  DType table_dtype = DType::kF32;
+  DType dtype = DType::kF32;
+};
+
+// dtable[ids[t]] += dy[t], summed in the order of t (deterministic); dtable is fp32 and accumulates.
+struct EmbeddingGradArgs {
+  const int32_t* ids = nullptr;  // (rows)
+  const void* dy = nullptr;      // (rows, C)
+  float* dtable = nullptr;       // (V, C)
+  int64_t rows = 0, channels = 0;
+  DType dtype = DType::kF32;
+};
+
+// s = x + residual (s = x without residual); y = (s - mean) / sqrt(var + eps) * weight + bias, per row.
+struct LayerNormArgs {
+  const void* x = nullptr;         // (rows, C)
+  const void* residual = nullptr;  // (rows, C) or null
+  const float* weight = nullptr;   // (C)
+  const float* bias = nullptr;     // (C)
+  void* sum = nullptr;             // (rows, C): s, written when residual is given; may be x or residual itself
+  void* y = nullptr;               // (rows, C)
+  float* mean = nullptr;           // (rows), kept for backward
+  float* rstd = nullptr;           // (rows), 1 / sqrt(var + eps), kept for backward
+  int64_t rows = 0, channels = 0;
+  float eps = 0;
+  DType dtype = DType::kF32;
+};
+
+// ds = gradient of s through y, plus dsum (the gradient that reaches s from elsewhere) where given.
+// dweight and dbias accumulate (+=) over rows in a fixed order.
+struct LayerNormGradArgs {
+  const void* s = nullptr;        // (rows, C)
+  const float* weight = nullptr;  // (C)
+  const float* mean = nullptr;    // (rows)
+  const float* rstd = nullptr;    // (rows)
+  const void* dy = nullptr;       // (rows, C)
+  const void* dsum = nullptr;     // (rows, C) or null
+  void* ds = nullptr;             // (rows, C) or null; may be dy or dsum itself
+  float* dweight = nullptr;       // (C) or null
+  float* dbias = nullptr;         // (C) or null
+  int64_t rows = 0, channels = 0;
+  DType dtype = DType::kF32;
+};
+
+enum class Activation : uint8_t { kGeluTanh, kGeluErf, kQuickGelu, kRelu, kSilu, kTanh };
+
+// y = f(x), elementwise. y may be x.
+struct ActivationArgs {
+  const void* x = nullptr;  // (count)
+  void* y = nullptr;        // (count)
+  int64_t count = 0;
+  Activation activation = Activation::kGeluTanh;
+  DType dtype = DType::kF32;
+};
+
+// dx = dy * f'(x). dx may be dy.
+struct ActivationGradArgs {
+  const void* x = nullptr;   // (count)
+  const void* dy = nullptr;  // (count)
+  void* dx = nullptr;        // (count)
+  int64_t count = 0;
+  Activation activation = Activation::kGeluTanh;
+  DType dtype = DType::kF32;
+};
+
+// Causal attention with online softmax (flash attention: Dao et al. 2022, arXiv:2205.14135). No T x T array exists.
+//   out[b,i,h] = sum_j softmax_j(scale * q[b,i,h] . k[b,j,g]) v[b,j,g],  g = h / (heads / kv_heads),
+//   over doc_start[b,i] <= j <= i + (keys - queries).
+// A token's head h lies at data + (b * tokens + t) * stride + h * head_size, so q, k and v may be parts of one array.
+struct AttentionArgs {
+  const void* q = nullptr;  // (B, queries, H, D), tokens q_stride apart
+  const void* k = nullptr;  // (B, keys, G, D), tokens kv_stride apart, sequences kv_batch_stride apart
+  const void* v = nullptr;  // like k
+  void* out = nullptr;      // (B, queries, H, D), tokens out_stride apart
+  float* lse = nullptr;     // (B, H, queries): log-sum-exp of the scaled scores, kept for backward; or null
+  const int32_t* doc_start = nullptr;  // (B, queries): first key that the query may see; null = 0
+  int64_t batch = 0, queries = 0, keys = 0, heads = 0, kv_heads = 0, head_size = 0;
+  int64_t q_stride = 0, kv_stride = 0, out_stride = 0;
+  int64_t kv_batch_stride = 0;  // elements from one sequence's keys to the next's (keys * kv_stride unless a cache is longer)
+  float scale = 1.0f;
+  // Dropout of the probabilities: element ((((sequence0 + b) * H + h) * queries + i) * P + j), P = keys rounded up to 4.
+  float dropout = 0.0f;
+  RandomStream random;
+  uint64_t sequence0 = 0;  // global index of the batch's first sequence
+  DType dtype = DType::kF32;
+};
+
+// Gradients by recomputing the probabilities from q, k and lse. dq, dk and dv are written (not accumulated), laid out
+// as q, k and v are with strides dq_stride and dkv_stride.
+struct AttentionGradArgs {
+  AttentionArgs forward;      // as it was called, out and lse filled
+  const void* dout = nullptr; // (B, queries, H, D), tokens out_stride apart
+  void* dq = nullptr;         // (B, queries, H, D)
+  void* dk = nullptr;         // (B, keys, G, D)
+  void* dv = nullptr;         // (B, keys, G, D)
+  int64_t dq_stride = 0, dkv_stride = 0;
+};
+
+// y[i] = x[i] / (1 - p) where word (position0 + i) of the stream is at or above dropout_threshold(p), else 0. The same
+// kernel is its own gradient. y may be x. With `add`, y[i] = add[i] + that.
+struct DropoutArgs {
+  const void* x = nullptr;    // (count)
+  const void* add = nullptr;  // (count) or null
+  void* y = nullptr;          // (count)
+  int64_t count = 0;
+  float p = 0;
+  RandomStream random;
+  uint64_t position0 = 0;     // a multiple of 4 or not
+  DType dtype = DType::kF32;
+};
+
+// For each row: loss = log(sum(exp(logits))) - logits[target]; logits become (softmax - onehot(target)) * scale when
+// `write_gradient`. Logits are fp32.
+struct CrossEntropyArgs {
+  float* logits = nullptr;          // (rows, V) in: logits, out: their gradient
+  const int32_t* targets = nullptr; // (rows), each in [0, V)
+  float* loss = nullptr;            // (rows)
+  int64_t rows = 0, vocabulary = 0;
+  int64_t stride = 0;               // elements from one row of logits to the next
+  float scale = 1.0f;
+  bool write_gradient = false;
+};
+
+// y[i] = x[index[i]]: the rows named by index.
+struct GatherRowsArgs {
+  const void* x = nullptr;         // (any, C)
+  const int32_t* index = nullptr;  // (rows)
+  void* y = nullptr;               // (rows, C)
+  int64_t rows = 0, channels = 0;
+  DType dtype = DType::kF32;
+};
+
+// y[index[i]] = x[i]; other rows of y are left as they are. The indices differ from each other.
+struct ScatterRowsArgs {
+  const float* x = nullptr;        // (rows, C), fp32
+  const int32_t* index = nullptr;  // (rows)
+  void* y = nullptr;               // (any, C) of dtype
+  int64_t rows = 0, channels = 0;
+  DType dtype = DType::kF32;
+};
+
+// out[c] += sum over rows of x[r, c], in a fixed order: the gradient of a bias.
+struct ColumnSumArgs {
+  const void* x = nullptr;  // (rows, C)
+  float* out = nullptr;     // (C), fp32, accumulates
+  int64_t rows = 0, channels = 0;
+  DType dtype = DType::kF32;
+};
+
+// y = a + b. y may be a or b.
+struct AddArgs {
+  const void* a = nullptr;  // (count)
+  const void* b = nullptr;  // (count)
+  void* y = nullptr;        // (count)
+  int64_t count = 0;
+  DType dtype = DType::kF32;
+};
+
+// y = x * factor. y may be x.
+struct ScaleArgs {
+  const void* x = nullptr;  // (count)
+  void* y = nullptr;        // (count)
+  int64_t count = 0;
+  float factor = 1.0f;
+  DType dtype = DType::kF32;
+};
+
+// y = x in another dtype, rounded to nearest even (NaN stays NaN; fp16 overflow becomes infinity).
+struct CastArgs {
+  const void* x = nullptr;  // (count) of from
+  void* y = nullptr;        // (count) of to
+  int64_t count = 0;
+  DType from = DType::kF32, to = DType::kF32;
+};
+
+// *out = sum of squares of x in double, by fixed chunks of 4096 elements summed in order. Not finite when x is not.
+struct SumSquaresArgs {
+  const float* x = nullptr;  // (count)
+  int64_t count = 0;
+  double* out = nullptr;     // (1), written
+};
+
+// AdamW (Loshchilov and Hutter, arXiv:1711.05101), decoupled weight decay as in PyTorch:
+//   g = grad * grad_scale; w -= lr * weight_decay * w; m = beta1 m + (1 - beta1) g; v = beta2 v + (1 - beta2) g^2;
+//   w -= lr * (m / correction1) / (sqrt(v / correction2) + eps),  correction_i = 1 - beta_i^step.
+struct AdamWArgs {
+  float* weight = nullptr;      // (count)
+  const float* grad = nullptr;  // (count)
+  float* m = nullptr;           // (count)
+  float* v = nullptr;           // (count)
+  int64_t count = 0;
+  float lr = 0, beta1 = 0, beta2 = 0, eps = 0, weight_decay = 0, grad_scale = 1;
+  float correction1 = 1, correction2 = 1;
+};
+
+// SGD as in PyTorch: g = grad * grad_scale + weight_decay * w; m = momentum m + g; w -= lr * m (g where momentum is 0
+// and m is null).
+struct SgdArgs {
+  float* weight = nullptr;      // (count)
+  const float* grad = nullptr;  // (count)
+  float* m = nullptr;           // (count) or null
+  int64_t count = 0;
+  float lr = 0, momentum = 0, weight_decay = 0, grad_scale = 1;
+};
+
+#define TENON_KERNELS(X)                \
+  X(matmul, MatmulArgs)                 \
+  X(embedding, EmbeddingArgs)           \
+  X(embedding_grad, EmbeddingGradArgs)  \
+  X(layer_norm, LayerNormArgs)          \
+  X(layer_norm_grad, LayerNormGradArgs) \
+  X(activation, ActivationArgs)         \
+  X(activation_grad, ActivationGradArgs) \
+  X(attention, AttentionArgs)           \
+  X(attention_grad, AttentionGradArgs)  \
+  X(dropout, DropoutArgs)               \
+  X(cross_entropy, CrossEntropyArgs)    \
+  X(gather_rows, GatherRowsArgs)        \
+  X(scatter_rows, ScatterRowsArgs)      \
+  X(column_sum, ColumnSumArgs)          \
+  X(add, AddArgs)                       \
+  X(scale, ScaleArgs)                   \
+  X(cast, CastArgs)                     \
+  X(sum_squares, SumSquaresArgs)        \
+  X(adamw, AdamWArgs)                   \
+  X(sgd, SgdArgs)
+
+struct KernelTable {
+  const char* name;  // "avx512", "avx2", "scalar", ...
+#define X(fn, Args) void (*fn)(const Args&);
+  TENON_KERNELS(X)
+#undef X
+};
+
+}  // namespace tenon

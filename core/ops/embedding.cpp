@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "core/backend.h"
+#include "core/ops.h"
+
+namespace tenon {
+
+Tensor embedding(const Tensor& ids, const Tensor& positions, const Tensor& token_table, const Tensor& position_table,
+                 DType dtype) {
+  const int64_t rows = ids.numel(), channels = token_table.dim(-1);
+  TENON_CHECK(ids.shape().rank() == 2, "[embedding] ids are (B, T), got {}", ids.shape().text());
+  TENON_CHECK(!position_table.defined() || (position_table.dim(-1) == channels && positions.numel() == rows &&
+                                            position_table.dtype() == token_table.dtype()),
+              "[embedding] positions do not fit: table {} {} beside {} {}", position_table.shape().text(),
+              name_of(position_table.dtype()), token_table.shape().text(), name_of(token_table.dtype()));
+
+  Tensor y = Tensor::empty({ids.dim(0), ids.dim(1), channels}, dtype);  // (B, T, C)
+  kernels().embedding({.ids = ids.data<int32_t>(),
+                       .positions = position_table.defined() ? positions.data<int32_t>() : nullptr,
+                       .token_table = token_table.raw(),
+                       .position_table = position_table.raw(),
+                       .y = y.raw(),
+                       .rows = rows,
+                       .channels = channels,
+                       .table_dtype = token_table.dtype(),
+                       .dtype = dtype});
+
+  record("embedding", {token_table, position_table}, {&y},
+         [=](const std::vector<Tensor>& douts, Grads& grads) {
+           const auto accumulate = [&](size_t input, const Tensor& index) {
+             if (!grads.wants(input)) return;
+             kernels().embedding_grad({.ids = index.data<int32_t>(),
+                                       .dy = douts[0].raw(),
+                                       .dtable = grads.sink(input).data<float>(),
+                                       .rows = rows,
+                                       .channels = channels,
+                                       .dtype = dtype});
+           };
+           accumulate(0, ids);
+           accumulate(1, positions);
+         });
+  return y;
+}
+
+}  // namespace tenon

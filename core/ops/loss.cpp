@@ -1,0 +1,113 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <algorithm>
+#include <cstring>
+
+#include "core/backend.h"
+#include "core/ops.h"
+
+namespace tenon {
+namespace {
+
+constexpr int32_t kIgnored = -100;
+constexpr int64_t kChunkBytes = int64_t{64} << 20;  // of logits at a time
+
+// Rows of logits that exist at a time: a multiple of 64 where there is room, so that matmul tiles are full.
+int64_t chunk_rows(int64_t vocabulary) {
+  const int64_t rows = kChunkBytes / (vocabulary * 4);
+  return std::clamp<int64_t>(rows / 64 * 64, 64, 4096);
+}
+
+struct Head {
+  Tensor x;        // (scored, C): the scored rows
+  Tensor weight;   // (V, C)
+  Tensor targets;  // (scored) int32
+  float scale;
+};
+
+// Losses of rows [begin, end), and where wanted the gradients: dx rows written, dweight accumulated.
+void head_chunk(const Head& head, int64_t begin, int64_t end, const Tensor& loss, const Tensor& dx,
+                const Tensor& dweight) {
+  const int64_t rows = end - begin, channels = head.x.dim(1), vocabulary = head.weight.dim(0);
+  const Tensor x = head.x.rows(begin, end);                                                    // (rows, C)
+  Tensor z = Tensor::empty({rows, vocabulary}, DType::kF32, MemoryKind::kWorkspace);           // (rows, V)
+  const MatrixOperand x_rows{.data = x.raw(), .stride = channels, .dtype = x.dtype()};
+  const auto weight = [&](bool transposed) {
+    return MatrixOperand{head.weight.raw(), channels, transposed, head.weight.dtype()};
+  };
+  kernels().matmul({.a = x_rows, .b = weight(true), .c = z.raw(), .c_stride = vocabulary, .m = rows, .n = vocabulary,
+                    .k = channels});
+  kernels().cross_entropy({.logits = z.data<float>(),
+                           .targets = head.targets.rows(begin, end).data<int32_t>(),
+                           .loss = loss.rows(begin, end).data<float>(),
+                           .rows = rows,
+                           .vocabulary = vocabulary,
+                           .stride = vocabulary,
+                           .scale = head.scale,
+                           .write_gradient = dx.defined() || dweight.defined()});
+  if (dx.defined()) {
+    const Tensor out = dx.rows(begin, end);  // (rows, C)
+    kernels().matmul({.a = {z.raw(), vocabulary, false, DType::kF32}, .b = weight(false), .c = out.raw(),
+                      .c_stride = channels, .m = rows, .n = channels, .k = vocabulary});
+  }
+  if (dweight.defined()) {
+    kernels().matmul({.a = {z.raw(), vocabulary, true, DType::kF32}, .b = x_rows, .c = dweight.raw(),
+                      .c_stride = channels, .m = vocabulary, .n = channels, .k = rows, .accumulate = true});
+  }
+}
+
+}  // namespace
+
+LossSum linear_cross_entropy(const Tensor& x, const Tensor& weight, const Tensor& targets, float scale) {
+  const int64_t channels = x.dim(-1), rows = x.numel() / channels;
+  TENON_CHECK(weight.dim(1) == channels && targets.numel() == rows,
+              "[linear_cross_entropy] x {}, weight {}, targets {} do not fit", x.shape().text(),
+              weight.shape().text(), targets.shape().text());
+
+  std::vector<int32_t> kept;
+  const int32_t* target = targets.data<int32_t>();
+  for (int64_t row = 0; row < rows; ++row) {
+    if (target[row] != kIgnored) kept.push_back(static_cast<int32_t>(row));
+  }
+  const auto scored = static_cast<int64_t>(kept.size());
+  Tensor index = Tensor::empty({scored}, DType::kI32);
+  Tensor chosen = Tensor::empty({scored}, DType::kI32);
+  for (int64_t i = 0; i < scored; ++i) {
+    index.data<int32_t>()[i] = kept[static_cast<size_t>(i)];
+    chosen.data<int32_t>()[i] = target[kept[static_cast<size_t>(i)]];
+  }
+  Head head{x.detach().view({rows, channels}), weight.detach(), chosen, scale};
+  if (scored < rows) {
+    head.x = Tensor::empty({scored, channels}, x.dtype());
+    kernels().gather_rows({.x = x.raw(), .index = index.data<int32_t>(), .y = head.x.raw(), .rows = scored,
+                           .channels = channels, .dtype = x.dtype()});
+  }
+
+  const bool wants_dx = x.slot() != nullptr && current_tape() != nullptr;
+  const bool wants_dweight = weight.slot() != nullptr && current_tape() != nullptr;
+  Tensor losses = Tensor::empty({scored}, DType::kF32);                                         // (scored)
+  Tensor dx = wants_dx ? Tensor::empty({scored, channels}, DType::kF32) : Tensor{};             // (scored, C)
+  const Tensor dweight = wants_dweight ? weight.slot()->grad : Tensor{};                        // (V, C)
+  const int64_t chunk = chunk_rows(weight.dim(0));
+  for (int64_t begin = 0; begin < scored; begin += chunk) {
+    head_chunk(head, begin, std::min(begin + chunk, scored), losses, dx, dweight);
+  }
+
+  LossSum result;
+  result.scored = scored;
+  for (int64_t i = 0; i < scored; ++i) result.sum += static_cast<double>(losses.data<float>()[i]);
+  result.loss = Tensor::empty({1}, DType::kF32);
+  *result.loss.data<float>() = static_cast<float>(result.sum * static_cast<double>(scale));
+
+  record("linear_cross_entropy", {x, weight}, {&result.loss},
+         [=, shape = x.shape(), dtype = x.dtype()](const std::vector<Tensor>&, Grads& grads) {
+           if (!grads.wants(0)) return;
+           Tensor full = Tensor::empty(shape, dtype);
+           if (scored < rows) std::memset(full.raw(), 0, static_cast<size_t>(full.bytes()));
+           kernels().scatter_rows({.x = dx.data<float>(), .index = index.data<int32_t>(), .y = full.raw(),
+                                   .rows = scored, .channels = channels, .dtype = dtype});
+           grads.add(0, full);
+         });
+  return result;
+}
+
+}  // namespace tenon

@@ -1,0 +1,362 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "core/safetensors.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <bit>
+#include <cstring>
+#include <nlohmann/json.hpp>
+#include <set>
+
+#include "core/error.h"
+#include "core/json.h"
+
+namespace tenon {
+namespace {
+
+static_assert(std::endian::native == std::endian::little,
+              "the format is little-endian and so are Tenon's machines");
+
+struct Format {
+  std::string_view name;
+  int64_t bits;
+  std::optional<DType> dtype;
+};
+
+// In the format's own order; files are written in its reverse.
+constexpr std::array<Format, 22> kFormats = {{
+    {"BOOL", 8, {}},
+    {"F4", 4, {}},
+    {"F6_E2M3", 6, {}},
+    {"F6_E3M2", 6, {}},
+    {"U8", 8, DType::kU8},
+    {"I8", 8, {}},
+    {"F8_E5M2", 8, {}},
+    {"F8_E4M3", 8, {}},
+    {"F8_E8M0", 8, {}},
+    {"F8_E4M3FNUZ", 8, {}},
+    {"F8_E5M2FNUZ", 8, {}},
+    {"I16", 16, {}},
+    {"U16", 16, {}},
+    {"F16", 16, DType::kF16},
+    {"BF16", 16, DType::kBF16},
+    {"I32", 32, DType::kI32},
+    {"U32", 32, {}},
+    {"F32", 32, DType::kF32},
+    {"C64", 64, {}},
+    {"F64", 64, {}},
+    {"I64", 64, DType::kI64},
+    {"U64", 64, {}},
+}};
+
+const Format* format_named(std::string_view name) {
+  const auto found = std::find_if(kFormats.begin(), kFormats.end(),
+                                  [&](const Format& f) { return f.name == name; });
+  return found == kFormats.end() ? nullptr : &*found;
+}
+
+size_t format_index(DType dtype) {
+  const auto has = [&](const Format& format) { return format.dtype == dtype; };
+  return static_cast<size_t>(std::find_if(kFormats.begin(), kFormats.end(), has) -
+                             kFormats.begin());
+}
+
+// What a file is that is not safetensors, or "" when nothing known.
+std::string_view other_kind(std::string_view text) {
+  const auto starts = [&](std::string_view magic) { return text.starts_with(magic); };
+  std::string head(text.substr(
+      text.find_first_not_of(" \t\r\n") == text.npos ? 0 : text.find_first_not_of(" \t\r\n"), 16));
+  for (char& c : head) c = c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
+  if (text.empty()) return "an empty file";
+  if (starts("GGUF")) return "a GGUF file (llama.cpp)";
+  if (starts("PK\x03\x04")) {
+    return "a zip archive (a PyTorch .bin or .pt is one): convert it to safetensors";
+  }
+  if (starts("\x80\x02") || starts("\x80\x03") || starts("\x80\x04") || starts("\x80\x05")) {
+    return "a Python pickle (an old PyTorch .bin or .pt is one): convert it to safetensors";
+  }
+  if (starts("\x89HDF\r\n\x1a\n")) return "an HDF5 file (Keras): convert it to safetensors";
+  if (starts("\x1f\x8b")) return "a gzip file: unpack it first";
+  if (starts("\x28\xb5\x2f\xfd")) return "a zstd file: unpack it first";
+  if (starts("version https://git-lfs")) {
+    return "a git-lfs pointer: fetch the file itself with git lfs pull";
+  }
+  if (head.starts_with("<!doctype") || head.starts_with("<html") || head.starts_with("<?xml")) {
+    return "a web page: the download failed";
+  }
+  if (head.starts_with("{\"error\"")) return "an error message of a server: the download failed";
+  if (head.starts_with('{') || head.starts_with('[')) return "JSON";
+  return {};
+}
+
+// Reads one file's header into entries.
+class HeaderReader {
+ public:
+  HeaderReader(std::shared_ptr<const MappedFile> file, std::map<std::string, std::string>& metadata)
+      : file_(std::move(file)), where_(shown(file_->path())), metadata_(metadata) {}
+
+  std::vector<TensorEntry> read() {
+    const std::string_view header = find_header();
+    const auto member = [&](std::string& name, Json& value, int64_t byte) {
+      read_member(name, value, byte);
+    };
+    parse_json_members(header, where_ + ": header", member);
+    check_names();
+    check_layout();
+    std::vector<TensorEntry> entries;
+    entries.reserve(found_.size());
+    for (Found& found : found_) entries.push_back(std::move(found.entry));
+    return entries;
+  }
+
+ private:
+  struct Found {
+    TensorEntry entry;
+    uint64_t begin, end;
+  };
+
+  std::string_view find_header() {
+    const std::string_view text = file_->text();
+    uint64_t length = 0;
+    if (text.size() >= sizeof length) std::memcpy(&length, text.data(), sizeof length);
+    const bool plausible =
+        text.size() >= sizeof length && length <= static_cast<uint64_t>(kSafetensorsHeaderBytes);
+    const bool fits = plausible && length <= text.size() - sizeof length;
+    const std::string_view header = fits ? text.substr(sizeof length, length) : std::string_view();
+    const size_t first =
+        header.find_first_not_of(" \t\r\n");  // blanks first are legal though no writer makes them
+    if (first != header.npos && header[first] == '{') {
+      data_ = file_->data() + sizeof length + length;
+      data_bytes_ = text.size() - sizeof length - length;
+      return header;
+    }
+    if (const std::string_view kind = other_kind(text); !kind.empty()) {
+      fail_input("{}: expected a safetensors file, got {}", where_, kind);
+    }
+    if (text.size() < sizeof length) {
+      fail_input("{}: expected at least 8 bytes, got {}", where_, text.size());
+    }
+    if (!plausible) {
+      fail_input("{}@0: expected a header length up to {}, got {} (not a safetensors file?)",
+                 where_, kSafetensorsHeaderBytes, length);
+    }
+    if (!fits) {
+      fail_input("{}@0: expected a header of {} bytes, got {} (the file is cut short)", where_,
+                 length, text.size() - sizeof length);
+    }
+    fail_input("{}@8: expected a header that starts with '{{', got \"{}\"", where_,
+               printable(header, 16));
+  }
+
+  template <class... Args>
+  [[noreturn]] void reject(const std::string& name, fmt::format_string<Args...> format,
+                           Args&&... args) const {
+    fail_input("{} tensor \"{}\": {}", where_, printable(name),
+               fmt::format(format, std::forward<Args>(args)...));
+  }
+
+  void read_member(std::string& name, Json& value, int64_t byte) {
+    if (name != "__metadata__") return read_tensor(name, value);
+    if (has_metadata_) fail_input("{}@{}: expected one __metadata__, got two", where_, byte + 8);
+    has_metadata_ = true;
+    if (value.is_null()) return;
+    if (!value.is_object()) {
+      fail_input("{}: __metadata__: expected an object, got {}", where_, brief(value));
+    }
+    for (const auto& [key, text] : value.items()) {
+      if (!text.is_string()) {
+        fail_input("{}: __metadata__ \"{}\": expected a string, got {}", where_, printable(key),
+                   brief(text));
+      }
+      metadata_[key] = text.get<std::string>();
+    }
+  }
+
+  const Json& field(const std::string& name, const Json& tensor, const char* key) const {
+    const auto found = tensor.find(key);
+    if (found == tensor.end()) reject(name, "expected the field \"{}\", got none", key);
+    return *found;
+  }
+
+  // Of a list: the numbers, or a message. Floats, negative numbers and strings are no sizes.
+  std::vector<uint64_t> numbers(const std::string& name, const char* key, const Json& list) const {
+    if (!list.is_array()) reject(name, "{}: expected a list, got {}", key, brief(list));
+    std::vector<uint64_t> values;
+    for (const Json& item : list) {
+      if (!item.is_number_unsigned()) {
+        reject(name, "{}: expected whole numbers, got {}", key, brief(item));
+      }
+      values.push_back(item.get<uint64_t>());
+    }
+    return values;
+  }
+
+  void read_tensor(std::string& name, const Json& tensor) {
+    if (name.find('\0') != name.npos) reject(name, "expected a name without NUL");
+    if (!tensor.is_object()) reject(name, "expected an object, got {}", brief(tensor));
+    const Json& dtype = field(name, tensor, "dtype");
+    const std::string dtype_name = dtype.is_string() ? dtype.get<std::string>() : "";
+    const Format* format = format_named(dtype_name);
+    if (format == nullptr) {
+      reject(name, "expected a dtype of the format (F32, BF16, ...), got {}", brief(dtype));
+    }
+
+    const std::vector<uint64_t> dims = numbers(name, "shape", field(name, tensor, "shape"));
+    if (static_cast<int64_t>(dims.size()) > kTensorDims) {
+      reject(name, "shape: expected at most {} dims, got {}", kTensorDims, dims.size());
+    }
+    int64_t bits = format->bits;
+    bool overflow = false;
+    for (const uint64_t dim : dims) {
+      overflow = overflow || dim > static_cast<uint64_t>(INT64_MAX);
+      overflow = overflow || __builtin_mul_overflow(bits, static_cast<int64_t>(dim), &bits);
+    }
+    if (overflow) {
+      reject(name, "shape: expected a size of less than 2^63 bits, got {}", fmt::join(dims, " x "));
+    }
+    if (bits % 8 != 0) reject(name, "expected whole bytes, got {} bits of {}", bits, dtype_name);
+
+    const std::vector<uint64_t> offsets =
+        numbers(name, "data_offsets", field(name, tensor, "data_offsets"));
+    if (offsets.size() != 2) {
+      reject(name, "data_offsets: expected 2 numbers, got {}", offsets.size());
+    }
+    const uint64_t begin = offsets[0], end = offsets[1];
+    if (begin > end) reject(name, "data_offsets: expected begin <= end, got [{}, {}]", begin, end);
+    if (end - begin != static_cast<uint64_t>(bits / 8)) {
+      reject(name, "data_offsets: expected {} bytes for {} {}, got {}", bits / 8, dtype_name,
+             dims.empty() ? "scalar" : fmt::format("{}", fmt::join(dims, " x ")), end - begin);
+    }
+    TensorEntry entry;
+    entry.name = std::move(name);
+    entry.dtype_name = dtype_name;
+    entry.dtype = format->dtype;
+    entry.shape.assign(dims.begin(), dims.end());
+    entry.bytes = bits / 8;
+    found_.push_back({std::move(entry), begin, end});
+  }
+
+  void check_names() const {
+    std::vector<const std::string*> names;
+    for (const Found& found : found_) names.push_back(&found.entry.name);
+    std::sort(names.begin(), names.end(), [](const auto* a, const auto* b) { return *a < *b; });
+    const auto same = [](const auto* a, const auto* b) { return *a == *b; };
+    const auto twice = std::adjacent_find(names.begin(), names.end(), same);
+    if (twice != names.end()) reject(**twice, "expected each name once, got it twice");
+  }
+
+  // The tensors' bytes follow one another from 0 to the end of the file. Also sets `data`.
+  void check_layout() {
+    std::stable_sort(found_.begin(), found_.end(), [](const Found& a, const Found& b) {
+      return a.begin != b.begin ? a.begin < b.begin : a.end < b.end;
+    });
+    uint64_t at = 0;
+    for (Found& found : found_) {
+      if (found.begin != at) {
+        reject(found.entry.name, "expected data from byte {} on, got {} ({})", at, found.begin,
+               found.begin < at ? "it overlaps the tensor before" : "a hole");
+      }
+      at = found.end;
+      if (at > data_bytes_) {
+        reject(found.entry.name,
+               "expected data up to byte {} of the data, got a file with {} (cut short: download "
+               "it again)",
+               at, data_bytes_);
+      }
+      found.entry.data = data_ + found.begin;
+      found.entry.file = file_;
+    }
+    if (at != data_bytes_) {
+      fail_input("{}@{}: expected the end of the file, got {} bytes of no tensor", where_,
+                 file_->size() - static_cast<int64_t>(data_bytes_ - at), data_bytes_ - at);
+    }
+  }
+
+  std::shared_ptr<const MappedFile> file_;
+  std::string where_;
+  std::map<std::string, std::string>& metadata_;
+  bool has_metadata_ = false;
+  const std::byte* data_ = nullptr;
+  uint64_t data_bytes_ = 0;
+  std::vector<Found> found_;
+};
+
+}  // namespace
+
+int64_t TensorEntry::elements() const {
+  int64_t product = 1;
+  for (const int64_t dim : shape) product *= dim;
+  return product;
+}
+
+SafetensorsFile SafetensorsFile::open(const std::filesystem::path& path) {
+  SafetensorsFile opened;
+  opened.file_ = MappedFile::open(path);
+  opened.entries_ = HeaderReader(opened.file_, opened.metadata_).read();
+  for (size_t i = 0; i < opened.entries_.size(); ++i)
+    opened.index_.emplace(opened.entries_[i].name, i);
+  return opened;
+}
+
+const TensorEntry* SafetensorsFile::find(std::string_view name) const {
+  const auto found = index_.find(name);
+  return found == index_.end() ? nullptr : &entries_[found->second];
+}
+
+std::string_view safetensors_name(DType dtype) { return kFormats[format_index(dtype)].name; }
+
+WrittenFile write_safetensors(const std::filesystem::path& path,
+                              std::span<const TensorToWrite> tensors,
+                              const std::map<std::string, std::string>& metadata) {
+  std::vector<const TensorToWrite*> order;
+  for (const TensorToWrite& tensor : tensors) order.push_back(&tensor);
+  std::sort(order.begin(), order.end(), [](const TensorToWrite* a, const TensorToWrite* b) {
+    const size_t fa = format_index(a->dtype), fb = format_index(b->dtype);
+    return fa != fb ? fa > fb : a->name < b->name;
+  });
+
+  const auto quoted = [](const std::string& text) { return Json(text).dump(); };
+  std::vector<std::string> members;
+  if (!metadata.empty()) members.push_back("\"__metadata__\":" + Json(metadata).dump());
+  std::vector<int64_t> sizes;
+  std::set<std::string_view> names;
+  int64_t end = 0;
+  for (const TensorToWrite* tensor : order) {
+    int64_t bytes = size_of(tensor->dtype);
+    for (const int64_t dim : tensor->shape) {
+      TENON_CHECK(dim >= 0 && !__builtin_mul_overflow(bytes, dim, &bytes),
+                  "[write_safetensors] {}: shape {}", tensor->name,
+                  fmt::join(tensor->shape, " x "));
+    }
+    TENON_CHECK(names.insert(tensor->name).second && tensor->name != "__metadata__",
+                "[write_safetensors] expected distinct names, got {}", tensor->name);
+    TENON_CHECK(tensor->data != nullptr || bytes == 0, "[write_safetensors] {}: no data",
+                tensor->name);
+    members.push_back(fmt::format("{}:{{\"dtype\":\"{}\",\"shape\":[{}],\"data_offsets\":[{},{}]}}",
+                                  quoted(tensor->name), safetensors_name(tensor->dtype),
+                                  fmt::join(tensor->shape, ","), end, end + bytes));
+    sizes.push_back(bytes);
+    end += bytes;
+  }
+  std::string header = fmt::format("{{{}}}", fmt::join(members, ","));
+  header.resize((header.size() + 7) / 8 * 8, ' ');
+  TENON_CHECK(static_cast<int64_t>(header.size()) <= kSafetensorsHeaderBytes,
+              "[write_safetensors] expected a header up to {} bytes, got {}",
+              kSafetensorsHeaderBytes, header.size());
+
+  const uint64_t length = header.size();
+  AtomicFile file(path, static_cast<int64_t>(sizeof length + length) + end);
+  file.write(std::as_bytes(std::span(&length, 1)));
+  file.write(header);
+  for (size_t i = 0; i < order.size(); ++i) {
+    file.write(
+        std::span(static_cast<const std::byte*>(order[i]->data), static_cast<size_t>(sizes[i])));
+  }
+  const WrittenFile written{path, file.size(), file.hash()};
+  file.commit();
+  return written;
+}
+
+}  // namespace tenon

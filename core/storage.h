@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: Apache-2.0
+// A Storage owns a run of bytes, 64-byte aligned, charged to a memory account by kind. Freed bytes go back to a cache
+// of the process, so that a training step after the first one asks the system for nothing; the cache never makes the
+// process larger than its largest live set. A borrowed Storage looks at bytes that something else keeps alive, such as
+// a mapped file.
+//
+// Safe to share between threads; the bytes themselves are the callers' business.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+
+#include "core/memory.h"
+
+namespace tenon {
+
+class Storage {
+ public:
+  // Contents are undefined. Requires: bytes >= 0. Throws Error(kMemory), saying what was asked and what is held.
+  static std::shared_ptr<Storage> allocate(int64_t bytes, MemoryKind kind);
+
+  // Looks at `data`, which `owner` keeps alive and which is never written through this storage.
+  static std::shared_ptr<Storage> borrow(const void* data, int64_t bytes, std::shared_ptr<const void> owner,
+                                         MemoryKind kind);
+
+  ~Storage();
+  Storage(const Storage&) = delete;
+  Storage& operator=(const Storage&) = delete;
+
+  std::byte* data() const { return data_; }
+  int64_t bytes() const { return bytes_; }
+  bool borrowed() const { return owner_ != nullptr; }
+
+ private:
+  Storage() = default;
+
+  std::byte* data_ = nullptr;
+  int64_t bytes_ = 0;
+  int64_t charged_ = 0;
+  MemoryKind kind_ = MemoryKind::kActivations;
+  MemoryAccount* account_ = nullptr;
+  std::shared_ptr<const void> owner_;
+};
+
+// Gives every cached byte back to the system.
+void release_cached_memory();
+
+}  // namespace tenon

@@ -1,0 +1,253 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "core/weight_files.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <map>
+#include <nlohmann/json.hpp>
+
+#include "core/error.h"
+#include "core/json.h"
+
+namespace tenon {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr const char* kSingle = "model.safetensors";
+constexpr const char* kIndex = "model.safetensors.index.json";
+constexpr size_t kMaxShards = 10'000;  // each is a mapping, and the system allows 65530
+
+bool present(const fs::path& path) {
+  std::error_code ignored;
+  return fs::symlink_status(path, ignored).type() != fs::file_type::not_found;
+}
+
+// Says what the folder has instead of safetensors.
+[[noreturn]] void fail_no_weights(const fs::path& folder) {
+  for (const char* name : {"pytorch_model.bin", "pytorch_model.bin.index.json"}) {
+    if (!present(folder / name)) continue;
+    fail_input(
+        "{}: expected {}, got only {}: convert it to safetensors first (transformers' "
+        "save_pretrained does)",
+        shown(folder), kSingle, name);
+  }
+  std::error_code error;
+  for (const fs::directory_entry& entry : fs::directory_iterator(folder, error)) {
+    if (entry.path().extension() != ".gguf") continue;
+    fail_input("{}: expected {}, got only {}: GGUF is not read; take the model's safetensors",
+               shown(folder), kSingle, shown(entry.path().filename()));
+  }
+  if (error) fail_input("{}: expected a readable folder: {}", shown(folder), error.message());
+  fail_input("{}: expected {} or {}, got neither", shown(folder), kSingle, kIndex);
+}
+
+// A shard is a file in the folder itself: an index must not lead elsewhere.
+bool is_shard_name(const std::string& name) {
+  const std::string_view view = name;
+  return view.size() <= 255 && view.ends_with(".safetensors") &&
+         view.find_first_of("/\\") == view.npos && view.find('\0') == view.npos &&
+         !view.starts_with('.');
+}
+
+// True when `shard` leads out of `folder` through links, except into the `blobs` of the Hugging
+// Face cache: `snapshots/<revision>/NAME` is a link to `../../blobs/<hash>`.
+bool leads_out(const fs::path& folder, const fs::path& shard) {
+  std::error_code error;
+  if (!fs::is_symlink(fs::symlink_status(shard, error))) return false;
+  const fs::path home = fs::canonical(folder, error);
+  const fs::path target = fs::canonical(shard, error).parent_path();
+  return !error && target != home && target != home.parent_path().parent_path() / "blobs";
+}
+
+std::string list(const char* what, std::vector<std::string_view> names) {
+  if (names.empty()) return "";
+  std::sort(names.begin(), names.end());
+  return fmt::format("{}: {}", what, some_of(names));
+}
+
+struct Index {
+  std::map<std::string, std::string> shard_of;  // tensor -> file name
+  std::vector<std::string> shards;              // distinct, sorted
+  std::optional<uint64_t> total_size;
+};
+
+Index read_index(const fs::path& path) {
+  const JsonObject json = JsonObject::read(path);
+  const JsonObject map = json.object("weight_map");
+  Index index;
+  for (const std::string& name : map.keys()) {
+    const std::string shard = map.text(name);
+    if (!is_shard_name(shard)) map.reject(name, "the name of a .safetensors file beside the index");
+    index.shards.push_back(shard);
+    index.shard_of.emplace(name, shard);
+  }
+  std::sort(index.shards.begin(), index.shards.end());
+  index.shards.erase(std::unique(index.shards.begin(), index.shards.end()), index.shards.end());
+  if (index.shards.empty()) json.reject("weight_map", "at least one tensor");
+  if (index.shards.size() > kMaxShards) {
+    fail_input("{}: expected at most {} shards, got {}", json.where(), kMaxShards,
+               index.shards.size());
+  }
+  // Some writers leave the size out or make it a float; it is only compared.
+  if (const Json* metadata = json.find("metadata"); metadata != nullptr && metadata->is_object()) {
+    const auto size = metadata->find("total_size");
+    if (size != metadata->end() && size->is_number_unsigned()) {
+      index.total_size = size->get<uint64_t>();
+    }
+  }
+  return index;
+}
+
+}  // namespace
+
+std::string some_of(const std::vector<std::string_view>& names) {
+  constexpr size_t kShown = 5;
+  std::vector<std::string> quoted;
+  for (size_t i = 0; i < std::min(names.size(), kShown); ++i)
+    quoted.push_back(fmt::format("\"{}\"", printable(names[i])));
+  const std::string more =
+      names.size() > kShown ? fmt::format(" and {} more", names.size() - kShown) : "";
+  return fmt::format("{}{}", fmt::join(quoted, ", "), more);
+}
+
+WeightFiles WeightFiles::open(const fs::path& path) {
+  WeightFiles weights;
+  std::error_code ignored;
+  if (!fs::is_directory(path, ignored)) {
+    weights.source_ = path;
+    weights.files_.push_back(SafetensorsFile::open(path));
+  } else if (present(path / kSingle)) {
+    weights.source_ = path / kSingle;
+    weights.files_.push_back(SafetensorsFile::open(weights.source_));
+    if (present(path / kIndex)) {
+      weights.notes_.push_back(
+          fmt::format("{}: has {} and {}: took the former", shown(path), kSingle, kIndex));
+    }
+  } else if (present(path / kIndex)) {
+    weights.open_shards(path);
+  } else {
+    fail_no_weights(path);
+  }
+  for (const SafetensorsFile& file : weights.files_) {
+    for (const TensorEntry& entry : file.entries()) weights.entries_.emplace(entry.name, &entry);
+  }
+  return weights;
+}
+
+void WeightFiles::open_shards(const fs::path& folder) {
+  source_ = folder / kIndex;
+  const Index index = read_index(source_);
+  std::vector<std::string_view> missing, outside;
+  for (const std::string& shard : index.shards) {
+    if (!present(folder / shard)) missing.push_back(shard);
+    if (leads_out(folder, folder / shard)) outside.push_back(shard);
+  }
+  if (!missing.empty()) {
+    fail_input("{}: expected all shards, missing {}", shown(source_), some_of(missing));
+  }
+  if (!outside.empty()) {
+    fail_input("{}: expected files in its own folder, got links out of it: {}", shown(source_),
+               some_of(outside));
+  }
+
+  std::vector<std::string_view> absent, unexpected, repeated;
+  uint64_t total = 0;
+  for (const std::string& shard : index.shards) {
+    files_.push_back(SafetensorsFile::open(folder / shard));
+    for (const TensorEntry& entry : files_.back().entries()) {
+      const auto mapped = index.shard_of.find(entry.name);
+      if (mapped == index.shard_of.end()) unexpected.push_back(entry.name);
+      if (mapped != index.shard_of.end() && mapped->second != shard) repeated.push_back(entry.name);
+      total += static_cast<uint64_t>(entry.bytes);
+    }
+  }
+  for (const auto& [name, shard] : index.shard_of) {
+    const auto at =
+        std::lower_bound(index.shards.begin(), index.shards.end(), shard) - index.shards.begin();
+    if (files_[static_cast<size_t>(at)].find(name) == nullptr) absent.push_back(name);
+  }
+  std::vector<std::string> faults = {list("tensors missing from their shard", absent),
+                                     list("tensors that the index does not name", unexpected),
+                                     list("tensors that also lie in another shard", repeated)};
+  std::erase(faults, "");
+  if (!faults.empty()) {
+    fail_input("{}: expected index and shards to agree, got {}", shown(source_),
+               fmt::join(faults, "; "));
+  }
+  if (index.total_size && *index.total_size != total) {
+    notes_.push_back(fmt::format("{}: metadata.total_size is {}, the shards have {} bytes",
+                                 shown(source_), *index.total_size, total));
+  }
+}
+
+const TensorEntry* WeightFiles::find(std::string_view name) const {
+  const auto found = entries_.find(name);
+  return found == entries_.end() ? nullptr : found->second;
+}
+
+std::vector<std::string_view> WeightFiles::names() const {
+  std::vector<std::string_view> names;
+  names.reserve(entries_.size());
+  for (const auto& [name, entry] : entries_) names.push_back(name);
+  std::sort(names.begin(), names.end());
+  return names;
+}
+
+int64_t WeightFiles::total_bytes() const {
+  int64_t total = 0;
+  for (const auto& [name, entry] : entries_) total += entry->bytes;
+  return total;
+}
+
+std::vector<WrittenFile> write_sharded(const fs::path& folder,
+                                       std::span<const TensorToWrite> tensors,
+                                       int64_t max_shard_bytes) {
+  for (const char* name : {kSingle, kIndex}) {
+    if (present(folder / name)) {
+      fail_input("{}: expected a folder without weights, got {}", shown(folder), name);
+    }
+  }
+  std::vector<std::span<const TensorToWrite>> shards;
+  int64_t shard_bytes = 0, total_bytes = 0, total_elements = 0;
+  size_t begin = 0;
+  for (size_t i = 0; i < tensors.size(); ++i) {
+    int64_t elements = 1;
+    for (const int64_t dim : tensors[i].shape) elements *= dim;
+    const int64_t bytes = elements * size_of(tensors[i].dtype);
+    if (i > begin && shard_bytes + bytes > max_shard_bytes) {
+      shards.push_back(tensors.subspan(begin, i - begin));
+      begin = i;
+      shard_bytes = 0;
+    }
+    shard_bytes += bytes;
+    total_bytes += bytes;
+    total_elements += elements;
+  }
+  shards.push_back(tensors.subspan(begin));
+  if (shards.size() == 1) return {write_safetensors(folder / kSingle, tensors)};
+
+  std::vector<WrittenFile> written;
+  Json map = Json::object();
+  for (size_t i = 0; i < shards.size(); ++i) {
+    const std::string name =
+        fmt::format("model-{:05d}-of-{:05d}.safetensors", i + 1, shards.size());
+    written.push_back(write_safetensors(folder / name, shards[i]));
+    for (const TensorToWrite& tensor : shards[i]) {
+      TENON_CHECK(!map.contains(tensor.name), "[write_sharded] expected distinct names, got {}",
+                  tensor.name);
+      map[tensor.name] = name;
+    }
+  }
+  const Json index = {
+      {"metadata", {{"total_parameters", total_elements}, {"total_size", total_bytes}}},
+      {"weight_map", std::move(map)}};
+  AtomicFile file(folder / kIndex);
+  file.write(index.dump(2) + "\n");
+  written.push_back({folder / kIndex, file.size(), file.hash()});
+  file.commit();
+  return written;
+}
+
+}  // namespace tenon

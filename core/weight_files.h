@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: Apache-2.0
+// The weights of a model folder, in one file or in shards with an index, as Hugging Face lays them
+// out: `model.safetensors`, or `model.safetensors.index.json` and
+// `model-00001-of-00005.safetensors`, ...
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <span>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+#include <vector>
+
+#include "core/safetensors.h"
+
+namespace tenon {
+
+inline constexpr int64_t kShardBytes = 5'000'000'000;  // as Hugging Face cuts them
+
+// Every tensor of a model folder, wherever it lies.
+class WeightFiles {
+ public:
+  // `path` is a model folder, or a .safetensors file. Takes the single file before the index.
+  // Throws Error(kInput) with all disagreements of index and shards together, and for weights in
+  // formats that Tenon does not read.
+  static WeightFiles open(const std::filesystem::path& path);
+  WeightFiles(WeightFiles&&) = default;
+  WeightFiles& operator=(WeightFiles&&) = default;
+
+  const TensorEntry* find(std::string_view name) const;  // nullptr when there is none
+  std::vector<std::string_view> names() const;           // sorted
+  int64_t total_bytes() const;                           // of the tensors
+  const std::vector<SafetensorsFile>& files() const { return files_; }
+
+  // The file that was taken (the index, when sharded), and what the log should say about it.
+  const std::filesystem::path& source() const { return source_; }
+  const std::vector<std::string>& notes() const { return notes_; }
+
+ private:
+  WeightFiles() = default;
+  void open_shards(const std::filesystem::path& folder);
+
+  std::filesystem::path source_;
+  std::vector<std::string> notes_;
+  std::vector<SafetensorsFile> files_;
+  std::unordered_map<std::string_view, const TensorEntry*> entries_;  // into files_
+};
+
+// Writes `model.safetensors` into a folder when the tensors fit one shard; else shards filled in
+// the order given, and their index last. Returns the files in the order written. Requires: the
+// folder exists and has no weights yet (else Error(kInput)); names as write_safetensors() wants
+// them.
+std::vector<WrittenFile> write_sharded(const std::filesystem::path& folder,
+                                       std::span<const TensorToWrite> tensors,
+                                       int64_t max_shard_bytes = kShardBytes);
+
+// At most five of `names` in quotes, then how many more: for messages that list.
+std::string some_of(const std::vector<std::string_view>& names);
+
+}  // namespace tenon
