@@ -1,0 +1,18 @@
+// SPDX-License-Identifier: Apache-2.0
+// The two ways to multiply that matmul() chooses from.
+#pragma once
+
+#include "core/kernel_table.h"
+
+namespace tenon::cpu::TENON_ISA {
+
+// Packs blocks of both sides and multiplies tile by tile: bound by arithmetic.
+void matmul_blocked(const MatmulArgs& args);
+
+// Up to this many rows or columns are few.
+constexpr int64_t kFew = 16;
+
+// Streams the long side once, as it lies in memory: bound by memory. Requires: m or n <= kFew.
+void matmul_few(const MatmulArgs& args);
+
+}  // namespace tenon::cpu::TENON_ISA
