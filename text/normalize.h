@@ -1,0 +1,15 @@
+// SPDX-License-Identifier: Apache-2.0
+// Unicode's four normalization forms, by utf8proc.
+#pragma once
+
+#include <string>
+#include <string_view>
+
+namespace tenon {
+
+enum class NormalForm { kNfc, kNfd, kNfkc, kNfkd };
+
+// Requires: text is valid UTF-8.
+std::string normalize(std::string_view text, NormalForm form);
+
+}  // namespace tenon

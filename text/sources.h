@@ -1,0 +1,27 @@
+// SPDX-License-Identifier: Apache-2.0
+// The files that people train on, as documents of tokens:
+//   .txt    one document, or several where the end-of-text token stands between them
+//   ("<|endoftext|>") .jsonl  one document a line: {"text": "..."}, or {"prompt": "...",
+//   "completion": "..."}, whose two parts are
+//           tokenized apart and of which only the completion is scored. Blank lines are passed
+//           over.
+// Each document ends with the end-of-text token. A byte order mark at the start is passed over.
+#pragma once
+
+#include <filesystem>
+#include <span>
+
+#include "text/token_file.h"
+
+namespace tenon {
+
+// Appends the documents of one source. A .txt is tokenized in chunks, so that it may be larger than
+// memory. Throws Error(kInput) with file, line and column.
+void tokenize_source(const std::filesystem::path& source, const Tokenizer& tokenizer,
+                     const TokenizeOptions& options, TokenFileWriter& writer);
+
+// Throws Error(kInput) for a source that is missing or cannot be read.
+TokenFileKey token_file_key(std::span<const std::filesystem::path> sources,
+                            const Tokenizer& tokenizer, const TokenizeOptions& options);
+
+}  // namespace tenon

@@ -1,0 +1,112 @@
+// SPDX-License-Identifier: Apache-2.0
+// Token files: texts, tokenized once and mapped by every rank. A file holds the ids of all
+// documents one after the other, where each document begins, and which tokens are not to be
+// predicted (prompts).
+//
+// Layout, little-endian: a header of 64 bytes (magic, version, bytes an id, the key); the ids,
+// padded to 8 bytes; the document bounds (documents + 1 of 8 bytes); the spans without score (pairs
+// of 8 bytes); a footer of 64 bytes (counts, XXH3-64 of all before the footer, magic). The counts
+// stand last so that writing is one pass over any amount of text.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "core/file.h"
+#include "text/tokenizer.h"
+
+namespace tenon {
+
+struct TokenizeOptions {
+  bool append_eos =
+      true;  // ends each document with the tokenizer's end-of-text token, where it has one
+  // Bytes of a .txt that are tokenized at a time; more where no safe cut lies within. The ids do
+  // not depend on it.
+  int64_t chunk_bytes = 1 << 20;
+};
+
+// What a token file was made from: it is used again only for the same.
+struct TokenFileKey {
+  uint64_t tokenizer = 0;  // Tokenizer::fingerprint()
+  uint64_t sources = 0;    // paths, sizes, times and content samples
+  uint64_t options = 0;
+  bool operator==(const TokenFileKey&) const = default;
+};
+
+// Tokens [begin, end) of a file.
+struct TokenSpan {
+  int64_t begin, end;
+  int64_t size() const { return end - begin; }
+};
+
+// Copying a TokenFile shares the mapping. Safe to share between threads.
+class TokenFile {
+ public:
+  // Maps the file and checks all of it. Throws Error(kInput) naming what is damaged.
+  static TokenFile open(const std::filesystem::path& path);
+
+  int64_t tokens() const { return tokens_; }
+  int64_t documents() const { return static_cast<int64_t>(bounds_.size()) - 1; }
+  TokenSpan document(int64_t index) const { return {bounds_[index], bounds_[index + 1]}; }
+  int32_t id(int64_t position) const;
+  // Copies ids [begin, begin + out.size()).
+  void copy_ids(int64_t begin, std::span<int32_t> out) const;
+
+  // Whether the token is one that the model is to predict.
+  bool scored(int64_t position) const { return unscored_in({position, position + 1}) == 0; }
+  // How many of the tokens in the span are not.
+  int64_t unscored_in(TokenSpan span) const;
+  int64_t scored_tokens() const { return tokens_ - unscored_in({0, tokens_}); }
+  int32_t largest_id() const { return largest_id_; }  // to be checked against the model's rows
+
+  const TokenFileKey& key() const { return key_; }
+  const std::filesystem::path& path() const { return mapping_->path(); }
+
+ private:
+  std::shared_ptr<const MappedFile> mapping_;
+  const std::byte* ids_ = nullptr;
+  int id_bytes_ = 0;
+  int64_t tokens_ = 0;
+  int32_t largest_id_ = 0;
+  std::span<const int64_t> bounds_;
+  std::span<const TokenSpan> unscored_;   // ascending, apart from each other
+  std::vector<int64_t> unscored_before_;  // tokens without score before each of them, and in all
+  TokenFileKey key_;
+};
+
+// Writes a token file beside `path` and puts it there at commit(). Memory grows with documents, not
+// with tokens.
+class TokenFileWriter {
+ public:
+  // Ids take two bytes when the vocabulary allows, else four.
+  TokenFileWriter(const std::filesystem::path& path, const TokenFileKey& key,
+                  int64_t vocabulary_size);
+  // Goes on with the current document.
+  void append(std::span<const int32_t> ids, bool scored);
+  // Ends the current document; nothing happens when it has no token.
+  void end_document();
+  int64_t tokens() const { return tokens_; }
+  void commit();
+
+ private:
+  AtomicFile file_;
+  int id_bytes_;
+  int64_t tokens_ = 0;
+  int32_t largest_id_ = 0;
+  std::vector<int64_t> bounds_ = {0};
+  std::vector<TokenSpan> unscored_;
+};
+
+// The token file of `sources` (.txt, .jsonl: see text/sources.h), in order: the one at `cache` when
+// it is whole and was made from the same, else a new one that is put there. `made` (if not null)
+// tells which. Throws Error(kInput) with file, line and column for what a source should not hold,
+// and for sources without a token.
+TokenFile build_or_open(const std::filesystem::path& cache,
+                        std::span<const std::filesystem::path> sources, const Tokenizer& tokenizer,
+                        const TokenizeOptions& options = {}, bool* made = nullptr);
+
+}  // namespace tenon
