@@ -1,0 +1,34 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "models/model.h"
+
+namespace tenon {
+
+Tensor forward(const Model& model, const Context& context, const RunOptions& options) {
+  const auto hook = [&](const std::function<void(int64_t)>& f, int64_t i) {
+    if (f) f(i);
+  };
+  static const BlockHooks none;
+  const BlockHooks& hooks = options.hooks != nullptr ? *options.hooks : none;
+  Tensor x = model.embed(context);
+  for (int64_t i = 0; i < model.blocks(); ++i) {
+    hook(hooks.before_block, i);
+    if (options.checkpoint_activations) {
+      // The context is copied: backward runs the block again after the caller's is gone.
+      x = recompute([&model, i, context](const Tensor& in) { return model.block(i, in, context); }, x);
+    } else {
+      x = model.block(i, x, context);
+    }
+    hook(hooks.after_block, i);
+  }
+  return model.finish(x);
+}
+
+int64_t count_parameters(Model& model, const std::function<bool(const Parameter&)>& keep) {
+  int64_t count = 0;
+  model.visit_parameters([&](const std::string&, Parameter& parameter) {
+    if (keep(parameter)) count += parameter.shape.numel();
+  });
+  return count;
+}
+
+}  // namespace tenon

@@ -1,0 +1,89 @@
+// SPDX-License-Identifier: Apache-2.0
+// A Model is an embedding, a list of blocks and a head: the one virtual interface of this folder. Every memory or
+// parallel technique cuts a model between blocks, in the one loop `forward` below, which calls the hooks around each
+// block; families never see it.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "core/json.h"
+#include "models/module.h"
+
+namespace tenon {
+
+// Keys and values of the tokens so far, one pair a block: (B, capacity, G D) each.
+struct KvCache {
+  std::vector<Tensor> keys, values;
+  int64_t past = 0, capacity = 0;
+};
+
+// What a forward pass sees besides the weights. ids, positions and doc_start: (B, T) int32.
+struct Context {
+  Tensor ids, positions;
+  Tensor doc_start;          // undefined: every row is one document
+  DType dtype = DType::kF32; // of the activations
+  bool training = false;     // dropout happens
+  bool model_dropout = false;  // the checkpoint's own dropouts, besides the adapter's
+  uint64_t seed = 0;
+  uint32_t step = 0;
+  uint64_t sequence0 = 0;    // global index in the step of the batch's first sequence
+  KvCache* cache = nullptr;  // generation: attend to it and append to it
+};
+
+// Purposes of random streams (RandomStream::purpose); dropout sites are kDropout + 16 * block + site.
+enum class Purpose : uint32_t { kInit = 1, kAdapterInit = 2, kShuffle = 3, kSample = 4, kSplit = 5, kDropout = 1024 };
+
+struct BlockHooks {
+  std::function<void(int64_t)> before_block, after_block;
+};
+
+class Model {
+ public:
+  using ParameterVisitor = std::function<void(const std::string& path, Parameter& parameter)>;
+  using LinearVisitor = std::function<void(const std::string& path, Linear& linear)>;
+
+  virtual ~Model() = default;
+
+  virtual const char* family() const = 0;      // "gpt2"
+  virtual int64_t blocks() const = 0;
+  virtual int64_t vocabulary() const = 0;
+  virtual int64_t max_positions() const = 0;   // longest sequence
+  virtual int64_t cache_channels() const = 0;  // G D: width of a cached key
+
+  virtual Tensor embed(const Context& context) const = 0;                                   // (B, T, C)
+  virtual Tensor block(int64_t i, const Tensor& x, const Context& context) const = 0;       // (B, T, C) -> (B, T, C)
+  virtual Tensor finish(const Tensor& x) const = 0;                                         // the last norm
+  virtual const Parameter& head() const = 0;                                                // (V, C)
+
+  // Names are those of the Hugging Face class; a tied head is visited once, as the embedding.
+  virtual void visit_parameters(const ParameterVisitor& f) = 0;
+  virtual void visit_linears(const LinearVisitor& f) = 0;
+  // Standard deviation of a parameter's random initial values, as the family's own code draws them.
+  virtual double init_std(const std::string& path) const = 0;
+  // True for tensors that checkpoints of this family carry without need (masks kept as buffers).
+  virtual bool ignorable(const std::string& path) const = 0;
+  // The prefix that some checkpoints leave out ("transformer.").
+  virtual const char* optional_prefix() const = 0;
+  // PEFT's fan_in_fan_out: weights lie (in, out).
+  virtual bool fan_in_fan_out() const = 0;
+};
+
+// The model that config.json describes, shapes only. Throws Error(kInput) naming file and field.
+std::unique_ptr<Model> build_model(const std::string& folder);
+std::unique_ptr<Model> build_model(const Json& config, const std::string& where);
+
+struct RunOptions {
+  bool checkpoint_activations = false;
+  const BlockHooks* hooks = nullptr;
+};
+
+// The hidden states before the head, (B, T, C).
+Tensor forward(const Model& model, const Context& context, const RunOptions& options = {});
+
+// Number of elements of the parameters for which `keep` holds.
+int64_t count_parameters(Model& model, const std::function<bool(const Parameter&)>& keep);
+
+}  // namespace tenon

@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: Apache-2.0
+// The families by config.json's model_type: a new family is one row.
+#include <filesystem>
+#include <nlohmann/json.hpp>
+
+#include "core/error.h"
+#include "core/file.h"
+#include "models/families.h"
+
+namespace tenon {
+namespace {
+
+struct Family {
+  const char* model_type;
+  const char* architecture;  // accepted where model_type is absent
+  std::unique_ptr<Model> (*build)(const JsonObject&);
+};
+
+constexpr Family kFamilies[] = {
+    {"gpt2", "GPT2LMHeadModel", build_gpt2},
+};
+
+std::string supported() {
+  std::string names;
+  for (const Family& family : kFamilies) names += fmt::format("{}{}", names.empty() ? "" : ", ", family.model_type);
+  return names;
+}
+
+std::string type_of(const JsonObject& config) {
+  if (config.has("model_type")) return config.text("model_type");
+  if (const Json* list = config.find("architectures"); list != nullptr && list->is_array() && !list->empty()) {
+    for (const Family& family : kFamilies) {
+      if (list->front() == family.architecture) return family.model_type;
+    }
+  }
+  config.reject("model_type", "one of " + supported());
+}
+
+}  // namespace
+
+std::unique_ptr<Model> build_model(const Json& config, const std::string& where) {
+  const JsonObject object(config, where);
+  const std::string type = type_of(object);
+  if (const Json* quantized = object.find("quantization_config"); quantized != nullptr && !quantized->is_null()) {
+    object.reject("quantization_config", "no quantization (quantized checkpoints cannot be read yet)");
+  }
+  for (const Family& family : kFamilies) {
+    if (type == family.model_type) return family.build(object);
+  }
+  object.reject("model_type", "one of " + supported());
+}
+
+std::unique_ptr<Model> build_model(const std::string& folder) {
+  const std::filesystem::path path = std::filesystem::path(folder) / "config.json";
+  return build_model(parse_json_file(path), shown(path));
+}
+
+}  // namespace tenon

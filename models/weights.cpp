@@ -1,0 +1,207 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "models/weights.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <map>
+#include <numbers>
+
+#include "core/error.h"
+#include "core/parallel_for.h"
+#include "core/weight_files.h"
+
+namespace tenon {
+namespace {
+
+namespace fs = std::filesystem;
+
+// Whether `data` may be read in place as elements of this dtype.
+bool aligned(const TensorEntry& entry) {
+  return reinterpret_cast<uintptr_t>(entry.data) % static_cast<uintptr_t>(size_of(*entry.dtype)) == 0;
+}
+
+// The stored bytes as a tensor: in place where they are aligned, else a copy.
+Tensor stored(const TensorEntry& entry, const Shape& shape) {
+  if (aligned(entry)) return Tensor::borrow(entry.data, shape, *entry.dtype, entry.file);
+  Tensor copy = Tensor::empty(shape, *entry.dtype, MemoryKind::kWeights);
+  std::memcpy(copy.raw(), entry.data, static_cast<size_t>(entry.bytes));
+  return copy;
+}
+
+void read_parameter(Parameter& parameter, const TensorEntry& entry) {
+  if (parameter.trainable || (parameter.vector && *entry.dtype != DType::kF32)) {
+    parameter.value = own_fp32(entry, parameter.shape);
+  } else {
+    parameter.value = stored(entry, parameter.shape);
+  }
+  if (parameter.trainable) require_grad(parameter.value);
+}
+
+// "a is missing; b is missing (and 3 more)"
+std::string listed(const std::vector<std::string>& items, const char* what) {
+  constexpr size_t kShown = 5;
+  std::string text;
+  for (size_t i = 0; i < std::min(items.size(), kShown); ++i) {
+    text += fmt::format("{}{}{}", text.empty() ? "" : "; ", printable(items[i], 200), what);
+  }
+  if (items.size() > kShown) text += fmt::format(" (and {} more)", items.size() - kShown);
+  return text;
+}
+
+std::string joined(std::initializer_list<std::string> parts) {
+  std::string text;
+  for (const std::string& part : parts) {
+    if (!part.empty()) text += (text.empty() ? "" : "; ") + part;
+  }
+  return text;
+}
+
+// A tied head may be stored as well; transformers would untie it where it differs, which is not the model asked for.
+bool repeats_tied_head(const Model& model, const TensorEntry& head, const TensorEntry* embedding) {
+  return embedding != nullptr && has_shape(head, model.head().shape) && head.dtype == embedding->dtype &&
+         head.bytes == embedding->bytes && std::memcmp(head.data, embedding->data, static_cast<size_t>(head.bytes)) == 0;
+}
+
+}  // namespace
+
+bool has_shape(const TensorEntry& entry, const Shape& shape) {
+  if (static_cast<int>(entry.shape.size()) != shape.rank()) return false;
+  for (int axis = 0; axis < shape.rank(); ++axis) {
+    if (entry.shape[static_cast<size_t>(axis)] != shape[axis]) return false;
+  }
+  return true;
+}
+
+std::string shape_text(const TensorEntry& entry) {
+  std::string text = "[";
+  for (const int64_t extent : entry.shape) text += fmt::format("{}{}", text.size() == 1 ? "" : ", ", extent);
+  return text + "]";
+}
+
+Tensor own_fp32(const TensorEntry& entry, const Shape& shape) {
+  const Tensor tensor = stored(entry, shape);
+  return tensor.dtype() == DType::kF32 ? tensor.clone(MemoryKind::kWeights)
+                                       : cast(tensor, DType::kF32, MemoryKind::kWeights);
+}
+
+LoadedWeights load_weights(Model& model, const fs::path& folder) {
+  const WeightFiles files = WeightFiles::open(folder);
+  const std::string prefix = model.optional_prefix();
+  // A name as the model has it, whether or not the file leaves the prefix out.
+  const auto full_name = [&](const std::string& name) {
+    return name.starts_with(prefix) || name == "lm_head.weight" ? name : prefix + name;
+  };
+  std::map<std::string, const TensorEntry*> unused;
+  for (const SafetensorsFile& file : files.files()) {
+    for (const TensorEntry& entry : file.entries()) {
+      if (!model.ignorable(entry.name)) unused[full_name(entry.name)] = &entry;
+    }
+  }
+  std::vector<std::string> missing, wrong;
+  LoadedWeights loaded{.file = shown(files.source())};
+  const TensorEntry* head = nullptr;
+  model.visit_parameters([&](const std::string& path, Parameter& parameter) {
+    if (parameter.adapter) return;
+    const auto found = unused.find(path);
+    if (found == unused.end()) return missing.push_back(path);
+    const TensorEntry& entry = *found->second;
+    unused.erase(found);
+    if (!has_shape(entry, parameter.shape)) {
+      return wrong.push_back(fmt::format("{} is {}, expected {}", path, shape_text(entry), parameter.shape.text()));
+    }
+    if (!entry.dtype || !is_float(*entry.dtype)) {
+      return wrong.push_back(fmt::format("{} has dtype {}, expected F32, F16 or BF16", path, entry.dtype_name));
+    }
+    if (&parameter == &model.head()) {
+      head = &entry;
+      loaded.dtype = *entry.dtype;
+    }
+    read_parameter(parameter, entry);
+  });
+  if (const auto tied = unused.find("lm_head.weight"); tied != unused.end()) {
+    if (repeats_tied_head(model, *tied->second, head)) {
+      unused.erase(tied);
+    } else {
+      wrong.push_back("lm_head.weight differs from the token embedding, though tie_word_embeddings is true");
+    }
+  }
+  std::vector<std::string> unexpected;
+  for (const auto& [name, entry] : unused) {
+    if (name != "lm_head.weight") unexpected.push_back(entry->name);
+  }
+  const std::string problems = joined({listed(missing, " is missing"), listed(wrong, ""), listed(unexpected, " is unexpected")});
+  if (!problems.empty()) fail_input("{}: the weights do not fit config.json: {}", loaded.file, problems);
+  return loaded;
+}
+
+void draw_normal(float* out, int64_t count, RandomStream stream, double std) {
+  constexpr int64_t kChunk = 4096;  // a multiple of a Philox block
+  struct Job {
+    float* out;
+    int64_t count;
+    RandomStream stream;
+    double std;
+  } job{out, count, stream, std};
+  const auto body = [](void* context, int64_t chunk) {
+    const Job& j = *static_cast<Job*>(context);
+    const int64_t end = std::min(j.count, (chunk + 1) * kChunk);
+    for (int64_t i = chunk * kChunk; i < end; i += 4) {
+      const PhiloxBlock block = philox_block(j.stream, static_cast<uint64_t>(i / 4));
+      double normal[4];
+      for (int pair = 0; pair < 4; pair += 2) {
+        const double u = (static_cast<double>(block.word[pair]) + 1) * 0x1p-32;  // (0, 1]
+        const double angle = 2 * std::numbers::pi * static_cast<double>(block.word[pair + 1]) * 0x1p-32;
+        const double radius = std::sqrt(-2 * std::log(u));
+        normal[pair] = radius * std::cos(angle);
+        normal[pair + 1] = radius * std::sin(angle);
+      }
+      for (int64_t k = i; k < std::min(end, i + 4); ++k) j.out[k] = static_cast<float>(j.std * normal[k - i]);
+    }
+  };
+  parallel_for((count + kChunk - 1) / kChunk, body, &job);
+}
+
+void draw_weights(Model& model, uint64_t seed) {
+  uint64_t index = 0;
+  model.visit_parameters([&](const std::string& path, Parameter& parameter) {
+    if (parameter.adapter) return;
+    Tensor value = Tensor::zeros(parameter.shape, DType::kF32, MemoryKind::kWeights);
+    if (!parameter.vector) {
+      // Each parameter has a stream of its own: the step word is free here.
+      draw_normal(value.data<float>(), value.numel(),
+                  {.seed = seed, .purpose = static_cast<uint32_t>(Purpose::kInit), .step = static_cast<uint32_t>(index)},
+                  model.init_std(path));
+    } else if (path.ends_with(".weight")) {
+      std::fill_n(value.data<float>(), value.numel(), 1.0f);
+    }
+    parameter.value = value;
+    ++index;
+  });
+}
+
+void save_weights(Model& model, const fs::path& folder, DType dtype) {
+  fs::create_directories(folder);
+  std::vector<Tensor> converted;  // keeps the bytes alive until they are written
+  std::vector<TensorToWrite> tensors;
+  model.visit_parameters([&](const std::string& path, Parameter& parameter) {
+    if (parameter.adapter) return;
+    converted.push_back(cast(parameter.value, dtype, MemoryKind::kWorkspace));
+    std::vector<int64_t> dims;
+    for (int axis = 0; axis < parameter.shape.rank(); ++axis) dims.push_back(parameter.shape[axis]);
+    tensors.push_back({path, dtype, dims, converted.back().raw()});
+  });
+  write_sharded(folder, tensors);
+}
+
+void copy_model_files(const fs::path& from, const fs::path& to) {
+  fs::create_directories(to);
+  for (const char* name : {"config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "vocab.json",
+                           "merges.txt", "special_tokens_map.json", "added_tokens.json", "tokenizer.model",
+                           "chat_template.jinja"}) {
+    if (!fs::exists(from / name)) continue;
+    write_text_atomic(to / name, MappedFile::open(from / name)->text());
+  }
+}
+
+}  // namespace tenon
