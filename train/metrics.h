@@ -1,0 +1,40 @@
+// SPDX-License-Identifier: Apache-2.0
+// The run's numbers as files: metrics.csv and metrics.jsonl, a row for each step. Losing them must not stop a run: a
+// file that cannot be written is reported once and then left alone.
+#pragma once
+
+#include <cstdio>
+#include <filesystem>
+#include <functional>
+#include <optional>
+#include <string>
+
+namespace tenon {
+
+struct MetricsRow {
+  int64_t step = 0;
+  double epoch = 0;
+  int64_t tokens = 0;   // seen so far
+  double loss = 0;
+  std::optional<double> val_loss;
+  double lr = 0, grad_norm = 0, tokens_per_second = 0, step_seconds = 0;
+  int64_t memory_peak_bytes = 0;
+};
+
+class Metrics {
+ public:
+  // Appends to what the folder has up to `after_step` and drops rows beyond it: a resumed run repeats those steps.
+  Metrics(const std::filesystem::path& folder, int64_t after_step, std::function<void(const std::string&)> warn);
+  ~Metrics();
+  Metrics(const Metrics&) = delete;
+  Metrics& operator=(const Metrics&) = delete;
+
+  void write(const MetricsRow& row);
+
+ private:
+  void put(std::FILE*& file, const std::string& name, const std::string& text);
+  std::FILE *csv_ = nullptr, *jsonl_ = nullptr;
+  std::function<void(const std::string&)> warn_;
+};
+
+}  // namespace tenon

@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: Apache-2.0
+// Optimizers over the trainable parameters of a model. State is fp32, one tensor a parameter and moment, named after
+// the parameter so that a checkpoint can find it again.
+#pragma once
+
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "models/model.h"
+
+namespace tenon {
+
+enum class OptimizerKind : uint8_t { kAdamW, kSgd };
+
+struct OptimizerOptions {
+  OptimizerKind kind = OptimizerKind::kAdamW;
+  double beta1 = 0.9, beta2 = 0.999, eps = 1e-8;
+  double momentum = 0.9;          // SGD
+  double weight_decay = 0;
+  bool decay_vectors = false;     // also norms and biases, as PyTorch does without parameter groups
+};
+
+class Optimizer {
+ public:
+  // Takes the parameters that are trainable now; their state begins at zero.
+  Optimizer(Model& model, const OptimizerOptions& options);
+
+  // Euclidean norm of all gradients times `grad_scale`; not finite when a gradient is not.
+  double gradient_norm(double grad_scale = 1) const;
+  // One update with gradients times `grad_scale`.
+  void step(double lr, double grad_scale = 1);
+  void zero_gradients();
+
+  int64_t steps() const { return steps_; }
+  void set_steps(int64_t steps) { steps_ = steps; }  // on resume
+
+  // Every tensor that a checkpoint must hold: "<parameter>" (its fp32 value), "<parameter>.m", "<parameter>.v".
+  void visit_state(const std::function<void(const std::string& name, Tensor& tensor)>& f);
+  // The name of the first parameter whose value or gradient is not finite, or "".
+  std::string first_not_finite() const;
+
+ private:
+  struct Slot {
+    std::string name;
+    Parameter* parameter;
+    Tensor m, v;
+  };
+  OptimizerOptions options_;
+  std::vector<Slot> slots_;
+  int64_t steps_ = 0;
+};
+
+}  // namespace tenon

@@ -1,0 +1,74 @@
+// SPDX-License-Identifier: Apache-2.0
+// Everything that `tenon finetune` can be told, once: name, default, help, and how text becomes a value. The command
+// line, the --config file and the run folder's config.yaml are all made from the same table.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <string>
+#include <vector>
+
+namespace tenon {
+
+struct TrainOptions {
+  std::string model, out, config;
+  std::vector<std::string> data, val;
+  bool force = false;
+
+  std::string method = "lora";
+  int64_t rank = 8;
+  double alpha = 16;
+  double lora_dropout = 0;
+  bool rslora = false;
+  std::vector<std::string> targets;  // empty: the family's usual ones
+
+  std::string precision = "fp32", device = "auto", parallel;
+  std::string optimizer = "adamw";
+  double lr = 0;  // 0: 2e-4 for lora, 2e-5 for full
+  double weight_decay = 0, beta1 = 0.9, beta2 = 0.999, eps = 1e-8, momentum = 0.9;
+  std::string schedule = "cosine";
+  double warmup = 0.03;  // below 1: a share of all steps; else steps
+  double clip = 1.0;     // 0: off
+
+  int64_t batch = 8;
+  int64_t micro_batch = 0;  // 0: as many as make about 2048 tokens
+  int64_t seq_len = 0;      // 0: the model's positions, at most 1024
+  double epochs = 3;
+  int64_t steps = 0;        // 0: by epochs
+  std::string packing = "document", model_dropout = "off";
+
+  double val_split = 0;
+  int64_t eval_every = 0;   // 0: ten times a run
+  int64_t early_stop = 0;   // evaluations without improvement; 0: off
+  bool checkpoint_activations = false;
+  int64_t save_every = 200;
+  int64_t keep = 2;
+  std::string resume;       // "", "auto" or a checkpoint folder
+  int64_t threads = 0;      // 0: this rank's share of the machine
+  int64_t seed = 42;
+  int64_t log_every = 1;
+  bool quiet = false;
+};
+
+// One option: how it is named, explained, set from text and written as text.
+struct OptionRow {
+  const char* name;  // "lora-dropout"
+  const char* help;
+  enum Kind { kValue, kFlag, kList } kind;
+  std::function<void(TrainOptions&, const std::vector<std::string>&)> set;  // throws Error(kInput) naming the option
+  std::function<std::vector<std::string>(const TrainOptions&)> get;
+  bool machine;  // how the job runs, not what it computes: ranks and resumed runs may differ in it
+};
+const std::vector<OptionRow>& option_rows();
+
+// Sets what a YAML (or JSON) file gives. Unknown or repeated names are errors with file, line and the nearest name.
+void read_config_file(const std::filesystem::path& path, TrainOptions& options);
+
+// The resolved options as YAML, one a line, in the table's order: `--config` with it repeats the run.
+std::string config_text(const TrainOptions& options);
+
+// Checks that values fit each other and the world of `ranks`. Throws Error(kInput) naming the option.
+void check_options(const TrainOptions& options);
+
+}  // namespace tenon

@@ -1,0 +1,251 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "train/trainer.h"
+
+#include <chrono>
+#include <cmath>
+#include <numeric>
+#include <span>
+
+#include "core/error.h"
+#include "core/file.h"
+#include "train/signals.h"
+
+namespace tenon {
+namespace {
+
+namespace fs = std::filesystem;
+using Clock = std::chrono::steady_clock;
+
+double seconds_since(Clock::time_point begin) { return std::chrono::duration<double>(Clock::now() - begin).count(); }
+
+Tensor int_tensor(const std::vector<int32_t>& values, int64_t rows, int64_t length) {
+  Tensor tensor = Tensor::empty({rows, length}, DType::kI32);
+  std::copy(values.begin(), values.end(), tensor.data<int32_t>());
+  return tensor;
+}
+
+// What the model sees of a batch, and its targets.
+struct Input {
+  Context context;
+  Tensor targets;  // (B, T)
+};
+
+Input input_of(const Batch& batch, DType dtype) {
+  const auto tensor = [&](const std::vector<int32_t>& values) { return int_tensor(values, batch.rows, batch.length); };
+  Input input;
+  input.context.ids = tensor(batch.ids);
+  input.context.positions = tensor(batch.positions);
+  input.context.doc_start = tensor(batch.doc_start);
+  input.context.dtype = dtype;
+  input.targets = tensor(batch.targets);
+  return input;
+}
+
+}  // namespace
+
+Packing packing_mode(const std::string& name) {
+  return name == "concat" ? Packing::kConcat : name == "none" ? Packing::kNone : Packing::kDocument;
+}
+
+DType activation_dtype(const std::string& precision) {
+  if (precision.starts_with("bf16")) return DType::kBF16;
+  if (precision.starts_with("fp16")) return DType::kF16;
+  return DType::kF32;
+}
+
+RunLength run_length(const TrainOptions& options, const PackedRows& train, bool validates, int ranks) {
+  RunLength length;
+  length.steps_per_epoch = (train.rows() + options.batch - 1) / options.batch;
+  const double by_epochs = std::ceil(options.epochs * static_cast<double>(length.steps_per_epoch));
+  length.steps = options.steps > 0 ? options.steps : std::max<int64_t>(1, static_cast<int64_t>(by_epochs));
+  if (validates) length.eval_every = options.eval_every > 0 ? options.eval_every : std::max<int64_t>(1, length.steps / 10);
+  constexpr int64_t kTokens = 2048;  // enough rows to fill the matmul's tiles, few enough for 8 GB nodes
+  const int64_t per_rank = (options.batch + ranks - 1) / ranks;
+  const int64_t fitting = std::clamp<int64_t>(kTokens / train.options().seq_len, 1, per_rank);
+  length.micro_batch = options.micro_batch > 0 ? options.micro_batch : fitting;
+  return length;
+}
+
+Evaluation evaluate(const Model& model, const PackedRows& data, Communicator& group, int64_t micro_batch, DType dtype) {
+  std::vector<int64_t> all(static_cast<size_t>(data.rows()));
+  std::iota(all.begin(), all.end(), 0);
+  const std::span<const int64_t> mine = rows_of_rank(all, group.rank(), group.size());
+  double sums[2] = {0, 0};
+  for (size_t at = 0; at < mine.size(); at += static_cast<size_t>(micro_batch)) {
+    const auto rows = mine.subspan(at, std::min(static_cast<size_t>(micro_batch), mine.size() - at));
+    const Input input = input_of(data.batch(rows), dtype);
+    const LossSum loss = linear_cross_entropy(forward(model, input.context), model.head().value, input.targets, 1);
+    sums[0] += loss.sum;
+    sums[1] += static_cast<double>(loss.scored);
+  }
+  group.all_reduce(std::span<double>(sums), Reduce::kSum);
+  return {sums[1] > 0 ? sums[0] / sums[1] : 0, static_cast<int64_t>(sums[1])};
+}
+
+Trainer::Trainer(const Parts& parts)
+    : p_(parts),
+      dtype_(activation_dtype(parts.options.precision)),
+      scaler_(dtype_),
+      order_(parts.train.rows(), parts.options.batch, static_cast<uint64_t>(parts.options.seed)) {
+  const TrainOptions& o = p_.options;
+  const double warmup = o.warmup < 1 ? std::round(o.warmup * static_cast<double>(p_.length.steps)) : o.warmup;
+  schedule_ = {.kind = o.schedule, .peak = o.lr, .warmup = static_cast<int64_t>(warmup), .total = p_.length.steps};
+}
+
+void Trainer::restore(const TrainerState& state) {
+  state_ = state;
+  saved_step_ = state.step;
+  scaler_.restore(state.loss_scale, state.good_steps);
+}
+
+RunOutcome Trainer::run() {
+  RunOutcome outcome;
+  const Clock::time_point begin = Clock::now();
+  bool go_on = true;
+  while (go_on && state_.step < p_.length.steps) {
+    const Clock::time_point step_begin = Clock::now();
+    const int64_t step = state_.step;
+    const Step result = forward_backward(step);
+    const double norm = update(step, result);
+    state_.step = step + 1;
+    state_.tokens += result.tokens;
+
+    StepReport report{.step = state_.step, .total = p_.length.steps, .loss = result.loss, .lr = schedule_.rate(step),
+                      .grad_norm = norm, .tokens = result.tokens};
+    report.epoch = static_cast<double>(state_.step) / static_cast<double>(p_.length.steps_per_epoch);
+    report.seconds = seconds_since(step_begin);
+    report.memory_bytes = static_cast<int64_t>(result.memory_peak);
+    if (step == 0 || outcome.first_loss == 0) outcome.first_loss = result.loss;
+    outcome.last_loss = result.loss;
+
+    const bool last = state_.step == p_.length.steps;
+    if (p_.length.eval_every > 0 && (state_.step % p_.length.eval_every == 0 || last)) {
+      go_on = evaluate_now(state_.step, report);
+      outcome.last_val = report.val_loss;
+    }
+    const bool due = p_.options.save_every > 0 && state_.step % p_.options.save_every == 0;
+    if (due || last || !go_on || result.stop) save(&report);
+    if (p_.metrics != nullptr) {
+      p_.metrics->write({.step = state_.step, .epoch = report.epoch, .tokens = state_.tokens, .loss = result.loss,
+                         .val_loss = report.val_loss, .lr = report.lr, .grad_norm = norm,
+                         .tokens_per_second = static_cast<double>(result.tokens) / report.seconds,
+                         .step_seconds = report.seconds, .memory_peak_bytes = report.memory_bytes});
+    }
+    p_.console.step(report);
+    if (!go_on) outcome.end = RunEnd::kStoppedEarly;
+    if (result.stop && !last && go_on) {
+      outcome.end = RunEnd::kSignal;
+      break;
+    }
+  }
+  p_.console.finish();
+  outcome.state = state_;
+  outcome.seconds = seconds_since(begin);
+  return outcome;
+}
+
+Trainer::Step Trainer::forward_backward(int64_t step) {
+  const std::span<const int64_t> rows = order_.rows_of_step(step);
+  const int64_t tokens = p_.train.longest(rows), scored = p_.train.scored(rows);
+  int64_t seen = 0;
+  for (const int64_t row : rows) seen += p_.train.length(row);
+  const double scale = scaler_.scale() / static_cast<double>(std::max<int64_t>(1, scored));
+
+  p_.optimizer.zero_gradients();
+  const std::span<const int64_t> mine = rows_of_rank(rows, p_.group.rank(), p_.group.size());
+  const int64_t first = mine.data() - rows.data(), count = static_cast<int64_t>(mine.size());
+  double sums[2] = {0, 0};  // loss, ranks asked to stop
+  for (int64_t at = 0; at < count; at += p_.length.micro_batch) {
+    const int64_t size = std::min(p_.length.micro_batch, count - at);
+    micro_batch(mine.subspan(static_cast<size_t>(at), static_cast<size_t>(size)), first + at, tokens, scale, at + size == count, sums[0]);
+  }
+  p_.strategy.before_step();
+
+  sums[1] = stop_signal() != 0 ? 1 : 0;
+  p_.group.all_reduce(std::span<double>(sums), Reduce::kSum);
+  double memory[1] = {static_cast<double>(resident_peak_bytes())};
+  p_.group.all_reduce(std::span<double>(memory), Reduce::kMax);
+  return {.loss = sums[0] / static_cast<double>(std::max<int64_t>(1, scored)), .tokens = seen, .stop = sums[1] > 0,
+          .memory_peak = memory[0]};
+}
+
+void Trainer::micro_batch(std::span<const int64_t> rows, int64_t first_in_step, int64_t tokens, double scale, bool last,
+                          double& loss_sum) {
+  Input input = input_of(p_.train.batch(rows, tokens), dtype_);
+  Context& context = input.context;
+  context.training = true;
+  context.model_dropout = p_.options.model_dropout == "config";
+  context.seed = static_cast<uint64_t>(p_.options.seed);
+  context.step = static_cast<uint32_t>(state_.step);
+  context.sequence0 = static_cast<uint64_t>(first_in_step);
+  const BlockHooks hooks{[this](int64_t i) { p_.strategy.before_block(i); }, [this](int64_t i) { p_.strategy.after_block(i); }};
+  Tape tape;
+  LossSum loss;
+  {
+    const Recording scope(tape);
+    const Tensor hidden = forward(p_.model, context, {.checkpoint_activations = p_.options.checkpoint_activations, .hooks = &hooks});
+    loss = linear_cross_entropy(hidden, p_.model.head().value, input.targets, static_cast<float>(scale));
+  }
+  loss_sum += loss.sum;
+  if (last) p_.strategy.before_last_backward();
+  tape.backward(loss.loss);
+}
+
+double Trainer::update(int64_t step, const Step& result) {
+  if (!std::isfinite(result.loss)) numeric_failure(step, fmt::format("the loss is {}", result.loss));
+  const double unscale = 1 / scaler_.scale();
+  const double norm = p_.optimizer.gradient_norm(unscale);
+  const bool finite = std::isfinite(norm);
+  if (!scaler_.update(finite)) {
+    numeric_failure(step, fmt::format("the gradient of {} is not finite", p_.optimizer.first_not_finite()));
+  }
+  if (finite) {
+    const double clip = p_.options.clip > 0 ? std::min(1.0, p_.options.clip / (norm + 1e-6)) : 1.0;
+    p_.optimizer.step(schedule_.rate(step), unscale * clip);
+  }
+  p_.strategy.after_step();
+  state_.optimizer_steps = p_.optimizer.steps();
+  state_.loss_scale = scaler_.scale();
+  state_.good_steps = scaler_.good_steps();
+  return norm;
+}
+
+bool Trainer::evaluate_now(int64_t step, StepReport& report) {
+  const Evaluation evaluation = evaluate(p_.model, *p_.val, p_.group, p_.length.micro_batch, dtype_);
+  report.val_loss = evaluation.loss;
+  const bool better = state_.best_step < 0 || evaluation.loss < state_.best_val;
+  if (better) {
+    state_.best_val = evaluation.loss;
+    state_.best_step = step;
+    state_.evals_without_gain = 0;
+    report.note += "best";
+    if (is_rank0()) replace_folder(folder() / (p_.result_name + "-best"), p_.write_weights);
+  } else {
+    ++state_.evals_without_gain;
+  }
+  const bool patient = p_.options.early_stop == 0 || state_.evals_without_gain < p_.options.early_stop;
+  if (!patient) report.note += fmt::format("stops early: no gain since step {}", state_.best_step);
+  return patient;
+}
+
+void Trainer::save(StepReport* report) {
+  if (saved_step_ == state_.step) return;
+  state_.identity = p_.identity;
+  if (is_rank0()) {
+    // A full model's weights are in the state already; an adapter is small and of use at once.
+    const auto write = [&](const fs::path& target) {
+      if (p_.result_name == "adapter") p_.write_weights(target / p_.result_name);
+    };
+    save_checkpoint(folder() / "checkpoints", state_, p_.optimizer, write, p_.options.keep);
+  }
+  p_.group.barrier();
+  saved_step_ = state_.step;
+  report->note += report->note.empty() ? "saved" : ", saved";
+}
+
+void Trainer::numeric_failure(int64_t step, const std::string& what) {
+  const Found found = newest_checkpoint(folder() / "checkpoints");
+  fail(Exit::kNumeric, "step {}: {}; last good checkpoint: {}", step + 1, what, found.folder ? shown(*found.folder) : "none");
+}
+
+}  // namespace tenon
