@@ -1,0 +1,119 @@
+// SPDX-License-Identifier: Apache-2.0
+// tenon inspect PATH: what a safetensors file, model, adapter, checkpoint, token file or run folder holds; exit 2 with
+// the reason when it is not valid.
+#include <cstdio>
+#include <filesystem>
+
+#include "core/file.h"
+#include "core/weight_files.h"
+#include "models/adapter.h"
+#include "models/weights.h"
+#include "text/token_file.h"
+#include "text/tokenizer.h"
+#include "tools/command.h"
+#include "train/checkpoint.h"
+
+namespace tenon {
+namespace {
+
+namespace fs = std::filesystem;
+
+void print(const std::string& text) { std::printf("%s\n", text.c_str()); }
+
+void list_tensors(const SafetensorsFile& file) {
+  for (const TensorEntry& entry : file.entries()) {
+    print(fmt::format("  {:<60} {:<6} {}", printable(entry.name, 200), entry.dtype_name, shape_text(entry)));
+  }
+}
+
+void inspect_safetensors(const fs::path& path) {
+  const SafetensorsFile file = SafetensorsFile::open(path);
+  int64_t elements = 0;
+  for (const TensorEntry& entry : file.entries()) elements += entry.elements();
+  print(fmt::format("{}: safetensors, {} tensors, {} elements", shown(path), file.entries().size(), elements));
+  for (const auto& [key, value] : file.metadata()) print(fmt::format("  metadata {} = {}", printable(key), printable(value)));
+  list_tensors(file);
+}
+
+void inspect_tokens(const fs::path& path) {
+  const TokenFile file = TokenFile::open(path);
+  print(fmt::format("{}: token file, {} documents, {} tokens, {} scored, largest id {}", shown(path), file.documents(), file.tokens(),
+                    file.scored_tokens(), file.largest_id()));
+}
+
+void inspect_model(const fs::path& folder) {
+  const std::unique_ptr<Model> model = build_model(folder.string());
+  const LoadedWeights weights = load_weights(*model, folder);
+  const int64_t count = count_parameters(*model, [](const Parameter&) { return true; });
+  print(fmt::format("{}: {} model, {} parameters in {}, {} blocks, vocabulary {}, {} positions", shown(folder), model->family(), count,
+                    name_of(weights.dtype), model->blocks(), model->vocabulary(), model->max_positions()));
+  std::string linears;
+  model->visit_linears([&](const std::string& path, Linear& linear) {
+    if (path.find(".0.") != std::string::npos) linears += fmt::format("  {} {} -> {}\n", path, linear.in(), linear.out());
+  });
+  std::printf("  linear layers of block 0 (targets for --targets):\n%s", linears.c_str());
+  if (fs::exists(folder / "tokenizer.json") || fs::exists(folder / "vocab.json")) {
+    const auto tokenizer = Tokenizer::load(folder);
+    print(fmt::format("  tokenizer {}: {} entries, end of text {}", tokenizer->file(), tokenizer->vocabulary_size(),
+                      tokenizer->eos_id() ? std::to_string(*tokenizer->eos_id()) : "none"));
+  } else {
+    print("  no tokenizer");
+  }
+}
+
+void inspect_adapter(const fs::path& folder) {
+  const JsonObject config = JsonObject::read(folder / "adapter_config.json");
+  print(fmt::format("{}: PEFT adapter, {} rank {} alpha {}, base {}", shown(folder), config.text("peft_type", "LORA"),
+                    config.integer("r", 1, 1 << 20), config.number("lora_alpha", 0, 1e9, 8),
+                    printable(config.optional_text("base_model_name_or_path").value_or("not named"))));
+  list_tensors(SafetensorsFile::open(folder / "adapter_model.safetensors"));
+}
+
+void inspect_checkpoint(const fs::path& folder) {
+  const int64_t step = verify_checkpoint(folder);
+  print(fmt::format("{}: checkpoint of step {}, complete", shown(folder), step));
+  list_tensors(SafetensorsFile::open(folder / "state.safetensors"));
+}
+
+void inspect_run(const fs::path& folder) {
+  const Found found = newest_checkpoint(folder / "checkpoints");
+  print(fmt::format("{}: run folder, {}", shown(folder),
+                    found.folder ? fmt::format("newest good checkpoint {}", found.folder->filename().string()) : "no good checkpoint"));
+  for (const std::string& why : found.rejected) print("  not good: " + why);
+  for (const char* name : {"adapter", "adapter-best", "model", "model-best", "summary.json", "metrics.csv", "ranks.csv"}) {
+    if (fs::exists(folder / name)) print(fmt::format("  {}", name));
+  }
+  if (fs::exists(folder / "summary.json")) {
+    std::printf("%s", read_text(folder / "summary.json", kJsonFileBytes).c_str());
+  }
+}
+
+int inspect(const fs::path& path) {
+  if (!fs::exists(path)) fail_input("{}: no such file or folder", shown(path));
+  if (!fs::is_directory(path)) {
+    path.extension() == ".tokens" ? inspect_tokens(path) : inspect_safetensors(path);
+  } else if (fs::exists(path / "manifest.json")) {
+    inspect_checkpoint(path);
+  } else if (fs::exists(path / "adapter_config.json")) {
+    inspect_adapter(path);
+  } else if (fs::exists(path / "config.json")) {
+    inspect_model(path);
+  } else if (fs::exists(path / "config.yaml")) {
+    inspect_run(path);
+  } else {
+    fail_input("{}: expected a model, adapter, checkpoint or run folder (config.json, adapter_config.json, manifest.json or config.yaml)",
+               shown(path));
+  }
+  return 0;
+}
+
+}  // namespace
+
+Command add_inspect(CLI::App& app) {
+  auto path = std::make_shared<std::string>();
+  CLI::App* command = app.add_subcommand("inspect", "What a file or folder of Tenon's holds, and whether it is valid");
+  command->add_option("path", *path, "safetensors or token file; model, adapter, checkpoint or run folder")->required();
+  return {command, [path] { return inspect(*path); }};
+}
+
+}  // namespace tenon

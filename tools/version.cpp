@@ -1,0 +1,21 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "tools/version.h"
+
+#include <fmt/core.h>
+
+#include "core/backend.h"
+#include "version_config.h"
+
+namespace tenon {
+
+std::string version_name() { return fmt::format("tenon {}", kVersion); }
+
+std::string version_text() {
+  std::string tables;
+  for (const KernelTable* table : usable_tables()) tables += fmt::format("{}{}", tables.empty() ? "" : ", ", table->name);
+  return fmt::format("{} ({}, {}; kernels {})", version_name(), kBuildType, kCompiler, tables);
+}
+
+std::string build_id() { return fmt::format("{} {} {}", kVersion, kBuildType, kCompiler); }
+
+}  // namespace tenon
