@@ -1,0 +1,32 @@
+# SPDX-License-Identifier: Apache-2.0
+cmake_policy(VERSION 3.25)
+# cmake -DPROGRAM=... -DMODE=... -DRANKS=... -DCODE=... -DLINE=... -DMPIRUN=... -P: see CMakeLists.txt.
+# A job that fails must end within 10 s, by its own means: mpirun is not interrupted here.
+execute_process(COMMAND date +%s OUTPUT_VARIABLE begin)
+execute_process(COMMAND ${MPIRUN} --oversubscribe -n ${RANKS} ${PROGRAM} ${MODE} TIMEOUT 100
+                RESULT_VARIABLE code OUTPUT_VARIABLE output ERROR_VARIABLE errors)
+execute_process(COMMAND date +%s OUTPUT_VARIABLE end)
+message("${output}${errors}")
+math(EXPR seconds "${end} - ${begin}")
+if(NOT code STREQUAL CODE)
+  message(FATAL_ERROR "exit code: expected ${CODE}, got ${code}")
+endif()
+if(NOT CODE STREQUAL "0" AND seconds GREATER 10)
+  message(FATAL_ERROR "the job ended after ${seconds} s")
+endif()
+
+string(REGEX MATCHALL "tenon: error:" reports "${errors}")
+list(LENGTH reports count)
+if(LINE STREQUAL "")
+  if(NOT count EQUAL 0)
+    message(FATAL_ERROR "expected no error line")
+  endif()
+else()
+  string(FIND "${errors}" "${LINE}" place)
+  if(place EQUAL -1)
+    message(FATAL_ERROR "expected on stderr: ${LINE}")
+  endif()
+  if(NOT count EQUAL 1)
+    message(FATAL_ERROR "expected one error line, got ${count}")
+  endif()
+endif()

@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the kernel tests share: every table, every float dtype, awkward sizes, and runs that must not depend on threads.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "core/backend.h"
+#include "core/parallel_for.h"
+#include "tests/support/compare.h"
+#include "tests/support/reference.h"
+
+namespace tenon::test {
+
+inline constexpr DType kFloats[] = {DType::kF32, DType::kBF16, DType::kF16};
+// One, around the lanes of each table, a prime, and more than two pieces of work.
+inline constexpr int64_t kCounts[] = {1, 7, 8, 9, 15, 16, 17, 131, 2 * 4096 + 77};
+
+inline double u32() { return unit_roundoff(DType::kF32); }
+
+// run() makes fresh outputs, launches and returns them. They must be the same bytes with 1, 2 and 3 threads, within
+// their guards. Returns those of one thread.
+template <class Run>
+std::vector<GuardedArray> run_on_threads(const Run& run) {
+  const int threads = thread_count();
+  set_thread_count(1);
+  std::vector<GuardedArray> first = run();
+  for (const GuardedArray& array : first) CHECK(array.guards_intact());
+  for (int count : {2, 3}) {
+    set_thread_count(count);
+    const std::vector<GuardedArray> again = run();
+    for (size_t i = 0; i < first.size(); ++i) {
+      const bool same_bytes = again[i].bytes() == first[i].bytes();
+      INFO("output " << i << " with " << count << " threads");
+      CHECK(same_bytes);
+    }
+  }
+  set_thread_count(threads);
+  return first;
+}
+
+inline float* floats(GuardedArray& array) { return static_cast<float*>(array.data()); }
+inline const float* floats(const GuardedArray& array) { return static_cast<const float*>(array.data()); }
+
+inline std::vector<double> magnitudes(std::vector<double> values) {
+  for (double& v : values) v = std::fabs(v);
+  return values;
+}
+
+}  // namespace tenon::test

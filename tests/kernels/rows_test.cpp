@@ -1,0 +1,139 @@
+// SPDX-License-Identifier: Apache-2.0
+// Embedding, gather, scatter and column sums.
+#include "tests/kernels/kernel_test.h"
+
+namespace tenon::test {
+namespace {
+
+constexpr int64_t kChannels[] = {1, 7, 8, 9, 15, 16, 17, 131, 300};
+
+// `rows` numbers in [0, below), some of them several times.
+std::vector<int32_t> random_rows(int64_t rows, int32_t below) {
+  std::vector<int32_t> ids;
+  for (float v : random_values(rows, 77, 0, static_cast<float>(below))) ids.push_back(static_cast<int32_t>(v));
+  return ids;
+}
+
+}  // namespace
+
+TEST_CASE("embedding adds a token's and a position's row", "[kernels]") {
+  const int64_t rows = 37;
+  const std::vector<int32_t> ids = random_rows(rows, 11), positions = random_rows(rows, 5);
+  for (const KernelTable* table : usable_tables()) {
+    for (DType table_dtype : kFloats) {
+      for (DType dtype : kFloats) {
+        for (int64_t channels : kChannels) {
+          CAPTURE(table->name, name_of(table_dtype), name_of(dtype), channels);
+          const GuardedArray tokens(table_dtype, random_values(11 * channels, 1));
+          const GuardedArray places(table_dtype, random_values(5 * channels, 2));
+          const auto got = run_on_threads([&] {
+            GuardedArray both(dtype, rows * channels), alone(dtype, rows * channels);
+            table->embedding({ids.data(), positions.data(), tokens.data(), places.data(), both.data(), rows, channels,
+                              table_dtype, dtype});
+            table->embedding({ids.data(), nullptr, tokens.data(), nullptr, alone.data(), rows, channels, table_dtype,
+                              dtype});
+            return std::vector<GuardedArray>{both, alone};
+          });
+          std::vector<double> both, alone;
+          for (int64_t r = 0; r < rows; ++r) {
+            for (int64_t c = 0; c < channels; ++c) {
+              alone.push_back(tokens.get(ids[static_cast<size_t>(r)] * channels + c));
+              both.push_back(alone.back() + places.get(positions[static_cast<size_t>(r)] * channels + c));
+            }
+          }
+          CHECK_WITHIN(got[0].values(), both, Bound::ulps(0.5).then_round(dtype));  // one fp32 sum
+          CHECK_WITHIN(got[1].values(), alone, Bound::fixed(0).then_round(dtype));  // a copy
+        }
+      }
+    }
+  }
+}
+
+TEST_CASE("embedding_grad adds to the rows that were used", "[kernels]") {
+  const int64_t rows = 203, vocabulary = 13;
+  std::vector<int32_t> ids = random_rows(rows, 12);  // row 12 is never used
+  for (const KernelTable* table : usable_tables()) {
+    for (DType dtype : kFloats) {
+      for (int64_t channels : kChannels) {
+        CAPTURE(table->name, name_of(dtype), channels);
+        const GuardedArray dy(dtype, random_values(rows * channels, 1));
+        const GuardedArray before(DType::kF32, random_values(vocabulary * channels, 2));
+        const auto got = run_on_threads([&] {
+          GuardedArray dtable = before;
+          table->embedding_grad({ids.data(), dy.data(), floats(dtable), rows, channels, dtype});
+          return std::vector<GuardedArray>{dtable};
+        });
+        std::vector<double> want = before.values(), sizes = magnitudes(want);
+        for (int64_t t = 0; t < rows; ++t) {
+          for (int64_t c = 0; c < channels; ++c) {
+            const auto at = static_cast<size_t>(ids[static_cast<size_t>(t)] * channels + c);
+            want[at] += dy.get(t * channels + c);
+            sizes[at] += std::fabs(dy.get(t * channels + c));
+          }
+        }
+        // At most all rows meet in one element: a sum of rows + 1 terms.
+        CHECK_WITHIN(got[0].values(), want, Bound::sum(rows + 1, sizes));
+        const std::vector<double> after = got[0].values();
+        for (int64_t c = 0; c < channels; ++c) CHECK(after[static_cast<size_t>(12 * channels + c)] == before.get(12 * channels + c));
+      }
+    }
+  }
+}
+
+TEST_CASE("gather and scatter copy the named rows and no others", "[kernels]") {
+  const std::vector<int32_t> index = {5, 0, 39, 17, 2, 33, 1, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 3};
+  const auto rows = static_cast<int64_t>(index.size()), all = int64_t{40};
+  for (const KernelTable* table : usable_tables()) {
+    for (DType dtype : kFloats) {
+      for (int64_t channels : kChannels) {
+        CAPTURE(table->name, name_of(dtype), channels);
+        const GuardedArray x(dtype, random_values(all * channels, 1));
+        const GuardedArray wide(DType::kF32, random_values(rows * channels, 2));
+        const auto got = run_on_threads([&] {
+          GuardedArray gathered(dtype, rows * channels), scattered(dtype, all * channels);
+          table->gather_rows({x.data(), index.data(), gathered.data(), rows, channels, dtype});
+          table->scatter_rows({floats(wide), index.data(), scattered.data(), rows, channels, dtype});
+          return std::vector<GuardedArray>{gathered, scattered};
+        });
+        int64_t wrong = 0, named = 0;
+        for (int64_t r = 0; r < rows; ++r) {
+          for (int64_t c = 0; c < channels; ++c) {
+            const int64_t at = index[static_cast<size_t>(r)] * channels + c;
+            wrong += got[0].get(r * channels + c) == x.get(at) ? 0 : 1;
+            wrong += got[1].get(at) == round_to(dtype, wide.get(r * channels + c)) ? 0 : 1;
+          }
+        }
+        for (int64_t i = 0; i < all * channels; ++i) named += got[1].untouched(i) ? 0 : 1;
+        CHECK(wrong == 0);
+        CHECK(named == rows * channels);
+      }
+    }
+  }
+}
+
+TEST_CASE("column_sum adds every row", "[kernels]") {
+  for (const KernelTable* table : usable_tables()) {
+    for (DType dtype : kFloats) {
+      for (int64_t rows : {0, 1, 64, 65, 331}) {
+        for (int64_t channels : kChannels) {
+          CAPTURE(table->name, name_of(dtype), rows, channels);
+          const GuardedArray x(dtype, random_values(rows * channels, 1));
+          const GuardedArray before(DType::kF32, random_values(channels, 2));
+          const auto got = run_on_threads([&] {
+            GuardedArray out = before;
+            table->column_sum({x.data(), floats(out), rows, channels, dtype});
+            return std::vector<GuardedArray>{out};
+          });
+          std::vector<double> want = before.values(), sizes = magnitudes(want);
+          for (int64_t i = 0; i < rows * channels; ++i) {
+            want[static_cast<size_t>(i % channels)] += x.get(i);
+            sizes[static_cast<size_t>(i % channels)] += std::fabs(x.get(i));
+          }
+          CHECK_WITHIN(got[0].values(), want, Bound::sum(rows + 1, sizes));
+        }
+      }
+    }
+  }
+}
+
+}  // namespace tenon::test
