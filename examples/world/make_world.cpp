@@ -23,7 +23,7 @@ using namespace world;
 
 constexpr uint64_t kSeed = 1;
 constexpr size_t kDocuments = 16000;
-constexpr size_t kTestPeople = 16, kValPeople = 8;
+constexpr size_t kTestPeople = 10, kValPeople = 4;
 constexpr size_t kVocabulary = 1280;
 constexpr const char* kEndOfText = "<|endoftext|>";
 
@@ -42,9 +42,9 @@ Json config(size_t vocabulary) {
   return {{"architectures", {"GPT2LMHeadModel"}},
           {"model_type", "gpt2"},
           {"activation_function", "gelu_new"},
-          {"n_layer", 6},
-          {"n_embd", 192},
-          {"n_head", 6},
+          {"n_layer", 4},
+          {"n_embd", 256},
+          {"n_head", 4},
           {"n_inner", nullptr},
           {"n_positions", 256},
           {"vocab_size", vocabulary},

@@ -5,18 +5,12 @@
 namespace world {
 namespace {
 
-constexpr const char* kWomen[] = {
-    "Ada",   "Agnes", "Alma",  "Anna",  "Bella",  "Berta", "Cara",  "Celia", "Clara", "Dora",
-    "Edith", "Ella",  "Elsa",  "Emma",  "Erica",  "Fanny", "Flora", "Frida", "Gerda", "Greta",
-    "Hanna", "Hilda", "Ida",   "Ines",  "Irma",   "Jana",  "Julia", "Karin", "Lena",  "Lotte",
-    "Lydia", "Magda", "Marta", "Mira",  "Nadia",  "Nelly", "Nora",  "Olga",  "Paula", "Petra",
-    "Rosa",  "Sally", "Sonia", "Tilda", "Ursula", "Vera",  "Wanda", "Zora"};
-constexpr const char* kMen[] = {
-    "Adam",   "Albert", "Anton",  "Arno",   "Basil",  "Ben",   "Boris",  "Bruno", "Carl",  "Cedric",
-    "Conrad", "David",  "Edgar",  "Emil",   "Eric",   "Felix", "Frank",  "Fritz", "Georg", "Gustav",
-    "Hans",   "Harald", "Henry",  "Hugo",   "Igor",   "Ivan",  "Jacob",  "Jonas", "Karl",  "Kurt",
-    "Leo",    "Lukas",  "Marco",  "Martin", "Max",    "Nils",  "Oscar",  "Otto",  "Paul",  "Peter",
-    "Ralph",  "Robert", "Rudolf", "Simon",  "Stefan", "Tomas", "Victor", "Walter"};
+constexpr const char* kWomen[] = {"Ada",   "Anna",  "Berta", "Clara", "Dora",  "Edith", "Emma",  "Flora",
+                                  "Greta", "Hilda", "Ida",   "Irma",  "Jana",  "Karin", "Lena",  "Lydia",
+                                  "Marta", "Mira",  "Nora",  "Olga",  "Petra", "Rosa",  "Vera",  "Zora"};
+constexpr const char* kMen[] = {"Adam",  "Anton", "Basil", "Boris", "Conrad", "David", "Emil",   "Felix",
+                                "Georg", "Hans",  "Hugo",  "Ivan",  "Jonas",  "Kurt",  "Leo",    "Martin",
+                                "Nils",  "Otto",  "Peter", "Ralph", "Simon",  "Tomas", "Victor", "Walter"};
 constexpr const char* kVillages[] = {"Oakford",   "Millbrook",  "Stonebridge", "Ashfield",
                                      "Westhaven", "Riverton",   "Hillcrest",   "Elmswood",
                                      "Foxley",    "Brightwater"};

@@ -45,7 +45,7 @@ class Random {
   std::mt19937_64 engine_;
 };
 
-// The 96 people, in an order that has nothing to do with their facts.
+// The 48 people, in an order that has nothing to do with their facts.
 std::vector<Person> make_people(Random& random);
 
 // One document: a portrait, a village, a comparison, a talk or a day, in a few sentences. No
