@@ -5,7 +5,8 @@
     python3 compare.py --tenon build/cpu/tools/tenon --model DIR --text FILE.txt
 
 The text is cut so that it makes exactly one batch: every step of both sides then sees the same tokens, in whatever
-order they are dealt. The adapters start from different random A, so the losses agree closely but not to the last digit.
+order they are dealt. The losses agree closely but not to the last digit: the adapters start from different random A, and
+Tenon also scores the first token of each sequence but the first, which the peer's shift leaves out.
 Run it on a machine that does nothing else; a slow page or a neighbour shows as a spread between the rounds.
 """
 import argparse

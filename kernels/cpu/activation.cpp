@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// Computes    y = f(x) and dx = dy f'(x), elementwise. Four of the functions are x times a sigmoid of something.
+// Computes    y = f(x) and dx = dy f'(x), elementwise. Four of the functions are x times a sigmoid.
 // Layout      arrays of `count` elements of one dtype; y may be x, dx may be dy.
 // Work split  pieces of 4096 elements.
 // Numerics    fp32 with the functions of vec.h, rounded once on store.
-// Traffic     reads 1 (gradient: 2) and writes 1 element for each element: bound by memory, not by exp.
+// Traffic     reads 1 (gradient: 2) and writes 1 element for each element: bound by memory.
 #include "kernels/cpu/kernels.h"
 #include "kernels/cpu/vec.h"
 
@@ -12,11 +12,14 @@ namespace {
 
 constexpr int64_t kPiece = 4096;
 
-// GELU's tanh form is x sigmoid(2 u) with u = sqrt(2 / pi) (x + 0.044715 x^3), since (1 + tanh u) / 2 = sigmoid(2 u).
+// (1 + tanh u) / 2 = sigmoid(2 u), so GELU's tanh form is x sigmoid(2 u) with
+// u = sqrt(2 / pi) (x + 0.044715 x^3).
 constexpr float kGelu1 = 1.5957691216f, kGelu3 = 0.0713548163f;
 
 struct GeluTanh {
-  static Vec value(Vec x) { return x * sigmoid(x * fma(x * x, Vec::all(kGelu3), Vec::all(kGelu1))); }
+  static Vec value(Vec x) {
+    return x * sigmoid(x * fma(x * x, Vec::all(kGelu3), Vec::all(kGelu1)));
+  }
   static Vec slope(Vec x) {
     const Vec z = x * x, s = sigmoid(x * fma(z, Vec::all(kGelu3), Vec::all(kGelu1)));
     return fma(x * fma(z, Vec::all(3 * kGelu3), Vec::all(kGelu1)), s * (Vec::all(1.0f) - s), s);
@@ -71,7 +74,8 @@ void dispatch_activation(Activation activation, const Body& body) {
 template <class F, class T>
 void apply(const T* x, T* y, int64_t count) {
   for_ranges(count, kPiece, [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; i += kLanes) F::value(Vec::load(x + i, end - i)).store(y + i, end - i);
+    for (int64_t i = begin; i < end; i += kLanes)
+      F::value(Vec::load(x + i, end - i)).store(y + i, end - i);
   });
 }
 
@@ -98,7 +102,8 @@ void activation(const ActivationArgs& a) {
 void activation_grad(const ActivationGradArgs& a) {
   dispatch_float(a.dtype, [&]<class T>(T) {
     dispatch_activation(a.activation, [&]<class F>(F) {
-      apply_grad<F>(static_cast<const T*>(a.x), static_cast<const T*>(a.dy), static_cast<T*>(a.dx), a.count);
+      apply_grad<F>(static_cast<const T*>(a.x), static_cast<const T*>(a.dy), static_cast<T*>(a.dx),
+                    a.count);
     });
   });
 }

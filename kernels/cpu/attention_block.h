@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // What attention and its gradient share: one block of queries against one block of keys.
 //
-// Scores lie transposed, S[key][query], with the queries in the lanes: the maximum and the sum of a softmax are then
-// taken lane by lane, K and V are read as they lie (each element broadcast), and only the queries are transposed, once
-// for all key blocks. Packed arrays are fp32 with heads padded by zeros to a multiple of the lanes (and of 4).
+// Scores lie transposed, S[key][query], with the queries in the lanes: the maximum and the sum of a
+// softmax are then taken lane by lane, K and V are read as they lie (each element broadcast), and
+// only the queries are transposed, once for all key blocks. Packed arrays are fp32 with heads
+// padded by zeros to a multiple of the lanes (and of 4).
 #pragma once
 
 #include "core/kernel_table.h"
@@ -24,7 +25,8 @@ inline int64_t padded_head(int64_t head_size) { return round_up(head_size, large
 // Hands out pieces of one block of the thread's scratch memory, each aligned to a cache line.
 class Scratch {
  public:
-  explicit Scratch(int64_t floats) : next_(static_cast<float*>(thread_scratch(kScratchSlot, floats * 4))) {}
+  explicit Scratch(int64_t floats)
+      : next_(static_cast<float*>(thread_scratch(kScratchSlot, floats * 4))) {}
   float* take(int64_t floats) {
     float* taken = next_;
     next_ += round_up(floats, 16);
@@ -36,7 +38,8 @@ class Scratch {
 };
 
 // A product of small matrices that lie in the first- or second-level cache:
-//   c[r][x] (+)= sum over k < depth of a[r * a_row + k * a_step] * b[k * b_row + x],  r < rows, x < width.
+//   c[r][x] (+)= sum over k < depth of a[r * a_row + k * a_step] * b[k * b_row + x],  r < rows, x <
+//   width.
 // Requires: rows a multiple of 4, width a multiple of the lanes.
 struct Product {
   const float* a;
@@ -56,7 +59,8 @@ inline void multiply_tile(const Product& p, int64_t row, int64_t column) {
   Vec sums[kTileRows][kVecs];
   float* c = p.c + row * p.c_row + column;
   for (int r = 0; r < kTileRows; ++r) {
-    for (int v = 0; v < kVecs; ++v) sums[r][v] = kAdd ? Vec::load(c + r * p.c_row + v * kLanes) : Vec::zero();
+    for (int v = 0; v < kVecs; ++v)
+      sums[r][v] = kAdd ? Vec::load(c + r * p.c_row + v * kLanes) : Vec::zero();
   }
   const float* a = p.a + row * p.a_row;
   const float* b = p.b + column;
@@ -92,7 +96,8 @@ void multiply(const Product& p) {
 }
 
 // to[c][r] = from[r][c]. Requires: rows and columns multiples of 4.
-inline void transpose(const float* from, int64_t from_row, float* to, int64_t to_row, int64_t rows, int64_t columns) {
+inline void transpose(const float* from, int64_t from_row, float* to, int64_t to_row, int64_t rows,
+                      int64_t columns) {
   typedef float Four __attribute__((vector_size(16)));
   typedef int32_t Order __attribute__((vector_size(16)));
   for (int64_t r = 0; r < rows; r += 4) {
@@ -112,12 +117,14 @@ inline void transpose(const float* from, int64_t from_row, float* to, int64_t to
   }
 }
 
-// Rows of a head lie far apart (a page or more), where the hardware does not prefetch: this many rows ahead is asked for.
+// Rows of a head lie far apart (a page or more), where the hardware does not prefetch: this many
+// rows ahead is asked for.
 constexpr int64_t kRowsAhead = 8;
 
 // to (padded_rows, padded) = the first `rows` rows of `from`, widened; the rest is zero.
 template <class T>
-void pack_rows(const T* from, int64_t stride, int64_t rows, int64_t head_size, float* to, int64_t padded_rows) {
+void pack_rows(const T* from, int64_t stride, int64_t rows, int64_t head_size, float* to,
+               int64_t padded_rows) {
   const int64_t padded = padded_head(head_size);
   for (int64_t r = 0; r < padded_rows; ++r) {
     for (int64_t d = 0; d < padded; d += kLanes) {
@@ -155,7 +162,9 @@ class QueryBlock {
         ((args.sequence0 + static_cast<uint64_t>(sequence)) * heads + static_cast<uint64_t>(head)) *
             static_cast<uint64_t>(args.queries) +
         static_cast<uint64_t>(first_query);
-    const int32_t* starts = args.doc_start == nullptr ? nullptr : args.doc_start + sequence * args.queries + first_query;
+    const int32_t* starts = args.doc_start == nullptr
+                                ? nullptr
+                                : args.doc_start + sequence * args.queries + first_query;
     first_start_ = starts == nullptr ? 0 : args.keys;
     for (int64_t i = 0; i < kQueries; ++i) {
       const int64_t start = starts == nullptr || i >= queries ? 0 : starts[i];
@@ -174,7 +183,8 @@ class QueryBlock {
   const int64_t first_query, queries;
   const int64_t width;  // queries rounded up to whole vectors
 
-  // The key blocks that any query of the block sees are those from first_key() on, kKeys apart, below end_key().
+  // The key blocks that any query of the block sees are those from first_key() on, kKeys apart,
+  // below end_key().
   int64_t first_key() const { return first_start_ / kKeys * kKeys; }
   int64_t end_key() const { return smaller(a_.keys, first_query + queries + offset_); }
 
@@ -190,9 +200,12 @@ class QueryBlock {
   }
 
   // The first query of the block that sees `key` or a later one, rounded down to kGrain.
-  int64_t first_lane(int64_t key) const { return larger(0, key - first_query - offset_) / kGrain * kGrain; }
-  // Splits the keys [key, key + keys) into runs of a multiple of 4 with the same first lane: body(begin, end, lane) with
-  // begin and end counted from `key`. The last run may end past `keys`, in padding.
+  int64_t first_lane(int64_t key) const {
+    return larger(0, key - first_query - offset_) / kGrain * kGrain;
+  }
+  // Splits the keys [key, key + keys) into runs of a multiple of 4 with the same first lane:
+  // body(begin, end, lane) with begin and end counted from `key`. The last run may end past `keys`,
+  // in padding.
   template <class Body>
   void for_runs(int64_t key, int64_t keys, const Body& body) const {
     const int64_t padded = round_up(keys, 4);
@@ -204,21 +217,24 @@ class QueryBlock {
       begin = end;
     }
   }
-  // The number of keys (a multiple of 4) from `key` on that for_runs gives to the vector of queries at `lane`.
+  // The number of keys (a multiple of 4) from `key` on that for_runs gives to the vector of queries
+  // at `lane`.
   int64_t rows_of(int64_t key, int64_t keys, int64_t lane) const {
     int64_t rows = round_up(keys, 4);
     while (rows > 0 && first_lane(key + rows - 4) > lane) rows -= 4;
     return rows;
   }
 
-  // keep[w] = 1 / (1 - p), or 0 where dropped, for keys key..key + 3 (key a multiple of 4) and the queries at `lane`.
+  // keep[w] = 1 / (1 - p), or 0 where dropped, for keys key..key + 3 (key a multiple of 4) and the
+  // queries at `lane`.
   void keep_factors(int64_t key, int64_t lane, Vec (&keep)[4]) const {
     IVec low = IVec::load(low_ + lane), high = IVec::load(high_ + lane), words[4];
     add_wide(low, high, IVec::all(static_cast<uint32_t>(key / 4)));
     philox_blocks(a_.random, low, high, words);
     const IVec threshold = IVec::all(dropout_threshold(a_.dropout));
     const Vec factor = Vec::all(1.0f / (1.0f - a_.dropout));
-    for (int w = 0; w < 4; ++w) keep[w] = select(less_unsigned(words[w], threshold), Vec::zero(), factor);
+    for (int w = 0; w < 4; ++w)
+      keep[w] = select(less_unsigned(words[w], threshold), Vec::zero(), factor);
   }
 
  private:

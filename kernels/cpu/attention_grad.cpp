@@ -1,38 +1,41 @@
 // SPDX-License-Identifier: Apache-2.0
-// Computes    with P = exp(scale q k^T - lse), dP = dout v^T (times dropout's factors Z) and
+// Computes    with P = exp(scale q k^T - lse), Z dropout's factors, dP = Z dout v^T and
 //             dS = scale P (dP - rowsum(dout out)): dv = (P Z)^T dout, dk = dS^T q, dq = dS k.
-// Layout      as attention.cpp; K, V, dK and dV of one head lie packed as fp32 for the whole sequence.
-// Work split  one key/value head of one sequence, so that dk and dv have one owner; its query heads and blocks in order.
-// Numerics    fp32 sums in the order of the queries (dk, dv) and of the keys (dq), rounded once on store.
-// Traffic     packed K, V, dK and dV once for each block of queries: from the second-level cache up to about 1000 keys
-//             of 64, else from the third.
+// Layout      as attention.cpp; K, V, dK and dV of one head packed as fp32 for the whole sequence.
+// Work split  one key/value head of one sequence, so that dk and dv have one owner; its query heads
+//             and their blocks in order.
+// Numerics    fp32 sums in the order of the queries (dk, dv) and of the keys (dq), rounded once.
+// Traffic     packed K, V, dK and dV once for each block of queries, from the second-level cache up
+//             to about 1000 keys of 64, else from the third.
 #include "kernels/cpu/attention_block.h"
 #include "kernels/cpu/kernels.h"
 
 namespace tenon::cpu::TENON_ISA {
 namespace {
 
-using namespace flash;  // NOLINT
+using namespace flash;
 
 struct GradBuffers {
-  float *keys, *values, *dkeys, *dvalues;            // (keys, padded): the whole sequence
-  float *queries, *dout;                             // (kQueries, padded)
-  float *queries_t, *dout_t, *dqueries_t;            // (padded, kQueries)
-  float *scores, *dscores;                           // (kKeys, kQueries)
-  float *lse, *delta;                                // (kQueries)
+  float *keys, *values, *dkeys, *dvalues;  // (keys, padded): the whole sequence
+  float *queries, *dout;                   // (kQueries, padded)
+  float *queries_t, *dout_t, *dqueries_t;  // (padded, kQueries)
+  float *scores, *dscores;                 // (kKeys, kQueries)
+  float *lse, *delta;                      // (kQueries)
 };
 
 GradBuffers grad_buffers(int64_t keys, int64_t padded) {
-  const int64_t all = round_up(keys, 4) * padded, block = kQueries * padded, scores = kKeys * kQueries;
+  const int64_t all = round_up(keys, 4) * padded, block = kQueries * padded,
+                scores = kKeys * kQueries;
   Scratch s(4 * (all + 16) + 5 * block + 2 * scores + 2 * kQueries);
-  return {s.take(all),   s.take(all),   s.take(all),   s.take(all),    s.take(block),  s.take(block),   s.take(block),
-          s.take(block), s.take(block), s.take(scores), s.take(scores), s.take(kQueries), s.take(kQueries)};
+  return {s.take(all),    s.take(all),      s.take(all),     s.take(all),   s.take(block),
+          s.take(block),  s.take(block),    s.take(block),   s.take(block), s.take(scores),
+          s.take(scores), s.take(kQueries), s.take(kQueries)};
 }
 
 // Scores of one vector of queries become P Z, and dP becomes dS.
 template <bool kMasked>
-void score_gradients(const AttentionArgs& a, const QueryBlock& block, const GradBuffers& to, int64_t key, int64_t keys,
-                     int64_t lane) {
+void score_gradients(const AttentionArgs& a, const QueryBlock& block, const GradBuffers& to,
+                     int64_t key, int64_t keys, int64_t lane) {
   const int64_t rows = block.rows_of(key, keys, lane);
   const Vec scale = Vec::all(a.scale), minus_lse = Vec::zero() - Vec::load(to.lse + lane);
   const Vec delta = Vec::load(to.delta + lane), one = Vec::all(1.0f);
@@ -52,13 +55,20 @@ void score_gradients(const AttentionArgs& a, const QueryBlock& block, const Grad
 }
 
 // One block of queries against one block of keys.
-void gradients_of_keys(const AttentionArgs& a, const QueryBlock& block, const GradBuffers& to, int64_t key,
-                       int64_t keys) {
+void gradients_of_keys(const AttentionArgs& a, const QueryBlock& block, const GradBuffers& to,
+                       int64_t key, int64_t keys) {
   const int64_t padded = padded_head(a.head_size), at = key * padded;
   block.for_runs(key, keys, [&](int64_t begin, int64_t end, int64_t lane) {
-    Product p = {.a = to.keys + at + begin * padded, .a_row = padded, .a_step = 1, .b = to.queries_t + lane,
-                 .b_row = kQueries, .c = to.scores + begin * kQueries + lane, .c_row = kQueries,
-                 .rows = end - begin, .width = block.width - lane, .depth = a.head_size};
+    Product p = {.a = to.keys + at + begin * padded,
+                 .a_row = padded,
+                 .a_step = 1,
+                 .b = to.queries_t + lane,
+                 .b_row = kQueries,
+                 .c = to.scores + begin * kQueries + lane,
+                 .c_row = kQueries,
+                 .rows = end - begin,
+                 .width = block.width - lane,
+                 .depth = a.head_size};
     multiply<false>(p);
     p.a = to.values + at + begin * padded;
     p.b = to.dout_t + lane;
@@ -74,31 +84,47 @@ void gradients_of_keys(const AttentionArgs& a, const QueryBlock& block, const Gr
     }
   }
   block.for_runs(key, keys, [&](int64_t begin, int64_t end, int64_t lane) {
-    Product p = {.a = to.scores + begin * kQueries + lane, .a_row = kQueries, .a_step = 1,
-                 .b = to.dout + lane * padded, .b_row = padded, .c = to.dvalues + at + begin * padded,
-                 .c_row = padded, .rows = end - begin, .width = padded, .depth = block.queries - lane};
+    Product p = {.a = to.scores + begin * kQueries + lane,
+                 .a_row = kQueries,
+                 .a_step = 1,
+                 .b = to.dout + lane * padded,
+                 .b_row = padded,
+                 .c = to.dvalues + at + begin * padded,
+                 .c_row = padded,
+                 .rows = end - begin,
+                 .width = padded,
+                 .depth = block.queries - lane};
     multiply<true>(p);
     p.a = to.dscores + begin * kQueries + lane;
     p.b = to.queries + lane * padded;
     p.c = to.dkeys + at + begin * padded;
     multiply<true>(p);
-    multiply<true>({.a = to.keys + at + begin * padded, .a_row = 1, .a_step = padded,
-                    .b = to.dscores + begin * kQueries + lane, .b_row = kQueries, .c = to.dqueries_t + lane,
-                    .c_row = kQueries, .rows = round_up(a.head_size, 4), .width = block.width - lane,
+    multiply<true>({.a = to.keys + at + begin * padded,
+                    .a_row = 1,
+                    .a_step = padded,
+                    .b = to.dscores + begin * kQueries + lane,
+                    .b_row = kQueries,
+                    .c = to.dqueries_t + lane,
+                    .c_row = kQueries,
+                    .rows = round_up(a.head_size, 4),
+                    .width = block.width - lane,
                     .depth = end - begin});
   });
 }
 
-// Packs q and dout both ways round; delta = rowsum(dout out). A query that saw nothing has lse -infinity; what it did
-// not see is hidden, so any finite number will do.
+// Packs q and dout both ways round; delta = rowsum(dout out). A query that saw nothing has lse
+// -infinity; what it did not see is hidden, so any finite number will do.
 template <class T>
-void load_queries(const AttentionGradArgs& g, const QueryBlock& block, const GradBuffers& to, int64_t sequence,
-                  int64_t head) {
+void load_queries(const AttentionGradArgs& g, const QueryBlock& block, const GradBuffers& to,
+                  int64_t sequence, int64_t head) {
   const AttentionArgs& a = g.forward;
   const int64_t padded = padded_head(a.head_size), token = sequence * a.queries + block.first_query;
-  const int64_t in = token * a.q_stride + head * a.head_size, out = token * a.out_stride + head * a.head_size;
-  pack_rows(static_cast<const T*>(a.q) + in, a.q_stride, block.queries, a.head_size, to.queries, kQueries);
-  pack_rows(static_cast<const T*>(g.dout) + out, a.out_stride, block.queries, a.head_size, to.dout, kQueries);
+  const int64_t in = token * a.q_stride + head * a.head_size,
+                out = token * a.out_stride + head * a.head_size;
+  pack_rows(static_cast<const T*>(a.q) + in, a.q_stride, block.queries, a.head_size, to.queries,
+            kQueries);
+  pack_rows(static_cast<const T*>(g.dout) + out, a.out_stride, block.queries, a.head_size, to.dout,
+            kQueries);
   transpose(to.queries, padded, to.queries_t, kQueries, kQueries, padded);
   transpose(to.dout, padded, to.dout_t, kQueries, kQueries, padded);
   const float* lse = a.lse + (sequence * a.heads + head) * a.queries + block.first_query;
@@ -118,11 +144,13 @@ void load_queries(const AttentionGradArgs& g, const QueryBlock& block, const Gra
 template <class T>
 void gradients_of_head(const AttentionGradArgs& g, int64_t sequence, int64_t kv_head) {
   const AttentionArgs& a = g.forward;
-  const int64_t padded = padded_head(a.head_size), group = a.heads / a.kv_heads, rows = round_up(a.keys, 4);
+  const int64_t padded = padded_head(a.head_size), group = a.heads / a.kv_heads,
+                rows = round_up(a.keys, 4);
   const GradBuffers buffers = grad_buffers(a.keys, padded);
   const int64_t kv = sequence * a.kv_batch_stride + kv_head * a.head_size;
   pack_rows(static_cast<const T*>(a.k) + kv, a.kv_stride, a.keys, a.head_size, buffers.keys, rows);
-  pack_rows(static_cast<const T*>(a.v) + kv, a.kv_stride, a.keys, a.head_size, buffers.values, rows);
+  pack_rows(static_cast<const T*>(a.v) + kv, a.kv_stride, a.keys, a.head_size, buffers.values,
+            rows);
   for (int64_t i = 0; i < rows * padded; ++i) buffers.dkeys[i] = buffers.dvalues[i] = 0;
   for (int64_t head = kv_head * group; head < (kv_head + 1) * group; ++head) {
     for (int64_t b = 0; b < divide_up(a.queries, kQueries); ++b) {
@@ -148,8 +176,9 @@ void gradients_of_head(const AttentionGradArgs& g, int64_t sequence, int64_t kv_
 void attention_grad(const AttentionGradArgs& g) {
   const AttentionArgs& a = g.forward;
   dispatch_float(a.dtype, [&]<class T>(T) {
-    for_chunks(a.batch * a.kv_heads,
-               [&](int64_t chunk) { gradients_of_head<T>(g, chunk / a.kv_heads, chunk % a.kv_heads); });
+    for_chunks(a.batch * a.kv_heads, [&](int64_t chunk) {
+      gradients_of_head<T>(g, chunk / a.kv_heads, chunk % a.kv_heads);
+    });
   });
 }
 

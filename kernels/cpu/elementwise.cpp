@@ -2,8 +2,9 @@
 // Computes    add, scale, cast and dropout, elementwise.
 // Layout      arrays of `count` elements; the output may be an input of the same dtype.
 // Work split  pieces of 4096 elements.
-// Numerics    one fp32 operation and one rounding an element; dropout multiplies by 1 / (1 - p) rounded to fp32.
-// Traffic     each array once. Dropout makes its random words as it goes: about 10 instructions a word, nothing stored.
+// Numerics    one fp32 operation and one rounding an element; dropout multiplies by 1 / (1 - p),
+//             which is rounded to fp32.
+// Traffic     each array once. Dropout makes its random words as it goes and is bound by them.
 #include "kernels/cpu/kernels.h"
 #include "kernels/cpu/vec.h"
 
@@ -64,7 +65,8 @@ void scale(const ScaleArgs& args) {
     T* y = static_cast<T*>(args.y);
     const Vec factor = Vec::all(args.factor);
     for_ranges(args.count, kPiece, [&](int64_t begin, int64_t end) {
-      for (int64_t i = begin; i < end; i += kLanes) (Vec::load(x + i, end - i) * factor).store(y + i, end - i);
+      for (int64_t i = begin; i < end; i += kLanes)
+        (Vec::load(x + i, end - i) * factor).store(y + i, end - i);
     });
   });
 }
@@ -79,7 +81,8 @@ void cast(const CastArgs& args) {
 
 void dropout(const DropoutArgs& args) {
   dispatch_float(args.dtype, [&]<class T>(T) {
-    for_ranges(args.count, kPiece, [&](int64_t begin, int64_t end) { dropout_piece<T>(args, begin, end); });
+    for_ranges(args.count, kPiece,
+               [&](int64_t begin, int64_t end) { dropout_piece<T>(args, begin, end); });
   });
 }
 

@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-// Computes    loss = log(sum(exp(logits))) - logits[target], and logits become (softmax - onehot(target)) scale.
+// Computes    loss = log(sum(exp(logits))) - logits[target]; logits become
+//             (softmax - onehot(target)) scale.
 // Layout      rows of V fp32 logits, `stride` apart.
 // Work split  whole rows.
-// Numerics    the row's maximum and its sum of exp(x - maximum) in one pass, in pieces of 1024: the sum is rescaled
-//             when a piece raises the maximum. fp32, lane-wise then Vec::sum().
-// Traffic     reads the row once for the loss; again, and writes it, for the gradient (200 KB: the second-level cache).
+// Numerics    the maximum and the sum of exp(x - maximum) in one pass, in pieces of 1024 elements:
+//             the sum is rescaled when a piece raises the maximum. fp32, lane-wise then Vec::sum().
+// Traffic     reads the row once for the loss; reads and writes it once more for the gradient,
+//             mostly in the second-level cache (a row of 50257 logits is 200 KB).
 #include "kernels/cpu/kernels.h"
 #include "kernels/cpu/vec.h"
 
@@ -42,7 +44,8 @@ Softmax softmax_of(const float* x, int64_t count) {
       for (Vec& s : sums.part) s = s * rescale;
       maximum = found;
     }
-    const Vec base = Vec::all(maximum == -kInfinity ? 0 : maximum);  // a piece of -infinity adds nothing
+    const Vec base =
+        Vec::all(maximum == -kInfinity ? 0 : maximum);  // a piece of -infinity adds nothing
     for_vectors(size, [&](int64_t i, int64_t left, int part) {
       sums.part[part] = sums.part[part] + exp(load_logits(piece + i, left) - base);
     });

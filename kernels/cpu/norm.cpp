@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-// Computes    s = x + residual; y = (s - mean) rstd weight + bias, rstd = 1 / sqrt(var + eps); and the gradient: with
-//             n = (s - mean) rstd and g = dy weight, ds = rstd (g - mean(g) - n mean(g n)) + dsum, dweight += sum of
-//             dy n, dbias += sum of dy.
+// Computes    s = x + residual; n = (s - mean) rstd with rstd = 1 / sqrt(var + eps);
+//             y = n weight + bias. Gradient: with g = dy weight,
+//             ds = rstd (g - mean(g) - n mean(g n)) + dsum, dweight += sum of dy n,
+//             dbias += sum of dy.
 // Layout      rows of C contiguous elements; weight, bias, mean and rstd fp32.
-// Work split  16 rows at a time; the gradient 64 rows at a time, with sums over rows as in row_sums.h.
-// Numerics    fp32, lane-wise then Vec::sum(); the variance is the mean square of s - mean, in a second pass over the
-//             row. s is rounded to its dtype before anything is computed from it, as the gradient will see it.
+// Work split  16 rows at a time; the sums over rows as in row_sums.h.
+// Numerics    fp32, lane-wise then Vec::sum(). The variance is the mean square of s - mean, in a
+//             second pass. s is rounded to its dtype before anything is computed from it, as the
+//             gradient will see it.
 // Traffic     each array once: the row's later passes come from the first-level cache.
 #include "kernels/cpu/kernels.h"
 #include "kernels/cpu/row_sums.h"
@@ -46,7 +48,8 @@ void normalise_row(const LayerNormArgs& a, int64_t r, float* row) {
   const T* residual = a.residual == nullptr ? nullptr : static_cast<const T*>(a.residual) + at;
   T* s = residual == nullptr || a.sum == nullptr ? nullptr : static_cast<T*>(a.sum) + at;
   const float mean = load_row(static_cast<const T*>(a.x) + at, residual, s, row, channels) * share;
-  const float rstd = 1.0f / __builtin_sqrtf(sum_of_square_differences(row, mean, channels) * share + a.eps);
+  const float rstd =
+      1.0f / __builtin_sqrtf(sum_of_square_differences(row, mean, channels) * share + a.eps);
   T* y = static_cast<T*>(a.y) + at;
   for_vectors(channels, [&](int64_t c, int64_t left, int) {
     const Vec n = (Vec::load(row + c, left) - Vec::all(mean)) * Vec::all(rstd);
@@ -73,7 +76,8 @@ void normalise_row_grad(const LayerNormGradArgs& a, int64_t r, float* dweight, f
   });
   if (a.ds == nullptr) return;
   const float share = 1.0f / static_cast<float>(channels);
-  const Vec mean_g = Vec::all(sum_g.total().sum() * share), mean_gn = Vec::all(sum_gn.total().sum() * share);
+  const Vec mean_g = Vec::all(sum_g.total().sum() * share),
+            mean_gn = Vec::all(sum_gn.total().sum() * share);
   T* ds = static_cast<T*>(a.ds) + at;
   const T* dsum = a.dsum == nullptr ? nullptr : static_cast<const T*>(a.dsum) + at;
   for_vectors(channels, [&](int64_t c, int64_t left, int) {
@@ -105,11 +109,14 @@ void layer_norm_grad(const LayerNormGradArgs& a) {
       return;
     }
     const auto sum_block = [&](int64_t begin, int64_t end, float* partial) {
-      for (int64_t r = begin; r < end; ++r) normalise_row_grad<T>(a, r, partial, partial + a.channels);
+      for (int64_t r = begin; r < end; ++r)
+        normalise_row_grad<T>(a, r, partial, partial + a.channels);
     };
     const float* partial = sum_row_blocks(a.rows, 2 * a.channels, sum_block);
-    if (a.dweight != nullptr) add_row_blocks(partial, a.rows, 2 * a.channels, a.channels, a.dweight);
-    if (a.dbias != nullptr) add_row_blocks(partial + a.channels, a.rows, 2 * a.channels, a.channels, a.dbias);
+    if (a.dweight != nullptr)
+      add_row_blocks(partial, a.rows, 2 * a.channels, a.channels, a.dweight);
+    if (a.dbias != nullptr)
+      add_row_blocks(partial + a.channels, a.rows, 2 * a.channels, a.channels, a.dbias);
   });
 }
 

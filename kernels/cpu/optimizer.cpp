@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// Computes    the sum of squares of a gradient, and one step of AdamW or SGD (formulas in core/kernel_table.h).
+// Computes    sums of squares, and a step of AdamW or SGD (formulas in core/kernel_table.h).
 // Layout      flat fp32 arrays.
-// Work split  pieces of 4096 elements; sums of squares are kept a piece and added in order.
-// Numerics    updates in fp32 in the order that the formulas are written; sums of squares in double, where the square
-//             of a float is exact.
+// Work split  pieces of 4096 elements; the sums of squares of pieces are added in order.
+// Numerics    steps in fp32; sums of squares in double, where the square of a float is exact.
 // Traffic     AdamW reads 4 and writes 3 floats an element: bound by memory.
 #include "kernels/cpu/kernels.h"
 #include "kernels/cpu/row_sums.h"
@@ -13,13 +12,14 @@ namespace tenon::cpu::TENON_ISA {
 namespace {
 
 constexpr int64_t kPiece = 4096;
-constexpr int64_t kSums = 16;  // independent sums within a piece, for the compiler to keep in vectors
+constexpr int64_t kSums = 16;  // independent sums within a piece, which the compiler vectorises
 
 double sum_of_squares(const float* x, int64_t count) {
   double sums[kSums] = {};
   int64_t i = 0;
   for (; i + kSums <= count; i += kSums) {
-    for (int64_t s = 0; s < kSums; ++s) sums[s] += static_cast<double>(x[i + s]) * static_cast<double>(x[i + s]);
+    for (int64_t s = 0; s < kSums; ++s)
+      sums[s] += static_cast<double>(x[i + s]) * static_cast<double>(x[i + s]);
   }
   for (; i < count; ++i) sums[i % kSums] += static_cast<double>(x[i]) * static_cast<double>(x[i]);
   double total = 0;
@@ -44,7 +44,8 @@ void adamw(const AdamWArgs& a) {
   const Vec grad_scale = Vec::all(a.grad_scale), decay = Vec::all(a.lr * a.weight_decay);
   const Vec beta1 = Vec::all(a.beta1), beta2 = Vec::all(a.beta2);
   const Vec rest1 = Vec::all(1.0f - a.beta1), rest2 = Vec::all(1.0f - a.beta2);
-  const Vec rate = Vec::all(a.lr / a.correction1), root = Vec::all(1.0f / __builtin_sqrtf(a.correction2));
+  const Vec rate = Vec::all(a.lr / a.correction1),
+            root = Vec::all(1.0f / __builtin_sqrtf(a.correction2));
   const Vec eps = Vec::all(a.eps);
   for_ranges(a.count, kPiece, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; i += kLanes) {

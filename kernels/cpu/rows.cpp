@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-// Computes    what picks, places or sums whole rows: embedding and its gradient, gather, scatter, column sums.
+// Computes    what picks, places or sums whole rows: embedding, gather, scatter, column sums.
 // Layout      rows of `channels` contiguous elements.
-// Work split  16 rows at a time; embedding_grad: 64 columns at a time, all tokens in order, so that rows which occur
-//             more than once need no lock; column_sum: row_sums.h.
-// Numerics    an embedding is one fp32 sum rounded once; gradients are fp32 sums in the order of the tokens.
-// Traffic     reads and writes each named row once; embedding_grad reads and writes the rows of its table once a token.
+// Work split  16 rows at a time; embedding_grad 64 columns at a time, with all tokens in order, so
+//             that a row which several tokens share needs no lock; column_sum as in row_sums.h.
+// Numerics    an embedding is one fp32 sum, rounded once; gradients are fp32 sums in the order of
+//             the tokens.
+// Traffic     reads and writes each named row once; embedding_grad reads and writes a row of its
+//             table for each token.
 #include "kernels/cpu/kernels.h"
 #include "kernels/cpu/row_sums.h"
 #include "kernels/cpu/vec.h"
@@ -16,7 +18,8 @@ constexpr int64_t kRows = 16, kColumns = 64;
 
 template <class From, class To>
 void copy_row(const From* x, To* y, int64_t channels) {
-  for (int64_t c = 0; c < channels; c += kLanes) Vec::load(x + c, channels - c).store(y + c, channels - c);
+  for (int64_t c = 0; c < channels; c += kLanes)
+    Vec::load(x + c, channels - c).store(y + c, channels - c);
 }
 
 template <class Table, class T>
@@ -44,8 +47,9 @@ void embed(const EmbeddingArgs& a) {
 }  // namespace
 
 void embedding(const EmbeddingArgs& a) {
-  dispatch_float(a.table_dtype,
-                 [&]<class Table>(Table) { dispatch_float(a.dtype, [&]<class T>(T) { embed<Table, T>(a); }); });
+  dispatch_float(a.table_dtype, [&]<class Table>(Table) {
+    dispatch_float(a.dtype, [&]<class T>(T) { embed<Table, T>(a); });
+  });
 }
 
 void embedding_grad(const EmbeddingGradArgs& a) {
@@ -66,8 +70,8 @@ void gather_rows(const GatherRowsArgs& a) {
   dispatch_float(a.dtype, [&]<class T>(T) {
     for_ranges(a.rows, kRows, [&](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; ++i) {
-        copy_row(static_cast<const T*>(a.x) + a.index[i] * a.channels, static_cast<T*>(a.y) + i * a.channels,
-                 a.channels);
+        copy_row(static_cast<const T*>(a.x) + a.index[i] * a.channels,
+                 static_cast<T*>(a.y) + i * a.channels, a.channels);
       }
     });
   });
@@ -94,7 +98,8 @@ void column_sum(const ColumnSumArgs& a) {
         }
       }
     };
-    add_row_blocks(sum_row_blocks(a.rows, a.channels, sum_block), a.rows, a.channels, a.channels, a.out);
+    add_row_blocks(sum_row_blocks(a.rows, a.channels, sum_block), a.rows, a.channels, a.channels,
+                   a.out);
   });
 }
 

@@ -1,16 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
-// What kernels are written with: Vec (kLanes floats), IVec (as many 32-bit integers) and Mask (as many bits) of the
-// instruction set that is being compiled, the functions above them, and the calls into core.
+// What kernels are written with: Vec (kLanes floats), IVec (as many 32-bit integers) and Mask (as
+// many bits) of the instruction set that is being compiled, functions of them, and calls into core.
 //
-//   Vec::load(p), .store(p)              kLanes elements of float, BF16 or F16; widened, or rounded to nearest even
-//   Vec::load(p, left), .store(p, left)  the first `left` of them: lanes past the end are 0, memory past it untouched
-//   .sum(), .largest()                   over the lanes, in a fixed tree
-//   fma(a, b, c), fnma(a, b, c)          a b + c, c - a b (rounded once; twice in the scalar table)
-//   max(a, b), min(a, b)                 b where either is NaN
-//   less, equal, select(mask, a, b)      comparisons are false for NaN; a where the mask is set, else b
-//   times_power_of_2(a, n)               a 2^n for a whole n in [-152, 129], overflowing and underflowing as floats do
-//   multiply_wide(a, b)                  the 64-bit products of 32-bit lanes, in halves
-//   block_order(), interleave(w)         see philox_words
+//   Vec::load(p), .store(p)   kLanes elements of float, BF16 or F16: widened, or rounded to nearest
+//                             even (NaN stays NaN)
+//   Vec::load(p, left),       the first `left` of them: further lanes are 0, further memory is not
+//     .store(p, left)         touched
+//   .sum(), .largest()        over the lanes, in a fixed tree
+//   fma(a, b, c)              a b + c, rounded once (in the scalar table: twice)
+//   fnma(a, b, c)             c - a b, likewise
+//   max(a, b), min(a, b)      b where either is NaN
+//   less(a, b), equal(a, b)   false where either is NaN
+//   select(mask, a, b)        a where the mask is set, else b
+//   times_power_of_2(a, n)    a 2^n for a whole n in [-152, 129]; over- and underflows as floats do
+//   multiply_wide(a, b)       the 64-bit products of 32-bit lanes, in halves
+//   block_order(), interleave(w)   see philox_words
 #pragma once
 
 #include <cstddef>
@@ -44,8 +48,8 @@ void for_ranges(int64_t count, int64_t size, const Body& body) {
              [&](int64_t chunk) { body(chunk * size, smaller(count, (chunk + 1) * size)); });
 }
 
-// Runs body(i, left, part) for each vector of [0, count), `left` elements being left at i. `part` cycles through 0..3, for
-// four independent sums: one alone would wait for its previous addition.
+// Runs body(i, left, part) for each vector of [0, count), `left` elements being left at i. `part`
+// cycles through 0..3, for four independent sums: one alone would wait for its previous addition.
 template <class Body>
 inline void for_vectors(int64_t count, const Body& body) {
   int64_t i = 0;
@@ -85,8 +89,8 @@ inline Vec rounded_to<float>(Vec v) {
   return v;
 }
 
-// The errors below are the largest that were found among millions of arguments, against libm in double, over results
-// that are normal numbers; polynomials are minimax fits. NaN gives NaN.
+// The errors below are the largest that were found among millions of arguments, against libm in
+// double, over results that are normal numbers; polynomials are minimax fits. NaN gives NaN.
 
 // e^x within 1.1 ulp: a power of two times a polynomial of r, |r| <= ln(2) / 2.
 inline Vec exp(Vec x) {
@@ -116,16 +120,17 @@ inline Vec tanh(Vec x) {
   p = fma(p, z, Vec::all(-0.33333275f));
   const Vec near = fma(p * z, x, x);
   const Vec far = one - two / (exp(size + size) + one);
-  return select(less(size, Vec::all(0.625f)), near, select(less(x, Vec::zero()), Vec::zero() - far, far));
+  return select(less(size, Vec::all(0.625f)), near,
+                select(less(x, Vec::zero()), Vec::zero() - far, far));
 }
 
 // (1 + erf(x / sqrt(2))) / 2 and the density e^(-x^2 / 2) / sqrt(2 pi).
 struct Normal {
   Vec cdf, density;
 };
-// The distribution function is 1/2 + x p(x^2) for |x| < 1; beyond, its lower tail is e^(-x^2 / 2) u p(u) with
-// u = 1 / (1 + 0.3 |x|), so that it keeps its relative precision: within 3.1 ulp for x > -1, 10 ulp for x > -4, 67 ulp
-// for x > -13 (the rounding of x^2 / 2).
+// The distribution function is 1/2 + x p(x^2) for |x| < 1; beyond, its lower tail is e^(-x^2 / 2) u
+// p(u) with u = 1 / (1 + 0.3 |x|), so that it keeps its relative precision: within 3.1 ulp for x >
+// -1, 10 ulp for x > -4, 67 ulp for x > -13 (the rounding of x^2 / 2).
 inline Normal normal(Vec x) {
   const Vec one = Vec::all(1.0f), half = Vec::all(0.5f), size = abs(x), z = x * x;
   const Vec e = exp(z * Vec::all(-0.5f));
@@ -150,8 +155,8 @@ inline Normal normal(Vec x) {
   return {select(less(size, one), near, far), e * Vec::all(0.3989422804f)};
 }
 
-// Philox4x32-10 of core/philox.h on kLanes blocks at once: block[0] and block[1] are the low and high halves of the
-// block numbers, out[w] becomes word w of each.
+// Philox4x32-10 of core/philox.h on kLanes blocks at once: block[0] and block[1] are the low and
+// high halves of the block numbers, out[w] becomes word w of each.
 inline void philox_blocks(RandomStream stream, IVec low, IVec high, IVec (&out)[4]) {
   IVec c0 = low, c1 = high, c2 = IVec::all(stream.step), c3 = IVec::all(stream.purpose);
   uint32_t k0 = static_cast<uint32_t>(stream.seed), k1 = static_cast<uint32_t>(stream.seed >> 32);
@@ -180,7 +185,8 @@ inline void add_wide(IVec& low, IVec& high, IVec number) {
 
 // out[0..3]: the stream's next 4 kLanes words from word 0 of `block` on, in order.
 inline void philox_words(RandomStream stream, uint64_t block, IVec (&out)[4]) {
-  IVec low = IVec::all(static_cast<uint32_t>(block)), high = IVec::all(static_cast<uint32_t>(block >> 32));
+  IVec low = IVec::all(static_cast<uint32_t>(block)),
+       high = IVec::all(static_cast<uint32_t>(block >> 32));
   add_wide(low, high, block_order());
   philox_blocks(stream, low, high, out);
   interleave(out);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The vectors of AVX2 with FMA and F16C: 8 lanes; tails by masked moves, or through a small buffer for 16-bit elements.
-// vec.h says what each function means.
+// The vectors of AVX2 with FMA and F16C: 8 lanes; tails by masked moves, or through a small buffer
+// for 16-bit elements. vec.h says what each function means.
 #pragma once
 
 #include <immintrin.h>
@@ -15,7 +15,8 @@ struct Mask {
   __m256i m;  // all bits of a lane, or none
   static Mask first(int64_t n) {
     const int count = n >= 8 ? 8 : n <= 0 ? 0 : static_cast<int>(n);
-    return {_mm256_cmpgt_epi32(_mm256_set1_epi32(count), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7))};
+    return {
+        _mm256_cmpgt_epi32(_mm256_set1_epi32(count), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7))};
   }
 };
 inline Mask operator&(Mask a, Mask b) { return {_mm256_and_si256(a.m, b.m)}; }
@@ -25,7 +26,9 @@ struct IVec {
   __m256i r;
   static IVec all(uint32_t x) { return {_mm256_set1_epi32(static_cast<int>(x))}; }
   static IVec lane_index() { return {_mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7)}; }
-  static IVec load(const uint32_t* p) { return {_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))}; }
+  static IVec load(const uint32_t* p) {
+    return {_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))};
+  }
   void store(uint32_t* p) const { _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), r); }
 };
 inline IVec operator+(IVec a, IVec b) { return {_mm256_add_epi32(a.r, b.r)}; }
@@ -50,8 +53,10 @@ inline WideProduct multiply_wide(IVec a, IVec b) {
 // Block numbers chosen so that interleave() works within 128-bit parts.
 inline IVec block_order() { return {_mm256_setr_epi32(0, 2, 4, 6, 1, 3, 5, 7)}; }
 inline void interleave(IVec (&w)[4]) {
-  const __m256i t0 = _mm256_unpacklo_epi32(w[0].r, w[1].r), t1 = _mm256_unpackhi_epi32(w[0].r, w[1].r);
-  const __m256i t2 = _mm256_unpacklo_epi32(w[2].r, w[3].r), t3 = _mm256_unpackhi_epi32(w[2].r, w[3].r);
+  const __m256i t0 = _mm256_unpacklo_epi32(w[0].r, w[1].r),
+                t1 = _mm256_unpackhi_epi32(w[0].r, w[1].r);
+  const __m256i t2 = _mm256_unpacklo_epi32(w[2].r, w[3].r),
+                t3 = _mm256_unpackhi_epi32(w[2].r, w[3].r);
   w[0].r = _mm256_unpacklo_epi64(t0, t2);
   w[1].r = _mm256_unpackhi_epi64(t0, t2);
   w[2].r = _mm256_unpacklo_epi64(t1, t3);
@@ -70,7 +75,9 @@ struct Vec {
     const __m128i x = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
     return {_mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(x), 16))};
   }
-  static Vec load(const F16* p) { return {_mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)))}; }
+  static Vec load(const F16* p) {
+    return {_mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)))};
+  }
   static Vec load(const float* p, int64_t left) {
     return left >= kLanes ? load(p) : Vec{_mm256_maskload_ps(p, Mask::first(left).m)};
   }
@@ -80,7 +87,8 @@ struct Vec {
   void store(float* p) const { _mm256_storeu_ps(p, r); }
   void store(BF16* p) const { _mm_storeu_si128(reinterpret_cast<__m128i*>(p), narrow_bf16()); }
   void store(F16* p) const {
-    _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm256_cvtps_ph(r, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(p),
+                     _mm256_cvtps_ph(r, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
   }
   void store(float* p, int64_t left) const {
     if (left >= kLanes) return store(p);
@@ -115,14 +123,17 @@ struct Vec {
     store(buffer);
     for (int64_t i = 0; i < left; ++i) p[i] = buffer[i];
   }
-  // Adds half of the last kept place, less one where that place is even; a NaN keeps its top bits and becomes quiet.
+  // Adds half of the last kept place, less one where that place is even; a NaN keeps its top bits
+  // and becomes quiet.
   __m128i narrow_bf16() const {
     const __m256i bits = _mm256_castps_si256(r);
     const __m256i top = _mm256_srli_epi32(bits, 16);
     const __m256i odd = _mm256_and_si256(top, _mm256_set1_epi32(1));
-    const __m256i near = _mm256_srli_epi32(_mm256_add_epi32(_mm256_add_epi32(bits, _mm256_set1_epi32(0x7fff)), odd), 16);
+    const __m256i near = _mm256_srli_epi32(
+        _mm256_add_epi32(_mm256_add_epi32(bits, _mm256_set1_epi32(0x7fff)), odd), 16);
     const __m256i nan = _mm256_castps_si256(_mm256_cmp_ps(r, r, _CMP_UNORD_Q));
-    const __m256i out = _mm256_blendv_epi8(near, _mm256_or_si256(top, _mm256_set1_epi32(0x40)), nan);
+    const __m256i out =
+        _mm256_blendv_epi8(near, _mm256_or_si256(top, _mm256_set1_epi32(0x40)), nan);
     return _mm_packus_epi32(_mm256_castsi256_si128(out), _mm256_extracti128_si256(out, 1));
   }
 };
@@ -137,17 +148,26 @@ inline Vec max(Vec a, Vec b) { return {_mm256_max_ps(a.r, b.r)}; }
 inline Vec min(Vec a, Vec b) { return {_mm256_min_ps(a.r, b.r)}; }
 inline Vec sqrt(Vec a) { return {_mm256_sqrt_ps(a.r)}; }
 inline Vec abs(Vec a) { return {_mm256_andnot_ps(_mm256_set1_ps(-0.0f), a.r)}; }
-inline Vec round(Vec a) { return {_mm256_round_ps(a.r, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)}; }
-inline Mask less(Vec a, Vec b) { return {_mm256_castps_si256(_mm256_cmp_ps(a.r, b.r, _CMP_LT_OQ))}; }
-inline Mask equal(Vec a, Vec b) { return {_mm256_castps_si256(_mm256_cmp_ps(a.r, b.r, _CMP_EQ_OQ))}; }
-inline Vec select(Mask m, Vec a, Vec b) { return {_mm256_blendv_ps(b.r, a.r, _mm256_castsi256_ps(m.m))}; }
+inline Vec round(Vec a) {
+  return {_mm256_round_ps(a.r, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)};
+}
+inline Mask less(Vec a, Vec b) {
+  return {_mm256_castps_si256(_mm256_cmp_ps(a.r, b.r, _CMP_LT_OQ))};
+}
+inline Mask equal(Vec a, Vec b) {
+  return {_mm256_castps_si256(_mm256_cmp_ps(a.r, b.r, _CMP_EQ_OQ))};
+}
+inline Vec select(Mask m, Vec a, Vec b) {
+  return {_mm256_blendv_ps(b.r, a.r, _mm256_castsi256_ps(m.m))};
+}
 // In two steps, so that each factor is a normal number.
 inline Vec times_power_of_2(Vec a, Vec n) {
   const __m256i whole = _mm256_cvtps_epi32(n.r);
   const __m256i half = _mm256_srai_epi32(whole, 1);
   const __m256i bias = _mm256_set1_epi32(127);
   const __m256i one = _mm256_slli_epi32(_mm256_add_epi32(half, bias), 23);
-  const __m256i other = _mm256_slli_epi32(_mm256_add_epi32(_mm256_sub_epi32(whole, half), bias), 23);
+  const __m256i other =
+      _mm256_slli_epi32(_mm256_add_epi32(_mm256_sub_epi32(whole, half), bias), 23);
   return {_mm256_mul_ps(_mm256_mul_ps(a.r, _mm256_castsi256_ps(one)), _mm256_castsi256_ps(other))};
 }
 

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Vectors of one lane in plain C++: the table that every CPU can run. vec.h says what each function means.
+// Vectors of one lane in plain C++: the table that every CPU can run. vec.h says what each function
+// means.
 #pragma once
 
 #include <cstdint>
@@ -24,7 +25,9 @@ struct IVec {
 };
 inline IVec operator+(IVec a, IVec b) { return {a.r + b.r}; }
 inline IVec operator^(IVec a, IVec b) { return {a.r ^ b.r}; }
-inline Mask less_signed(IVec a, IVec b) { return {static_cast<int32_t>(a.r) < static_cast<int32_t>(b.r)}; }
+inline Mask less_signed(IVec a, IVec b) {
+  return {static_cast<int32_t>(a.r) < static_cast<int32_t>(b.r)};
+}
 inline Mask less_unsigned(IVec a, IVec b) { return {a.r < b.r}; }
 inline IVec select(Mask m, IVec a, IVec b) { return m.m ? a : b; }
 
@@ -62,7 +65,8 @@ inline void narrow(float x, F16& out) {
     half = 0x7e00 | (rest >> 13 & 0x3ff);
   } else if (rest >= 0x477ff000u) {  // 65520 and above round to infinity
     half = 0x7c00;
-  } else if (rest < 0x38800000u) {  // below 2^-14: in 0.5f the last place is 2^-24, as in a subnormal fp16 number
+  } else if (rest < 0x38800000u) {  // below 2^-14: in 0.5f the last place is 2^-24, as in a
+                                    // subnormal fp16 number
     half = bits_of(float_of(rest) + 0.5f) - bits_of(0.5f);
   } else {
     half = (rest - 0x38000000u + 0xfff + (rest >> 13 & 1)) >> 13;

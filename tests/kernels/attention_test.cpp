@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Attention and its gradient. The bounds are derived next to the references (tests/support/reference.cpp).
+// Attention and its gradient. The bounds are derived next to the references
+// (tests/support/reference.cpp).
 #include "tests/kernels/kernel_test.h"
 
 namespace tenon::test {
@@ -27,7 +28,7 @@ constexpr Shape kShapes[] = {
     {"more queries than keys: the first see nothing", 1, 100, 30, 2, 2, 16},
 };
 
-// The operands as the kernels get them: q, k and v are parts of one array when the numbers of tokens agree.
+// The operands as the kernels get them: with gaps between the tokens, as parts of one array have.
 struct Operands {
   reference::AttentionProblem problem;
   GuardedArray q, k, v, dout;
@@ -38,7 +39,8 @@ std::vector<int32_t> documents(const Shape& shape) {
   std::vector<int32_t> starts;
   for (int64_t i = 0; i < shape.batch * shape.queries; ++i) {
     const int64_t key = i % shape.queries + shape.keys - shape.queries;
-    starts.push_back(static_cast<int32_t>(key / 50 * 50 + (key >= 120 ? 20 : 0)));  // from 120 to 149: later than itself at first
+    // Documents of 50; from key 150 on the start lies later, so that 150 to 169 see nothing.
+    starts.push_back(static_cast<int32_t>(key / 50 * 50 + (key >= 120 ? 20 : 0)));
   }
   return starts;
 }
@@ -46,28 +48,39 @@ std::vector<int32_t> documents(const Shape& shape) {
 Operands operands(const Shape& shape, DType dtype) {
   const int64_t width = shape.heads * shape.head_size, kv_width = shape.kv_heads * shape.head_size;
   const int64_t cache = shape.keys + shape.longer_cache;
-  reference::AttentionProblem p = {.batch = shape.batch, .queries = shape.queries, .keys = shape.keys,
-                                   .heads = shape.heads, .kv_heads = shape.kv_heads, .head_size = shape.head_size,
-                                   .scale = static_cast<double>(static_cast<float>(1 / std::sqrt(shape.head_size))),
-                                   .dropout = static_cast<double>(static_cast<float>(shape.dropout)),
-                                   .random = {.seed = 99, .purpose = 4, .step = 12}, .sequence0 = 3};
+  reference::AttentionProblem p = {
+      .batch = shape.batch,
+      .queries = shape.queries,
+      .keys = shape.keys,
+      .heads = shape.heads,
+      .kv_heads = shape.kv_heads,
+      .head_size = shape.head_size,
+      .scale = static_cast<double>(static_cast<float>(1 / std::sqrt(shape.head_size))),
+      .dropout = static_cast<double>(static_cast<float>(shape.dropout)),
+      .random = {.seed = 99, .purpose = 4, .step = 12},
+      .sequence0 = 3};
   if (shape.documents) p.doc_start = documents(shape);
-  Operands o{p,
-             GuardedArray(dtype, random_values(shape.batch * shape.queries * (width + 5), 1, -2, 2)),
-             GuardedArray(dtype, random_values(shape.batch * cache * (kv_width + 3), 2, -2, 2)),
-             GuardedArray(dtype, random_values(shape.batch * cache * (kv_width + 3), 3)),
-             GuardedArray(dtype, random_values(shape.batch * shape.queries * (width + 2), 4)),
-             width + 5, kv_width + 3, cache * (kv_width + 3), width + 2};
+  Operands o{
+      p,
+      GuardedArray(dtype, random_values(shape.batch * shape.queries * (width + 5), 1, -2, 2)),
+      GuardedArray(dtype, random_values(shape.batch * cache * (kv_width + 3), 2, -2, 2)),
+      GuardedArray(dtype, random_values(shape.batch * cache * (kv_width + 3), 3)),
+      GuardedArray(dtype, random_values(shape.batch * shape.queries * (width + 2), 4)),
+      width + 5,
+      kv_width + 3,
+      cache * (kv_width + 3),
+      width + 2};
   return o;
 }
 
 // Rows of `width` elements, `stride` apart, without the gaps.
-reference::Values dense(const GuardedArray& a, int64_t batch, int64_t tokens, int64_t width, int64_t stride,
-                        int64_t batch_stride) {
+reference::Values dense(const GuardedArray& a, int64_t batch, int64_t tokens, int64_t width,
+                        int64_t stride, int64_t batch_stride) {
   reference::Values values;
   for (int64_t b = 0; b < batch; ++b) {
     for (int64_t t = 0; t < tokens; ++t) {
-      for (int64_t c = 0; c < width; ++c) values.push_back(a.get(b * batch_stride + t * stride + c));
+      for (int64_t c = 0; c < width; ++c)
+        values.push_back(a.get(b * batch_stride + t * stride + c));
     }
   }
   return values;
@@ -90,12 +103,25 @@ bool gaps_untouched(const GuardedArray& a, int64_t width, int64_t stride) {
 
 AttentionArgs arguments(const Operands& o, DType dtype) {
   const reference::AttentionProblem& p = o.problem;
-  return {.q = o.q.data(), .k = o.k.data(), .v = o.v.data(),
-          .doc_start = p.doc_start.empty() ? nullptr : p.doc_start.data(), .batch = p.batch, .queries = p.queries,
-          .keys = p.keys, .heads = p.heads, .kv_heads = p.kv_heads, .head_size = p.head_size, .q_stride = o.q_stride,
-          .kv_stride = o.kv_stride, .out_stride = o.out_stride, .kv_batch_stride = o.kv_batch_stride,
-          .scale = static_cast<float>(p.scale), .dropout = static_cast<float>(p.dropout), .random = p.random,
-          .sequence0 = p.sequence0, .dtype = dtype};
+  return {.q = o.q.data(),
+          .k = o.k.data(),
+          .v = o.v.data(),
+          .doc_start = p.doc_start.empty() ? nullptr : p.doc_start.data(),
+          .batch = p.batch,
+          .queries = p.queries,
+          .keys = p.keys,
+          .heads = p.heads,
+          .kv_heads = p.kv_heads,
+          .head_size = p.head_size,
+          .q_stride = o.q_stride,
+          .kv_stride = o.kv_stride,
+          .out_stride = o.out_stride,
+          .kv_batch_stride = o.kv_batch_stride,
+          .scale = static_cast<float>(p.scale),
+          .dropout = static_cast<float>(p.dropout),
+          .random = p.random,
+          .sequence0 = p.sequence0,
+          .dtype = dtype};
 }
 
 struct Dense {
@@ -123,7 +149,8 @@ TEST_CASE("attention matches the double reference", "[kernels]") {
       for (const KernelTable* table : usable_tables()) {
         CAPTURE(shape.name, name_of(dtype), table->name);
         const auto got = run_on_threads([&] {
-          GuardedArray out(dtype, tokens * o.out_stride), lse(DType::kF32, tokens * p.heads), again = out;
+          GuardedArray out(dtype, tokens * o.out_stride), lse(DType::kF32, tokens * p.heads),
+              again = out;
           AttentionArgs args = arguments(o, dtype);
           args.out = out.data();
           args.lse = floats(lse);
@@ -133,7 +160,8 @@ TEST_CASE("attention matches the double reference", "[kernels]") {
           table->attention(args);
           return std::vector<GuardedArray>{out, lse, again};
         });
-        CHECK_WITHIN(dense(got[0], 1, tokens, width, o.out_stride, 0), want.out, Bound{want.out_error}.then_round(dtype));
+        CHECK_WITHIN(dense(got[0], 1, tokens, width, o.out_stride, 0), want.out,
+                     Bound{want.out_error}.then_round(dtype));
         CHECK_WITHIN(got[1].values(), want.lse, Bound{want.lse_error});
         CHECK(gaps_untouched(got[0], width, o.out_stride));
         CHECK(got[2].bytes() == got[0].bytes());
@@ -147,7 +175,8 @@ TEST_CASE("attention_grad matches the double reference", "[kernels]") {
     for (const Shape& shape : kShapes) {
       const Operands o = operands(shape, dtype);
       const reference::AttentionProblem& p = o.problem;
-      const int64_t width = p.heads * p.head_size, kv_width = p.kv_heads * p.head_size, tokens = p.batch * p.queries;
+      const int64_t width = p.heads * p.head_size, kv_width = p.kv_heads * p.head_size,
+                    tokens = p.batch * p.queries;
       const Dense d = dense(o);
       // The kernels get the reference's out and lse, rounded to their types.
       const reference::Attention forward = reference::attention(p, d.q, d.k, d.v);
@@ -160,20 +189,25 @@ TEST_CASE("attention_grad matches the double reference", "[kernels]") {
       for (const KernelTable* table : usable_tables()) {
         CAPTURE(shape.name, name_of(dtype), table->name);
         const auto got = run_on_threads([&] {
-          GuardedArray dq(dtype, tokens * dq_stride), dk(dtype, p.batch * p.keys * dkv_stride), dv = dk;
-          AttentionGradArgs args = {arguments(o, dtype), o.dout.data(), dq.data(), dk.data(), dv.data(), dq_stride,
-                                    dkv_stride};
+          GuardedArray dq(dtype, tokens * dq_stride), dk(dtype, p.batch * p.keys * dkv_stride),
+              dv = dk;
+          AttentionGradArgs args = {arguments(o, dtype), o.dout.data(), dq.data(), dk.data(),
+                                    dv.data(),           dq_stride,     dkv_stride};
           args.forward.out = out.data();
           args.forward.lse = floats(lse);
           table->attention_grad(args);
           return std::vector<GuardedArray>{dq, dk, dv};
         });
         const int64_t keys = p.batch * p.keys;
-        CHECK_WITHIN(dense(got[0], 1, tokens, width, dq_stride, 0), want.dq, Bound{want.dq_error}.then_round(dtype));
-        CHECK_WITHIN(dense(got[1], 1, keys, kv_width, dkv_stride, 0), want.dk, Bound{want.dk_error}.then_round(dtype));
-        CHECK_WITHIN(dense(got[2], 1, keys, kv_width, dkv_stride, 0), want.dv, Bound{want.dv_error}.then_round(dtype));
+        CHECK_WITHIN(dense(got[0], 1, tokens, width, dq_stride, 0), want.dq,
+                     Bound{want.dq_error}.then_round(dtype));
+        CHECK_WITHIN(dense(got[1], 1, keys, kv_width, dkv_stride, 0), want.dk,
+                     Bound{want.dk_error}.then_round(dtype));
+        CHECK_WITHIN(dense(got[2], 1, keys, kv_width, dkv_stride, 0), want.dv,
+                     Bound{want.dv_error}.then_round(dtype));
         CHECK(gaps_untouched(got[0], width, dq_stride));
-        CHECK((gaps_untouched(got[1], kv_width, dkv_stride) && gaps_untouched(got[2], kv_width, dkv_stride)));
+        CHECK((gaps_untouched(got[1], kv_width, dkv_stride) &&
+               gaps_untouched(got[2], kv_width, dkv_stride)));
       }
     }
   }

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the kernel tests share: every table, every float dtype, awkward sizes, and runs that must not depend on threads.
+// What the kernel tests share: every table, every float dtype, awkward sizes, and runs that must
+// not depend on threads.
 #pragma once
 
 #include <cstdint>
@@ -18,8 +19,8 @@ inline constexpr int64_t kCounts[] = {1, 7, 8, 9, 15, 16, 17, 131, 2 * 4096 + 77
 
 inline double u32() { return unit_roundoff(DType::kF32); }
 
-// run() makes fresh outputs, launches and returns them. They must be the same bytes with 1, 2 and 3 threads, within
-// their guards. Returns those of one thread.
+// run() makes fresh outputs, launches and returns them. They must be the same bytes with 1, 2 and 3
+// threads, within their guards. Returns those of one thread.
 template <class Run>
 std::vector<GuardedArray> run_on_threads(const Run& run) {
   const int threads = thread_count();
@@ -40,7 +41,9 @@ std::vector<GuardedArray> run_on_threads(const Run& run) {
 }
 
 inline float* floats(GuardedArray& array) { return static_cast<float*>(array.data()); }
-inline const float* floats(const GuardedArray& array) { return static_cast<const float*>(array.data()); }
+inline const float* floats(const GuardedArray& array) {
+  return static_cast<const float*>(array.data());
+}
 
 inline std::vector<double> magnitudes(std::vector<double> values) {
   for (double& v : values) v = std::fabs(v);

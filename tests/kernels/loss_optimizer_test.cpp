@@ -13,11 +13,13 @@ TEST_CASE("cross_entropy matches the double reference", "[kernels]") {
         CAPTURE(table->name, vocabulary, spread);
         const int64_t stride = vocabulary + 3;
         const GuardedArray logits(DType::kF32, random_values(rows * stride, 1, -spread, spread));
-        const std::vector<int32_t> targets = {0, static_cast<int32_t>(vocabulary - 1), static_cast<int32_t>(vocabulary / 2),
+        const std::vector<int32_t> targets = {0, static_cast<int32_t>(vocabulary - 1),
+                                              static_cast<int32_t>(vocabulary / 2),
                                               static_cast<int32_t>(vocabulary / 3), 0};
         const auto got = run_on_threads([&] {
           GuardedArray gradient = logits, kept = logits, loss(DType::kF32, rows), loss_alone = loss;
-          CrossEntropyArgs args = {floats(gradient), targets.data(), floats(loss), rows, vocabulary, stride, scale, true};
+          CrossEntropyArgs args = {floats(gradient), targets.data(), floats(loss), rows,
+                                   vocabulary,       stride,         scale,        true};
           table->cross_entropy(args);
           args.logits = floats(kept);
           args.loss = floats(loss_alone);
@@ -30,13 +32,16 @@ TEST_CASE("cross_entropy matches the double reference", "[kernels]") {
           if (i % stride < vocabulary) x.push_back(logits.get(i));
         }
         const reference::CrossEntropy want = reference::cross_entropy(x, targets);
-        // x - maximum is rounded, which makes exp off by that, and exp itself by 4 u; the sum adds its share. In the
-        // logarithm relative errors become absolute ones.
+        // x - maximum is rounded, which makes exp off by that, and exp itself by 4 u; the sum adds
+        // its share. In the logarithm relative errors become absolute ones.
         std::vector<double> loss_error, gradient, gradient_error;
-        const double f = reference::sum_share(vocabulary) + (8 + static_cast<double>(vocabulary) / 1024) * u32();
+        const double f =
+            reference::sum_share(vocabulary) + (8 + static_cast<double>(vocabulary) / 1024) * u32();
         for (int64_t r = 0; r < rows; ++r) {
-          const auto v = static_cast<size_t>(vocabulary), row = static_cast<size_t>(r), first = row * v;
-          const double maximum = *std::max_element(x.begin() + r * vocabulary, x.begin() + (r + 1) * vocabulary);
+          const auto v = static_cast<size_t>(vocabulary), row = static_cast<size_t>(r),
+                     first = row * v;
+          const double maximum =
+              *std::max_element(x.begin() + r * vocabulary, x.begin() + (r + 1) * vocabulary);
           const auto target = static_cast<size_t>(targets[row]);
           double shift = 0;
           for (size_t i = 0; i < v; ++i) {
@@ -44,13 +49,17 @@ TEST_CASE("cross_entropy matches the double reference", "[kernels]") {
             shift += share * (maximum - x[first + i]) * u32();
           }
           const double log_sum = want.loss[row] - maximum + x[first + target];
-          loss_error.push_back(f + shift + u32() * (2 * std::fabs(log_sum) + std::fabs(maximum - x[first + target]) +
-                                                    std::fabs(want.loss[row])));
+          loss_error.push_back(f + shift +
+                               u32() * (2 * std::fabs(log_sum) +
+                                        std::fabs(maximum - x[first + target]) +
+                                        std::fabs(want.loss[row])));
           for (size_t i = 0; i < v; ++i) {
             const double share = want.gradient[first + i] + (i == target ? 1 : 0);
             const double e = f + shift + u32() * (maximum - x[first + i]);
             gradient.push_back(want.gradient[first + i] * static_cast<double>(scale));
-            gradient_error.push_back(static_cast<double>(scale) * (share * e + (i == target ? 2 * u32() : 0)) + 0x1p-126);
+            gradient_error.push_back(static_cast<double>(scale) *
+                                         (share * e + (i == target ? 2 * u32() : 0)) +
+                                     0x1p-126);
           }
         }
         std::vector<double> got_gradient;
@@ -71,19 +80,23 @@ TEST_CASE("cross_entropy matches the double reference", "[kernels]") {
   }
 }
 
-TEST_CASE("cross_entropy: logits of minus infinity have no share, NaN makes its row's loss NaN", "[kernels]") {
+TEST_CASE("cross_entropy: logits of minus infinity have no share, NaN makes its row's loss NaN",
+          "[kernels]") {
   const int64_t vocabulary = 3000;
   for (const KernelTable* table : usable_tables()) {
     CAPTURE(table->name);
-    std::vector<float> values(2 * vocabulary, -INFINITY);  // whole pieces of them, before and after the finite ones
+    std::vector<float> values(2 * vocabulary,
+                              -INFINITY);  // whole pieces of them, before and after the finite ones
     values[1500] = values[1501] = 1;
     values[vocabulary + 7] = NAN;
     values[vocabulary + 2999] = 2;
     GuardedArray logits(DType::kF32, values), loss(DType::kF32, 2);
     const std::vector<int32_t> targets = {1501, 2999};
-    table->cross_entropy({floats(logits), targets.data(), floats(loss), 2, vocabulary, vocabulary, 1.0f, true});
+    table->cross_entropy(
+        {floats(logits), targets.data(), floats(loss), 2, vocabulary, vocabulary, 1.0f, true});
     CHECK(std::fabs(loss.get(0) - std::log(2.0)) < 4 * u32());
-    CHECK((logits.get(1500) == 0.5 && logits.get(1501) == -0.5 && logits.get(0) == 0 && logits.get(2999) == 0));
+    CHECK((logits.get(1500) == 0.5 && logits.get(1501) == -0.5 && logits.get(0) == 0 &&
+           logits.get(2999) == 0));
     CHECK(std::isnan(loss.get(1)));
   }
 }
@@ -102,9 +115,11 @@ TEST_CASE("sum_squares sums in double", "[kernels]") {
         CHECK(out == first);
       }
       long double want = 0;
-      for (int64_t i = 0; i < count; ++i) want += static_cast<long double>(x.get(i)) * static_cast<long double>(x.get(i));
+      for (int64_t i = 0; i < count; ++i)
+        want += static_cast<long double>(x.get(i)) * static_cast<long double>(x.get(i));
       // Squares are exact; each sum rounds by 2^-53.
-      CHECK(std::fabs(first - static_cast<double>(want)) <= static_cast<double>(count) * 0x1p-53 * static_cast<double>(want));
+      CHECK(std::fabs(first - static_cast<double>(want)) <=
+            static_cast<double>(count) * 0x1p-53 * static_cast<double>(want));
       for (float broken : {NAN, INFINITY}) {
         if (count == 0) continue;
         x.set(count - 1, broken);
@@ -121,10 +136,18 @@ TEST_CASE("adamw steps as its formula says", "[kernels]") {
     for (int64_t count : kCounts) {
       for (int step : {1, 2, 1000000}) {
         CAPTURE(table->name, count, step);
-        const GuardedArray w(DType::kF32, random_values(count, 1)), g(DType::kF32, random_values(count, 2, -0.1f, 0.1f));
-        const GuardedArray m(DType::kF32, step == 1 ? std::vector<float>(static_cast<size_t>(count)) : random_values(count, 3, -0.1f, 0.1f));
-        const GuardedArray v(DType::kF32, step == 1 ? std::vector<float>(static_cast<size_t>(count)) : random_values(count, 4, 0, 0.01f));
-        AdamWArgs a = {.count = count, .lr = 1e-3f, .beta1 = 0.9f, .beta2 = 0.999f, .eps = 1e-8f, .weight_decay = 0.1f,
+        const GuardedArray w(DType::kF32, random_values(count, 1)),
+            g(DType::kF32, random_values(count, 2, -0.1f, 0.1f));
+        const GuardedArray m(DType::kF32, step == 1 ? std::vector<float>(static_cast<size_t>(count))
+                                                    : random_values(count, 3, -0.1f, 0.1f));
+        const GuardedArray v(DType::kF32, step == 1 ? std::vector<float>(static_cast<size_t>(count))
+                                                    : random_values(count, 4, 0, 0.01f));
+        AdamWArgs a = {.count = count,
+                       .lr = 1e-3f,
+                       .beta1 = 0.9f,
+                       .beta2 = 0.999f,
+                       .eps = 1e-8f,
+                       .weight_decay = 0.1f,
                        .grad_scale = 0.5f};
         a.correction1 = static_cast<float>(1 - std::pow(static_cast<double>(a.beta1), step));
         a.correction2 = static_cast<float>(1 - std::pow(static_cast<double>(a.beta2), step));
@@ -146,7 +169,9 @@ TEST_CASE("adamw steps as its formula says", "[kernels]") {
           new_v.push_back(b2 * v.get(i) + (1 - b2) * grad * grad);
           // Two products and a sum, of terms that may cancel.
           m_error.push_back(4 * u32() * (std::fabs(b1 * m.get(i)) + std::fabs((1 - b1) * grad)));
-          const double down = lr / a.correction1 / (std::sqrt(new_v.back() / a.correction2) + static_cast<double>(a.eps));
+          const double down =
+              lr / a.correction1 /
+              (std::sqrt(new_v.back() / a.correction2) + static_cast<double>(a.eps));
           const double decayed = w.get(i) * (1 - lr * static_cast<double>(a.weight_decay));
           new_w.push_back(decayed - down * new_m.back());
           // The update: m as above, and a dozen roundings of factors; w: two sums.
@@ -166,25 +191,28 @@ TEST_CASE("sgd steps as its formula says", "[kernels]") {
     for (int64_t count : kCounts) {
       for (bool momentum : {false, true}) {
         CAPTURE(table->name, count, momentum);
-        const GuardedArray w(DType::kF32, random_values(count, 1)), g(DType::kF32, random_values(count, 2)),
-            m(DType::kF32, random_values(count, 3));
+        const GuardedArray w(DType::kF32, random_values(count, 1)),
+            g(DType::kF32, random_values(count, 2)), m(DType::kF32, random_values(count, 3));
         const float lr = 0.1f, factor = 0.9f, decay = 0.01f, grad_scale = 0.25f;
         const auto got = run_on_threads([&] {
           std::vector<GuardedArray> out = {w, m};
-          table->sgd({floats(out[0]), floats(g), momentum ? floats(out[1]) : nullptr, count, lr, momentum ? factor : 0,
-                      decay, grad_scale});
+          table->sgd({floats(out[0]), floats(g), momentum ? floats(out[1]) : nullptr, count, lr,
+                      momentum ? factor : 0, decay, grad_scale});
           return out;
         });
         std::vector<double> new_w, new_m, w_error, m_error;
         for (int64_t i = 0; i < count; ++i) {
-          const double grad = g.get(i) * static_cast<double>(grad_scale), pull = w.get(i) * static_cast<double>(decay);
+          const double grad = g.get(i) * static_cast<double>(grad_scale),
+                       pull = w.get(i) * static_cast<double>(decay);
           const double kept = momentum ? m.get(i) * static_cast<double>(factor) : 0;
           new_m.push_back(momentum ? kept + grad + pull : m.get(i));
-          m_error.push_back(momentum ? 5 * u32() * (std::fabs(kept) + std::fabs(grad) + std::fabs(pull)) : 0);
+          m_error.push_back(
+              momentum ? 5 * u32() * (std::fabs(kept) + std::fabs(grad) + std::fabs(pull)) : 0);
           const double down = static_cast<double>(lr) * (kept + grad + pull);
           new_w.push_back(w.get(i) - down);
           // The step's terms have up to 6 roundings, the weight one.
-          w_error.push_back(6 * u32() * static_cast<double>(lr) * (std::fabs(kept) + std::fabs(grad) + std::fabs(pull)) +
+          w_error.push_back(6 * u32() * static_cast<double>(lr) *
+                                (std::fabs(kept) + std::fabs(grad) + std::fabs(pull)) +
                             u32() * std::fabs(new_w.back()));
         }
         CHECK_WITHIN(got[0].values(), new_w, Bound{w_error});

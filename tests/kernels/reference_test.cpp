@@ -20,9 +20,10 @@ double weighted_sum(const Values& y, const Values& dy) {
   return sum;
 }
 
-// `gradient` must be that of f at x, within 1e-7 of the largest element: a step of 1e-5 is off by about 1e-10 for the
-// curvature and 1e-11 for rounding.
-void check_gradient(Values x, const Values& gradient, const std::function<double(const Values&)>& f) {
+// `gradient` must be that of f at x, within 1e-7 of the largest element: a step of 1e-5 is off by
+// about 1e-10 for the curvature and 1e-11 for rounding.
+void check_gradient(Values x, const Values& gradient,
+                    const std::function<double(const Values&)>& f) {
   REQUIRE(gradient.size() == x.size());
   Values numeric;
   double largest = 1e-3;
@@ -41,8 +42,8 @@ void check_gradient(Values x, const Values& gradient, const std::function<double
 }  // namespace
 
 TEST_CASE("reference activations have the right slopes", "[reference]") {
-  for (Activation a : {Activation::kGeluTanh, Activation::kGeluErf, Activation::kQuickGelu, Activation::kRelu,
-                       Activation::kSilu, Activation::kTanh}) {
+  for (Activation a : {Activation::kGeluTanh, Activation::kGeluErf, Activation::kQuickGelu,
+                       Activation::kRelu, Activation::kSilu, Activation::kTanh}) {
     CAPTURE(static_cast<int>(a));
     const Values x = random_doubles(200, 1, -6, 6);
     Values slope;
@@ -56,14 +57,20 @@ TEST_CASE("reference activations have the right slopes", "[reference]") {
 }
 
 TEST_CASE("reference layer_norm has the right gradients", "[reference]") {
-  const Values s = random_doubles(4 * 9, 1, -2, 3), weight = random_doubles(9, 2), bias = random_doubles(9, 3),
-               dy = random_doubles(4 * 9, 4);
+  const Values s = random_doubles(4 * 9, 1, -2, 3), weight = random_doubles(9, 2),
+               bias = random_doubles(9, 3), dy = random_doubles(4 * 9, 4);
   const double eps = 1e-3;
   const reference::LayerNorm n = reference::layer_norm(s, weight, bias, eps);
   const reference::LayerNormGrad g = reference::layer_norm_grad(s, weight, n.mean, n.rstd, dy);
-  check_gradient(s, g.ds, [&](const Values& x) { return weighted_sum(reference::layer_norm(x, weight, bias, eps).y, dy); });
-  check_gradient(weight, g.dweight, [&](const Values& x) { return weighted_sum(reference::layer_norm(s, x, bias, eps).y, dy); });
-  check_gradient(bias, g.dbias, [&](const Values& x) { return weighted_sum(reference::layer_norm(s, weight, x, eps).y, dy); });
+  check_gradient(s, g.ds, [&](const Values& x) {
+    return weighted_sum(reference::layer_norm(x, weight, bias, eps).y, dy);
+  });
+  check_gradient(weight, g.dweight, [&](const Values& x) {
+    return weighted_sum(reference::layer_norm(s, x, bias, eps).y, dy);
+  });
+  check_gradient(bias, g.dbias, [&](const Values& x) {
+    return weighted_sum(reference::layer_norm(s, weight, x, eps).y, dy);
+  });
 }
 
 TEST_CASE("reference cross_entropy has the right gradient", "[reference]") {
@@ -80,8 +87,16 @@ TEST_CASE("reference attention has the right gradients", "[reference]") {
   for (double dropout : {0.0, 0.3}) {
     for (bool documents : {false, true}) {
       CAPTURE(dropout, documents);
-      reference::AttentionProblem p = {.batch = 2, .queries = 5, .keys = 7, .heads = 4, .kv_heads = 2, .head_size = 3,
-                                       .scale = 0.7, .dropout = dropout, .random = {.seed = 5}, .sequence0 = 1};
+      reference::AttentionProblem p = {.batch = 2,
+                                       .queries = 5,
+                                       .keys = 7,
+                                       .heads = 4,
+                                       .kv_heads = 2,
+                                       .head_size = 3,
+                                       .scale = 0.7,
+                                       .dropout = dropout,
+                                       .random = {.seed = 5},
+                                       .sequence0 = 1};
       if (documents) p.doc_start = {0, 1, 1, 4, 4, 2, 2, 2, 2, 6};
       const Values q = random_doubles(2 * 5 * 4 * 3, 1), k = random_doubles(2 * 7 * 2 * 3, 2),
                    v = random_doubles(2 * 7 * 2 * 3, 3), dout = random_doubles(2 * 5 * 4 * 3, 4);

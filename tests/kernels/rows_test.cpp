@@ -10,7 +10,8 @@ constexpr int64_t kChannels[] = {1, 7, 8, 9, 15, 16, 17, 131, 300};
 // `rows` numbers in [0, below), some of them several times.
 std::vector<int32_t> random_rows(int64_t rows, int32_t below) {
   std::vector<int32_t> ids;
-  for (float v : random_values(rows, 77, 0, static_cast<float>(below))) ids.push_back(static_cast<int32_t>(v));
+  for (float v : random_values(rows, 77, 0, static_cast<float>(below)))
+    ids.push_back(static_cast<int32_t>(v));
   return ids;
 }
 
@@ -28,17 +29,18 @@ TEST_CASE("embedding adds a token's and a position's row", "[kernels]") {
           const GuardedArray places(table_dtype, random_values(5 * channels, 2));
           const auto got = run_on_threads([&] {
             GuardedArray both(dtype, rows * channels), alone(dtype, rows * channels);
-            table->embedding({ids.data(), positions.data(), tokens.data(), places.data(), both.data(), rows, channels,
-                              table_dtype, dtype});
-            table->embedding({ids.data(), nullptr, tokens.data(), nullptr, alone.data(), rows, channels, table_dtype,
-                              dtype});
+            table->embedding({ids.data(), positions.data(), tokens.data(), places.data(),
+                              both.data(), rows, channels, table_dtype, dtype});
+            table->embedding({ids.data(), nullptr, tokens.data(), nullptr, alone.data(), rows,
+                              channels, table_dtype, dtype});
             return std::vector<GuardedArray>{both, alone};
           });
           std::vector<double> both, alone;
           for (int64_t r = 0; r < rows; ++r) {
             for (int64_t c = 0; c < channels; ++c) {
               alone.push_back(tokens.get(ids[static_cast<size_t>(r)] * channels + c));
-              both.push_back(alone.back() + places.get(positions[static_cast<size_t>(r)] * channels + c));
+              both.push_back(alone.back() +
+                             places.get(positions[static_cast<size_t>(r)] * channels + c));
             }
           }
           CHECK_WITHIN(got[0].values(), both, Bound::ulps(0.5).then_round(dtype));  // one fp32 sum
@@ -74,14 +76,16 @@ TEST_CASE("embedding_grad adds to the rows that were used", "[kernels]") {
         // At most all rows meet in one element: a sum of rows + 1 terms.
         CHECK_WITHIN(got[0].values(), want, Bound::sum(rows + 1, sizes));
         const std::vector<double> after = got[0].values();
-        for (int64_t c = 0; c < channels; ++c) CHECK(after[static_cast<size_t>(12 * channels + c)] == before.get(12 * channels + c));
+        for (int64_t c = 0; c < channels; ++c)
+          CHECK(after[static_cast<size_t>(12 * channels + c)] == before.get(12 * channels + c));
       }
     }
   }
 }
 
 TEST_CASE("gather and scatter copy the named rows and no others", "[kernels]") {
-  const std::vector<int32_t> index = {5, 0, 39, 17, 2, 33, 1, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 3};
+  const std::vector<int32_t> index = {5,  0,  39, 17, 2,  33, 1,  18, 19, 20,
+                                      21, 22, 23, 24, 25, 26, 27, 28, 3};
   const auto rows = static_cast<int64_t>(index.size()), all = int64_t{40};
   for (const KernelTable* table : usable_tables()) {
     for (DType dtype : kFloats) {
@@ -92,7 +96,8 @@ TEST_CASE("gather and scatter copy the named rows and no others", "[kernels]") {
         const auto got = run_on_threads([&] {
           GuardedArray gathered(dtype, rows * channels), scattered(dtype, all * channels);
           table->gather_rows({x.data(), index.data(), gathered.data(), rows, channels, dtype});
-          table->scatter_rows({floats(wide), index.data(), scattered.data(), rows, channels, dtype});
+          table->scatter_rows(
+              {floats(wide), index.data(), scattered.data(), rows, channels, dtype});
           return std::vector<GuardedArray>{gathered, scattered};
         });
         int64_t wrong = 0, named = 0;

@@ -55,7 +55,8 @@ double activation_slope(Activation activation, double x) {
   switch (activation) {
     case Activation::kGeluTanh: {
       // (1 + tanh u) / 2 + x / 2 (1 - tanh^2 u) u', in forms that do not cancel.
-      const double c = std::sqrt(2 / std::numbers::pi), u = c * (x + 0.044715 * x * x * x), cosh_u = std::cosh(u);
+      const double c = std::sqrt(2 / std::numbers::pi), u = c * (x + 0.044715 * x * x * x),
+                   cosh_u = std::cosh(u);
       return sigmoid(2 * u) + x / 2 / (cosh_u * cosh_u) * c * (1 + 3 * 0.044715 * x * x);
     }
     case Activation::kGeluErf:
@@ -93,8 +94,8 @@ LayerNorm layer_norm(const Values& s, const Values& weight, const Values& bias, 
   return n;
 }
 
-LayerNormGrad layer_norm_grad(const Values& s, const Values& weight, const Values& mean, const Values& rstd,
-                              const Values& dy) {
+LayerNormGrad layer_norm_grad(const Values& s, const Values& weight, const Values& mean,
+                              const Values& rstd, const Values& dy) {
   const size_t channels = weight.size(), rows = s.size() / channels;
   LayerNormGrad g{Values(s.size()), Values(channels), Values(channels)};
   for (size_t r = 0; r < rows; ++r) {
@@ -107,8 +108,10 @@ LayerNormGrad layer_norm_grad(const Values& s, const Values& weight, const Value
       g.dbias[c] += d;
     }
     for (size_t c = 0; c < channels; ++c) {
-      const double n = (s[r * channels + c] - mean[r]) * rstd[r], count = static_cast<double>(channels);
-      g.ds[r * channels + c] = rstd[r] * (dy[r * channels + c] * weight[c] - sum_g / count - n * sum_gn / count);
+      const double n = (s[r * channels + c] - mean[r]) * rstd[r],
+                   count = static_cast<double>(channels);
+      g.ds[r * channels + c] =
+          rstd[r] * (dy[r * channels + c] * weight[c] - sum_g / count - n * sum_gn / count);
     }
   }
   return g;
@@ -139,21 +142,27 @@ bool AttentionProblem::visible(int64_t b, int64_t i, int64_t j) const {
 double AttentionProblem::keep(int64_t b, int64_t h, int64_t i, int64_t j) const {
   if (dropout == 0) return 1;
   const uint64_t row = ((sequence0 + static_cast<uint64_t>(b)) * static_cast<uint64_t>(heads) +
-                        static_cast<uint64_t>(h)) * static_cast<uint64_t>(queries) + static_cast<uint64_t>(i);
-  const uint64_t position = row * static_cast<uint64_t>((keys + 3) / 4 * 4) + static_cast<uint64_t>(j);
+                        static_cast<uint64_t>(h)) *
+                           static_cast<uint64_t>(queries) +
+                       static_cast<uint64_t>(i);
+  const uint64_t position =
+      row * static_cast<uint64_t>((keys + 3) / 4 * 4) + static_cast<uint64_t>(j);
   return philox_word(random, position) < dropout * 4294967296.0 ? 0 : 1 / (1 - dropout);
 }
 
-// Bounds. A score is a dot product of D terms, times scale: it is off by share(D) |scale| sum|q k|, and by one rounding
-// more, as is its difference from the maximum. The largest of these over the keys, plus 4 u for exp, is the relative
-// error e of every probability; numerator and denominator then add share(keys) each, and 3 u for each rescaling.
+// Bounds. A score is a dot product of D terms, times scale: it is off by share(D) |scale| sum|q k|,
+// and by one rounding more, as is its difference from the maximum. The largest of these over the
+// keys, plus 4 u for exp, is the relative error e of every probability; numerator and denominator
+// then add share(keys) each, and 3 u for each rescaling.
 Attention attention(const AttentionProblem& p, const Values& q, const Values& k, const Values& v) {
   const int64_t D = p.head_size;
-  Attention result{Values(q.size()), Values(at(p.batch * p.heads * p.queries)), Values(q.size()), {}};
+  Attention result{
+      Values(q.size()), Values(at(p.batch * p.heads * p.queries)), Values(q.size()), {}};
   result.lse_error = result.lse;
   const double sums = sum_share(p.keys) + 3 * kU * static_cast<double>(p.keys / 64 + 1);
   for (int64_t row = 0; row < p.batch * p.heads * p.queries; ++row) {
-    const int64_t b = row / (p.heads * p.queries), h = row / p.queries % p.heads, i = row % p.queries;
+    const int64_t b = row / (p.heads * p.queries), h = row / p.queries % p.heads,
+                  i = row % p.queries;
     Values score(at(p.keys), -kInfinity);
     double maximum = -kInfinity, e = 0;
     for (int64_t j = 0; j < p.keys; ++j) {
@@ -165,7 +174,8 @@ Attention attention(const AttentionProblem& p, const Values& q, const Values& k,
     }
     e += 6 * kU;
     double sum = 0;
-    for (int64_t j = 0; j < p.keys; ++j) sum += maximum == -kInfinity ? 0 : std::exp(score[at(j)] - maximum);
+    for (int64_t j = 0; j < p.keys; ++j)
+      sum += maximum == -kInfinity ? 0 : std::exp(score[at(j)] - maximum);
     result.lse[at(row)] = maximum + std::log(sum);
     result.lse_error[at(row)] = e + sums + 2 * kU * (std::fabs(maximum) + std::fabs(std::log(sum)));
     for (int64_t j = 0; j < p.keys && sum > 0; ++j) {
@@ -180,29 +190,36 @@ Attention attention(const AttentionProblem& p, const Values& q, const Values& k,
   return result;
 }
 
-// Bounds. P = exp(s - lse) is off by e P as above (lse is given). dP and delta are dot products of D terms, so dS =
-// scale P (dP - delta) is off by |scale| P times ((e + 4 u) (|dP| + |delta|) + share(D) of their magnitudes). A gradient
-// sums such terms times k, q or dout: their errors add up, and the sum itself is off by its share.
-AttentionGrad attention_grad(const AttentionProblem& p, const Values& q, const Values& k, const Values& v,
-                             const Values& out, const Values& lse, const Values& dout) {
+// Bounds. P = exp(s - lse) is off by e P as above (lse is given). dP and delta are dot products of
+// D terms, so dS = scale P (dP - delta) is off by |scale| P times ((e + 4 u) (|dP| + |delta|) +
+// share(D) of their magnitudes). A gradient sums such terms times k, q or dout: their errors add
+// up, and the sum itself is off by its share.
+AttentionGrad attention_grad(const AttentionProblem& p, const Values& q, const Values& k,
+                             const Values& v, const Values& out, const Values& lse,
+                             const Values& dout) {
   const int64_t D = p.head_size, group = p.heads / p.kv_heads;
-  AttentionGrad g{Values(q.size()), Values(k.size()), Values(v.size()), Values(q.size()), Values(k.size()), Values(v.size())};
-  const double over_keys = sum_share(p.keys) + 2 * kU, over_queries = sum_share(p.queries * group) + 2 * kU;
+  AttentionGrad g{Values(q.size()), Values(k.size()), Values(v.size()),
+                  Values(q.size()), Values(k.size()), Values(v.size())};
+  const double over_keys = sum_share(p.keys) + 2 * kU,
+               over_queries = sum_share(p.queries * group) + 2 * kU;
   for (int64_t row = 0; row < p.batch * p.heads * p.queries; ++row) {
-    const int64_t b = row / (p.heads * p.queries), h = row / p.queries % p.heads, i = row % p.queries;
+    const int64_t b = row / (p.heads * p.queries), h = row / p.queries % p.heads,
+                  i = row % p.queries;
     const int64_t qi = p.q_at(b, i, h);
     const Dot delta = dot(dout, qi, out, qi, D);
     for (int64_t j = 0; j < p.keys; ++j) {
       if (!p.visible(b, i, j)) continue;
       const int64_t kj = p.k_at(b, j, h);
       const Dot score = dot(q, qi, k, kj, D), dp = dot(dout, qi, v, kj, D);
-      const double keep = p.keep(b, h, i, j), share = std::exp(p.scale * score.value - lse[at(row)]);
+      const double keep = p.keep(b, h, i, j),
+                   share = std::exp(p.scale * score.value - lse[at(row)]);
       const double e = std::fabs(p.scale) * (sum_share(D) + 2 * kU) * score.magnitude +
                        kU * (6 + 2 * std::fabs(lse[at(row)]));
       const double ds = p.scale * share * (keep * dp.value - delta.value);
-      const double ds_error = std::fabs(p.scale) * share *
-                              ((e + 4 * kU) * (keep * std::fabs(dp.value) + std::fabs(delta.value)) +
-                               (sum_share(D) + kU) * (keep * dp.magnitude + delta.magnitude));
+      const double ds_error =
+          std::fabs(p.scale) * share *
+          ((e + 4 * kU) * (keep * std::fabs(dp.value) + std::fabs(delta.value)) +
+           (sum_share(D) + kU) * (keep * dp.magnitude + delta.magnitude));
       for (int64_t d = 0; d < D; ++d) {
         const double kd = k[at(kj + d)], qd = q[at(qi + d)], od = share * keep * dout[at(qi + d)];
         g.dq[at(qi + d)] += ds * kd;

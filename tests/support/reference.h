@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the kernels must compute, in double precision and plain loops; no code is shared with them. Each gradient here is
-// itself checked against central differences (tests/kernels/reference_test.cpp).
+// What the kernels must compute, in double precision and plain loops; no code is shared with them.
+// Each gradient here is itself checked against central differences
+// (tests/kernels/reference_test.cpp).
 #pragma once
 
 #include <cstdint>
@@ -26,8 +27,8 @@ struct LayerNormGrad {
   Values dweight, dbias;  // (C)
 };
 // Gradients of sum(y dy), with s's mean and rstd as they were kept.
-LayerNormGrad layer_norm_grad(const Values& s, const Values& weight, const Values& mean, const Values& rstd,
-                              const Values& dy);
+LayerNormGrad layer_norm_grad(const Values& s, const Values& weight, const Values& mean,
+                              const Values& rstd, const Values& dy);
 
 struct CrossEntropy {
   Values loss;      // (rows)
@@ -35,7 +36,8 @@ struct CrossEntropy {
 };
 CrossEntropy cross_entropy(const Values& logits, const std::vector<int32_t>& targets);
 
-// Arrays here are contiguous: q and out (B, queries, H, D), k and v (B, keys, G, D), lse (B, H, queries).
+// Arrays here are contiguous: q and out (B, queries, H, D), k and v (B, keys, G, D), lse (B, H,
+// queries).
 struct AttentionProblem {
   int64_t batch = 1, queries = 1, keys = 1, heads = 1, kv_heads = 1, head_size = 1;
   double scale = 1;
@@ -45,8 +47,11 @@ struct AttentionProblem {
   uint64_t sequence0 = 0;
 
   bool visible(int64_t b, int64_t i, int64_t j) const;
-  double keep(int64_t b, int64_t h, int64_t i, int64_t j) const;  // 0 where dropped, else 1 / (1 - p)
-  int64_t q_at(int64_t b, int64_t i, int64_t h) const { return ((b * queries + i) * heads + h) * head_size; }
+  double keep(int64_t b, int64_t h, int64_t i,
+              int64_t j) const;  // 0 where dropped, else 1 / (1 - p)
+  int64_t q_at(int64_t b, int64_t i, int64_t h) const {
+    return ((b * queries + i) * heads + h) * head_size;
+  }
   int64_t k_at(int64_t b, int64_t j, int64_t h) const {
     return ((b * keys + j) * kv_heads + h / (heads / kv_heads)) * head_size;
   }
@@ -63,10 +68,12 @@ struct AttentionGrad {
   Values dq_error, dk_error, dv_error;
 };
 // Gradients of sum(out dout), with out and lse as they were kept.
-AttentionGrad attention_grad(const AttentionProblem& p, const Values& q, const Values& k, const Values& v,
-                             const Values& out, const Values& lse, const Values& dout);
+AttentionGrad attention_grad(const AttentionProblem& p, const Values& q, const Values& k,
+                             const Values& v, const Values& out, const Values& lse,
+                             const Values& dout);
 
-// Share of the sum of magnitudes that a sum of `terms` may be off by in fp32: the factor of Bound::sum.
+// Share of the sum of magnitudes that a sum of `terms` may be off by in fp32: the factor of
+// Bound::sum.
 double sum_share(int64_t terms);
 
 }  // namespace tenon::test::reference
