@@ -34,7 +34,8 @@ Facts unpack(const std::string& packed) {
 }
 
 std::string value_of(const Facts& facts, const std::string& name) {
-  const auto found = std::find_if(facts.begin(), facts.end(), [&](const auto& fact) { return fact.first == name; });
+  const auto found = std::find_if(facts.begin(), facts.end(),
+                                  [&](const auto& fact) { return fact.first == name; });
   return found == facts.end() ? "(nothing)" : found->second;
 }
 
@@ -51,19 +52,22 @@ std::string list(const std::vector<int>& ranks) {
   return text;
 }
 
-// "data: ranks 0-2: 1a2b, rank 3: 9f0c", the groups in the order of their first ranks; "" where all agree.
+// "data: ranks 0-2: 1a2b, rank 3: 9f0c", the groups in the order of their first ranks; "" where all
+// agree.
 std::string difference(const std::string& name, const std::vector<Facts>& all) {
   std::vector<std::pair<std::string, std::vector<int>>> groups;
   for (size_t r = 0; r < all.size(); ++r) {
     const std::string value = value_of(all[r], name);
-    auto group = std::find_if(groups.begin(), groups.end(), [&](const auto& g) { return g.first == value; });
+    auto group =
+        std::find_if(groups.begin(), groups.end(), [&](const auto& g) { return g.first == value; });
     if (group == groups.end()) group = groups.insert(groups.end(), {value, {}});
     group->second.push_back(static_cast<int>(r));
   }
   if (groups.size() == 1) return "";
   std::string text = printable(name) + ":";
   for (const auto& [value, ranks] : groups) {
-    text += fmt::format("{} {}: {}", &value == &groups.front().first ? "" : ",", list(ranks), printable(value));
+    text += fmt::format("{} {}: {}", &value == &groups.front().first ? "" : ",", list(ranks),
+                        printable(value));
   }
   return text;
 }
@@ -72,7 +76,9 @@ std::string difference(const std::string& name, const std::vector<Facts>& all) {
 
 void check_agreement(Communicator& world, const Facts& facts) {
   const std::vector<std::string> packed = world.all_gather_text(pack(facts));
-  if (std::all_of(packed.begin(), packed.end(), [&](const std::string& text) { return text == packed[0]; })) return;
+  if (std::all_of(packed.begin(), packed.end(),
+                  [&](const std::string& text) { return text == packed[0]; }))
+    return;
   if (world.rank() != 0) throw Error(Exit::kEnvironment, "");
 
   std::vector<Facts> all;

@@ -15,7 +15,14 @@ enum class Element : uint8_t { kF32, kBF16, kF16, kI32, kI64, kU8, kF64 };
 Element element_of(DType dtype);
 int64_t size_of(Element element);
 
-enum class Kind : uint8_t { kAllReduce, kReduceScatter, kAllGather, kBroadcast, kBarrier, kMessage };
+enum class Kind : uint8_t {
+  kAllReduce,
+  kReduceScatter,
+  kAllGather,
+  kBroadcast,
+  kBarrier,
+  kMessage
+};
 
 // What all members of a group must agree on; it travels in front of the data and is compared.
 struct Signature {
@@ -23,8 +30,8 @@ struct Signature {
   Element element = Element::kU8;
   Reduce reduce = Reduce::kSum;
   uint8_t unused = 0;
-  int32_t root = 0;  // of a broadcast
-  int64_t count = 0;  // elements of a rank's share: of the smaller buffer where the two differ
+  int32_t root = 0;      // of a broadcast
+  int64_t count = 0;     // elements of a rank's share: of the smaller buffer where the two differ
   int64_t sequence = 0;  // the communicator's how many-th collective call; 0 for messages
 
   int64_t bytes() const { return count * size_of(element); }
@@ -54,8 +61,9 @@ void check_same(const Signature& mine, int rank, const Signature& theirs, int pe
 // Does nothing where `from` is `to`.
 void copy_bytes(const void* from, void* to, int64_t bytes);
 
-// out[i] = in[0][i] + in[1][i] + ... in this order (or max, min); halves are widened to fp32 and rounded once.
-// `out` may be one of `in`.
-void reduce_in_order(Element element, Reduce reduce, const std::vector<const void*>& in, void* out, int64_t count);
+// out[i] = in[0][i] + in[1][i] + ... in this order (or max, min); halves are widened to fp32 and
+// rounded once. `out` may be one of `in`.
+void reduce_in_order(Element element, Reduce reduce, const std::vector<const void*>& in, void* out,
+                     int64_t count);
 
 }  // namespace tenon

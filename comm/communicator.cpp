@@ -29,12 +29,14 @@ int64_t size_of(Element element) {
 }
 
 std::string text(const Signature& signature) {
-  // Signatures come from other ranks too, and these may be of another build: no value is trusted as an index.
+  // Signatures come from other ranks too, and these may be of another build: no value is trusted as
+  // an index.
   const auto name = [](const auto& names, auto value) {
     const size_t index = static_cast<size_t>(value);
     return index < names.size() ? names[index] : "?";
   };
-  constexpr std::array kinds = {"all_reduce", "reduce_scatter", "all_gather", "broadcast", "barrier", "message"};
+  constexpr std::array kinds = {"all_reduce", "reduce_scatter", "all_gather",
+                                "broadcast",  "barrier",        "message"};
   constexpr std::array elements = {"fp32", "bf16", "fp16", "int32", "int64", "uint8", "fp64"};
   constexpr std::array reductions = {"sum", "max", "min"};
   std::string line = name(kinds, signature.kind);
@@ -51,8 +53,9 @@ std::string text(const Signature& signature) {
 void check_same(const Signature& mine, int rank, const Signature& theirs, int peer) {
   if (mine == theirs) return;
   const bool lower = rank < peer;  // the same text on both ranks
-  fail(Exit::kEnvironment, "[comm] ranks disagree: rank {} calls {}, rank {} calls {}", std::min(rank, peer),
-       text(lower ? mine : theirs), std::max(rank, peer), text(lower ? theirs : mine));
+  fail(Exit::kEnvironment, "[comm] ranks disagree: rank {} calls {}, rank {} calls {}",
+       std::min(rank, peer), text(lower ? mine : theirs), std::max(rank, peer),
+       text(lower ? theirs : mine));
 }
 
 Communicator::Communicator(int rank, int size, std::string world)
@@ -76,11 +79,12 @@ void Communicator::set_timeout(double seconds) {
 
 Work Communicator::count(const Call& call) {
   const Signature& signature = call.signature;
-  TENON_CHECK(signature.count >= 0, "[comm] the number of elements must not be negative: {}", text(signature));
-  TENON_CHECK(signature.count == 0 || (call.in != nullptr && call.out != nullptr), "[comm] no memory given: {}",
+  TENON_CHECK(signature.count >= 0, "[comm] the number of elements must not be negative: {}",
               text(signature));
-  TENON_CHECK(signature.root >= 0 && signature.root < size_, "[comm] the group has {} ranks: {}", size_,
-              text(signature));
+  TENON_CHECK(signature.count == 0 || (call.in != nullptr && call.out != nullptr),
+              "[comm] no memory given: {}", text(signature));
+  TENON_CHECK(signature.root >= 0 && signature.root < size_, "[comm] the group has {} ranks: {}",
+              size_, text(signature));
   Call numbered = call;
   numbered.signature.sequence = ++sequence_;
   ++traffic_->operations;
@@ -90,26 +94,31 @@ Work Communicator::count(const Call& call) {
 }
 
 Work Communicator::all_reduce(Buffer buffer, Reduce reduce) {
-  return count({{Kind::kAllReduce, element_of(buffer.dtype), reduce, 0, 0, buffer.count}, buffer.data, buffer.data});
+  return count({{Kind::kAllReduce, element_of(buffer.dtype), reduce, 0, 0, buffer.count},
+                buffer.data,
+                buffer.data});
 }
 
 Work Communicator::reduce_scatter(Buffer in, Buffer out, Reduce reduce) {
   TENON_CHECK(in.count == size_ * out.count && in.dtype == out.dtype,
-              "[comm] reduce_scatter over {} ranks from {} {} to {} {}", size_, in.count, name_of(in.dtype),
-              out.count, name_of(out.dtype));
-  return count({{Kind::kReduceScatter, element_of(in.dtype), reduce, 0, 0, out.count}, in.data, out.data});
+              "[comm] reduce_scatter over {} ranks from {} {} to {} {}", size_, in.count,
+              name_of(in.dtype), out.count, name_of(out.dtype));
+  return count(
+      {{Kind::kReduceScatter, element_of(in.dtype), reduce, 0, 0, out.count}, in.data, out.data});
 }
 
 Work Communicator::all_gather(Buffer in, Buffer out) {
   TENON_CHECK(out.count == size_ * in.count && in.dtype == out.dtype,
-              "[comm] all_gather over {} ranks from {} {} to {} {}", size_, in.count, name_of(in.dtype), out.count,
-              name_of(out.dtype));
-  return count({{Kind::kAllGather, element_of(in.dtype), Reduce::kSum, 0, 0, in.count}, in.data, out.data});
+              "[comm] all_gather over {} ranks from {} {} to {} {}", size_, in.count,
+              name_of(in.dtype), out.count, name_of(out.dtype));
+  return count(
+      {{Kind::kAllGather, element_of(in.dtype), Reduce::kSum, 0, 0, in.count}, in.data, out.data});
 }
 
 Work Communicator::broadcast(Buffer buffer, int root) {
-  return count(
-      {{Kind::kBroadcast, element_of(buffer.dtype), Reduce::kSum, 0, root, buffer.count}, buffer.data, buffer.data});
+  return count({{Kind::kBroadcast, element_of(buffer.dtype), Reduce::kSum, 0, root, buffer.count},
+                buffer.data,
+                buffer.data});
 }
 
 void Communicator::barrier() { count({}).wait(); }
@@ -124,12 +133,13 @@ void Communicator::all_reduce(std::span<int64_t> values, Reduce reduce) {
 }
 
 Work Communicator::pass(Buffer buffer, int peer, int tag, bool receives) {
-  TENON_CHECK(peer >= 0 && peer < size_ && peer != rank_, "[comm] rank {} of {} cannot pass a message to rank {}",
-              rank_, size_, peer);
+  TENON_CHECK(peer >= 0 && peer < size_ && peer != rank_,
+              "[comm] rank {} of {} cannot pass a message to rank {}", rank_, size_, peer);
   TENON_CHECK(tag >= 0 && tag < kTags, "[comm] a tag lies in [0, {}), got {}", kTags, tag);
-  TENON_CHECK(buffer.count >= 0 && (buffer.count == 0 || buffer.data != nullptr), "[comm] no memory given: {} {}",
-              buffer.count, name_of(buffer.dtype));
-  const Signature signature = {Kind::kMessage, element_of(buffer.dtype), Reduce::kSum, 0, 0, buffer.count};
+  TENON_CHECK(buffer.count >= 0 && (buffer.count == 0 || buffer.data != nullptr),
+              "[comm] no memory given: {} {}", buffer.count, name_of(buffer.dtype));
+  const Signature signature = {Kind::kMessage, element_of(buffer.dtype), Reduce::kSum, 0, 0,
+                               buffer.count};
   ++traffic_->operations;
   traffic_->bytes += signature.bytes();
   return begin(Message{signature, buffer.data, peer, tag, receives});
@@ -148,7 +158,8 @@ std::vector<std::string> Communicator::all_gather_text(const std::string& text) 
   std::string padded = text;
   padded.resize(static_cast<size_t>(longest));
   std::string all(ranks * padded.size(), '\0');
-  all_gather({padded.data(), longest, DType::kU8}, {all.data(), size_ * longest, DType::kU8}).wait();
+  all_gather({padded.data(), longest, DType::kU8}, {all.data(), size_ * longest, DType::kU8})
+      .wait();
 
   std::vector<std::string> texts;
   for (size_t r = 0; r < ranks; ++r) {
@@ -161,7 +172,9 @@ std::unique_ptr<Communicator> Communicator::split(int color, int key, const std:
   TENON_CHECK(color >= 0, "[comm] the color of a split must not be negative, got {}", color);
   const std::array<int64_t, 2> mine = {color, key};
   std::vector<std::array<int64_t, 2>> all(static_cast<size_t>(size_));
-  all_gather({const_cast<int64_t*>(mine.data()), 2, DType::kI64}, {all.data(), 2 * size_, DType::kI64}).wait();
+  all_gather({const_cast<int64_t*>(mine.data()), 2, DType::kI64},
+             {all.data(), 2 * size_, DType::kI64})
+      .wait();
 
   std::vector<int> members;
   for (int r = 0; r < size_; ++r) {

@@ -1,15 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
-// A Communicator is a group of ranks that act together. Every member makes the same collective calls in the same
-// order (another order, count or dtype is an error that names both calls); what it hands over lives until wait().
+// A Communicator is a group of ranks that act together. Every member makes the same collective
+// calls in the same order (another order, count or dtype is an error that names both calls); what
+// it hands over lives until wait().
 //
 //   Work work = group.all_reduce({grads, n, DType::kF32}, Reduce::kSum);  // begins
 //   ...                                                                   // computes meanwhile
-//   work.wait();                                                          // or .all_reduce(...).wait() at once
+//   work.wait();  // or at once: group.all_reduce(...).wait()
 //
-// Sums are taken in the order of ranks, in fp32 for the half-width floats, and rounded once: the result has the same
-// bits on every rank, on every repetition and in every implementation.
+// Sums are taken in the order of ranks, in fp32 for the half-width floats, and rounded once: the
+// result has the same bits on every rank, on every repetition and in every implementation.
 //
-// A communicator is used by one thread of its rank. A group of one is an ordinary group: nobody asks for the size.
+// A communicator is used by one thread of its rank. A group of one is an ordinary group: nobody
+// asks for the size.
 #pragma once
 
 #include <cstdint>
@@ -23,7 +25,8 @@
 
 namespace tenon {
 
-enum class Reduce : uint8_t { kSum, kMax, kMin };  // integers wrap in kSum; a NaN wins in kMax and kMin
+// Integers wrap in kSum; a NaN wins in kMax and kMin.
+enum class Reduce : uint8_t { kSum, kMax, kMin };
 
 // `count` elements that lie one after the other.
 struct Buffer {
@@ -43,21 +46,21 @@ class Communicator {
 
   int rank() const { return rank_; }
   int size() const { return size_; }
-  // Who speaks, for messages: "rank 3/8 node02", and in a part of the world "dp 1/2 (rank 3/8 node02)".
+  // Who speaks, for messages: "rank 3/8 node02", in a part of it "dp 1/2 (rank 3/8 node02)".
   std::string describe() const;
 
   // Every rank's buffer becomes the reduction of all of them.
   Work all_reduce(Buffer buffer, Reduce reduce);
-  // `out` becomes chunk rank() of the reduction of every rank's `in`; the rest of `in` stays as it is.
-  // Requires: in.count == size() * out.count; `out` is apart from `in` or is its chunk rank().
+  // `out` becomes chunk rank() of the reduction of every rank's `in`; the rest of `in` stays as it
+  // is. Requires: in.count == size() * out.count; `out` is apart from `in` or is its chunk rank().
   Work reduce_scatter(Buffer in, Buffer out, Reduce reduce);
   // Chunk r of `out` becomes the `in` of rank r.
   // Requires: out.count == size() * in.count; `in` is apart from `out` or is its chunk rank().
   Work all_gather(Buffer in, Buffer out);
   // Every rank's buffer becomes that of `root`.
   Work broadcast(Buffer buffer, int root);
-  // One message from this rank to `peer`; messages of one tag arrive in order. Both sides give the same count and
-  // dtype. Requires: peer != rank(), 0 <= tag < kTags.
+  // One message from this rank to `peer`; messages of one tag arrive in order. Both sides give the
+  // same count and dtype. Requires: peer != rank(), 0 <= tag < kTags.
   Work send(Buffer buffer, int peer, int tag);
   Work recv(Buffer buffer, int peer, int tag);
   static constexpr int kTags = 1 << 14;
@@ -68,12 +71,12 @@ class Communicator {
   void all_reduce(std::span<int64_t> values, Reduce reduce);
   std::vector<std::string> all_gather_text(const std::string& text);  // by rank; any bytes
 
-  // The ranks that gave the same color, ordered by (key, rank); a collective call. `name` stands in describe().
-  // Requires: color >= 0.
+  // The ranks that gave the same color, ordered by (key, rank); a collective call. `name` stands in
+  // describe(). Requires: color >= 0.
   std::unique_ptr<Communicator> split(int color, int key, const std::string& name);
 
-  // An operation that makes no progress for so long throws Error(kPeer); 300 s unless set. Groups split off later
-  // take it over. Requires: seconds > 0.
+  // An operation that makes no progress for so long throws Error(kPeer); 300 s unless set. Groups
+  // split off later take it over. Requires: seconds > 0.
   void set_timeout(double seconds);
   double timeout() const { return timeout_; }
 

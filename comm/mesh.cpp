@@ -20,11 +20,12 @@ Mesh::Mesh(Communicator& world, std::string_view text) : world_(world) {
     Axis axis = {.name = std::string(item.substr(0, equals))};
     const char* number = item.data() + std::min(item.size(), equals + 1);
     const auto [end, error] = std::from_chars(number, item.data() + item.size(), axis.size);
-    if (axis.name.empty() || error != std::errc() || end != item.data() + item.size() || axis.size < 1 ||
-        (rest.empty() && text.back() == ',')) {
+    if (axis.name.empty() || error != std::errc() || end != item.data() + item.size() ||
+        axis.size < 1 || (rest.empty() && text.back() == ',')) {
       refuse(fmt::format("axes like \"dp=2,tp=3\", got \"{}\"", printable(item)));
     }
-    if (find(axis.name) != nullptr) refuse(fmt::format("each axis once, got \"{}\" again", printable(axis.name)));
+    if (find(axis.name) != nullptr)
+      refuse(fmt::format("each axis once, got \"{}\" again", printable(axis.name)));
     ranks *= axis.size;
     if (ranks > world.size()) break;
     axes_.push_back(axis);
@@ -43,16 +44,22 @@ Mesh::Mesh(Communicator& world, std::string_view text) : world_(world) {
 }
 
 const Mesh::Axis* Mesh::find(const std::string& name) const {
-  const auto found = std::find_if(axes_.begin(), axes_.end(), [&](const Axis& axis) { return axis.name == name; });
+  const auto found =
+      std::find_if(axes_.begin(), axes_.end(), [&](const Axis& axis) { return axis.name == name; });
   return found == axes_.end() ? nullptr : &*found;
 }
 
-int Mesh::size(const std::string& name) const { return find(name) == nullptr ? 1 : find(name)->size; }
-int Mesh::coord(const std::string& name) const { return find(name) == nullptr ? 0 : find(name)->coord; }
+int Mesh::size(const std::string& name) const {
+  return find(name) == nullptr ? 1 : find(name)->size;
+}
+int Mesh::coord(const std::string& name) const {
+  return find(name) == nullptr ? 0 : find(name)->coord;
+}
 
 Communicator& Mesh::axis(const std::string& name) {
   std::unique_ptr<Communicator>& group = groups_[name];
-  if (group == nullptr) group = make_self(world_.describe());  // not in the mesh's text: nobody else is asked
+  if (group == nullptr)
+    group = make_self(world_.describe());  // not in the mesh's text: nobody else is asked
   return *group;
 }
 

@@ -18,7 +18,8 @@ void check(int code, const char* call) {
   char text[MPI_MAX_ERROR_STRING];
   int length = 0;
   MPI_Error_string(code, text, &length);
-  fail(Exit::kPeer, "[comm] {}: {}", call, printable(std::string(text, static_cast<size_t>(length))));
+  fail(Exit::kPeer, "[comm] {}: {}", call,
+       printable(std::string(text, static_cast<size_t>(length))));
 }
 
 }  // namespace
@@ -28,7 +29,8 @@ Place wire_start() {
   int level = MPI_THREAD_SINGLE;
   check(MPI_Init_thread(nullptr, nullptr, MPI_THREAD_FUNNELED, &level), "MPI_Init_thread");
   if (level < MPI_THREAD_FUNNELED) {
-    fail(Exit::kEnvironment, "this MPI allows no threads: expected level {} (FUNNELED) or more, got {}",
+    fail(Exit::kEnvironment,
+         "this MPI allows no threads: expected level {} (FUNNELED) or more, got {}",
          MPI_THREAD_FUNNELED, level);
   }
   check(MPI_Comm_dup(MPI_COMM_WORLD, &comm), "MPI_Comm_dup");
@@ -45,9 +47,11 @@ Place wire_start() {
   std::array<char, 64> name{};
   gethostname(name.data(), name.size() - 1);
   std::vector<char> names(static_cast<size_t>(place.size) * name.size());
-  check(MPI_Allgather(name.data(), name.size(), MPI_CHAR, names.data(), name.size(), MPI_CHAR, comm),
-        "MPI_Allgather");
-  for (size_t i = 0; i < names.size(); i += name.size()) place.hosts.push_back(printable(&names[i]));
+  check(
+      MPI_Allgather(name.data(), name.size(), MPI_CHAR, names.data(), name.size(), MPI_CHAR, comm),
+      "MPI_Allgather");
+  for (size_t i = 0; i < names.size(); i += name.size())
+    place.hosts.push_back(printable(&names[i]));
   return place;
 }
 

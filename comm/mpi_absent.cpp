@@ -6,7 +6,8 @@
 namespace tenon::mpi {
 
 std::unique_ptr<Communicator> start() {
-  fail(Exit::kEnvironment, "this build has no MPI: start it without mpirun or srun, or build it with -DTENON_MPI=ON");
+  fail(Exit::kEnvironment,
+       "this build has no MPI: start it without mpirun or srun, or build it with -DTENON_MPI=ON");
 }
 void finish() {}
 bool claim_report() { return true; }

@@ -18,7 +18,8 @@ namespace {
 using Seconds = std::chrono::duration<double>;
 
 constexpr double kStartLimit = 300, kFinishLimit = 60;
-constexpr double kLauncherGrace = 5;  // for a rank that catches the SIGTERM which comes when its launcher dies
+constexpr double kLauncherGrace =
+    5;  // for a rank that catches the SIGTERM which comes when its launcher dies
 constexpr int kReportTag = kMessageBit;  // "this rank reports the error that ends the job"
 
 }  // namespace
@@ -35,7 +36,8 @@ void Engine::start() {
 
   std::unique_lock<std::mutex> lock(mutex_);
   if (!answer_.wait_for(lock, Seconds(kStartLimit), [&] { return ready_; })) {
-    fail(Exit::kPeer, "MPI did not start within {} s: not all ranks came, or they cannot reach one another",
+    fail(Exit::kPeer,
+         "MPI did not start within {} s: not all ranks came, or they cannot reach one another",
          kStartLimit);
   }
   if (broken_ != nullptr) std::rethrow_exception(broken_);
@@ -48,7 +50,8 @@ void Engine::run() {
   try {
     place_ = wire_start();
     if (place_.tags < 2 * kGroupStep) {
-      fail(Exit::kEnvironment, "this MPI has too few tags: expected {}, got {}", 2 * kGroupStep, place_.tags);
+      fail(Exit::kEnvironment, "this MPI has too few tags: expected {}, got {}", 2 * kGroupStep,
+           place_.tags);
     }
   } catch (...) {
     error = std::current_exception();
@@ -123,8 +126,8 @@ void Engine::break_off(std::exception_ptr error) {
   active_.clear();
 }
 
-// Gives the core away: at first for an instant, then for an eighth of the time in which nothing has happened, so that
-// waiting costs few wake-ups and nothing takes an eighth longer than it must.
+// Gives the core away: at first for an instant, then for an eighth of the time in which nothing has
+// happened, so that waiting costs few wake-ups and nothing takes an eighth longer than it must.
 void Engine::pause(std::unique_lock<std::mutex>& lock, Clock::duration idle) {
   using std::chrono::microseconds;
   if (!active_.empty() && idle < microseconds(50)) {
@@ -133,7 +136,8 @@ void Engine::pause(std::unique_lock<std::mutex>& lock, Clock::duration idle) {
     lock.lock();
     return;
   }
-  // With nothing to do, MPI is still looked after now and then: it may have bytes of its own to pass on.
+  // With nothing to do, MPI is still looked after now and then: it may have bytes of its own to
+  // pass on.
   const microseconds longest = active_.empty() ? microseconds(1000000) : microseconds(1000);
   const microseconds wanted = std::chrono::duration_cast<microseconds>(idle / 8);
   wake_.wait_for(lock, std::clamp(wanted, microseconds(20), longest),
@@ -174,7 +178,8 @@ bool Engine::advance(Operation& operation) {
     const int tag = operation.tag + (operation.stage > 0 ? kDataBit : 0);
     if (stage.before) stage.before();
     for (const Transfer& transfer : stage.transfers) {
-      operation.wire.post(transfer, operation.group->members[static_cast<size_t>(transfer.peer)], tag);
+      operation.wire.post(transfer, operation.group->members[static_cast<size_t>(transfer.peer)],
+                          tag);
     }
     ++operation.stage;
     progress = true;
@@ -191,18 +196,22 @@ void Engine::check_time(const Operation& operation) const {
   if (Clock::now() - operation.last_progress < Seconds(operation.limit)) return;
   std::string late;
   for (const int rank : operation.wire.late()) {
-    late += fmt::format("{}rank {} ({})", late.empty() ? "" : ", ", rank, place_.hosts[static_cast<size_t>(rank)]);
+    late += fmt::format("{}rank {} ({})", late.empty() ? "" : ", ", rank,
+                        place_.hosts[static_cast<size_t>(rank)]);
   }
-  fail(Exit::kPeer, "[comm] {}, {} bytes, made no progress for {} s on rank {} ({}): waiting for {}",
-       text(operation.signature), operation.signature.bytes(), operation.limit, place_.rank, host(), late);
+  fail(Exit::kPeer,
+       "[comm] {}, {} bytes, made no progress for {} s on rank {} ({}): waiting for {}",
+       text(operation.signature), operation.signature.bytes(), operation.limit, place_.rank, host(),
+       late);
 }
 
 void Engine::check_alive(const SharedOperation& operation) {
   const Clock::time_point seen{Clock::duration(beat_.load())};
   if (Clock::now() - seen < Seconds(operation->limit)) return;
   operation->completion->finish(std::make_exception_ptr(
-      Error(Exit::kPeer, fmt::format("[comm] {}: MPI has not returned for {} s on rank {} ({})",
-                                     text(operation->signature), operation->limit, place_.rank, host()))));
+      Error(Exit::kPeer,
+            fmt::format("[comm] {}: MPI has not returned for {} s on rank {} ({})",
+                        text(operation->signature), operation->limit, place_.rank, host()))));
 }
 
 // Ranks must not outlive their launcher: nobody is left to end them.
@@ -236,10 +245,12 @@ void Engine::finish() {
   std::unique_lock<std::mutex> lock(mutex_);
   if (ended_) return;
   stop_ = true;
-  if (broken_ == nullptr) broken_ = std::make_exception_ptr(Error(Exit::kInternal, "[comm] MPI has been finished"));
+  if (broken_ == nullptr)
+    broken_ = std::make_exception_ptr(Error(Exit::kInternal, "[comm] MPI has been finished"));
   wake_.notify_one();
   if (!answer_.wait_for(lock, Seconds(kFinishLimit), [&] { return ended_; })) {
-    fail(Exit::kPeer, "[comm] MPI did not finish within {} s on rank {} ({})", kFinishLimit, place_.rank, host());
+    fail(Exit::kPeer, "[comm] MPI did not finish within {} s on rank {} ({})", kFinishLimit,
+         place_.rank, host());
   }
   lock.unlock();
   thread_.join();
@@ -247,14 +258,15 @@ void Engine::finish() {
 
 void Engine::take_group(int64_t number) {
   if (number >= place_.tags / kGroupStep) {
-    fail(Exit::kEnvironment, "[comm] this MPI has tags for {} groups of ranks only", place_.tags / kGroupStep - 1);
+    fail(Exit::kEnvironment, "[comm] this MPI has tags for {} groups of ranks only",
+         place_.tags / kGroupStep - 1);
   }
   free_group_ = number + 1;
 }
 
 bool Engine::claim_report() {
-  // Where operations were given up, their memory is gone and MPI must not move messages any more. The wait is then
-  // as long as a launcher takes to end this rank after rank 0 has spoken.
+  // Where operations were given up, their memory is gone and MPI must not move messages any more.
+  // The wait is then as long as a launcher takes to end this rank after rank 0 has spoken.
   bool sound = true, taken = false;
   const auto look = [&] {
     sound = broken_ == nullptr;

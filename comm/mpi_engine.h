@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// The thread that makes all calls to MPI. It goes round: new operations, a step of each operation whose turn it is, a
-// pause when nothing moved. Operations of one communicator run one after the other, as do messages of one tag between
-// two ranks; all others run beside each other, so no order between groups can make ranks wait in a circle.
+// The thread that makes all calls to MPI. It goes round: new operations, a step of each operation
+// whose turn it is, a pause when nothing moved. Operations of one communicator run one after the
+// other, as do messages of one tag between two ranks; all others run beside each other, so no order
+// between groups can make ranks wait in a circle.
 #pragma once
 
 #include <sys/types.h>
@@ -16,7 +17,8 @@
 
 namespace tenon::mpi {
 
-// A group needs nothing of MPI but messages: it is a list of ranks and a number that goes into the tags.
+// A group needs nothing of MPI but messages: it is a list of ranks and a number that goes into the
+// tags.
 struct Group {
   int number = 0;
   int rank = 0;              // of this process in it
@@ -43,7 +45,8 @@ struct Operation {
 using SharedOperation = std::shared_ptr<Operation>;
 
 // A tag is (group, message or collective, data or frame, the user's tag). Group 0 is nobody's.
-inline constexpr int kDataBit = Communicator::kTags, kMessageBit = kDataBit << 1, kGroupStep = kMessageBit << 1;
+inline constexpr int kDataBit = Communicator::kTags, kMessageBit = kDataBit << 1,
+                     kGroupStep = kMessageBit << 1;
 
 class Engine {
  public:
@@ -52,7 +55,8 @@ class Engine {
   // Ends MPI and the thread, when all ranks have come to it.
   void finish();
   void submit(SharedOperation operation);
-  // After this no memory that was given to an operation is touched, and MPI is called to abort only.
+  // After this no memory that was given to an operation is touched, and MPI is called to abort
+  // only.
   void halt(const std::string& why);
   // Fails the operation when MPI has not returned to this thread within the operation's limit.
   void check_alive(const SharedOperation& operation);

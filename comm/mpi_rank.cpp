@@ -17,7 +17,8 @@ class MpiRank : public Communicator {
  public:
   explicit MpiRank(std::shared_ptr<Group> group)
       : Communicator(group->rank, static_cast<int>(group->members.size()),
-                     fmt::format("rank {}/{} {}", engine->place().rank, engine->place().size, engine->host())),
+                     fmt::format("rank {}/{} {}", engine->place().rank, engine->place().size,
+                                 engine->host())),
         group_(std::move(group)) {}
 
  private:
@@ -51,8 +52,10 @@ class MpiRank : public Communicator {
 
     const auto part = std::make_shared<Group>();
     part->number = static_cast<int>(number);
-    part->rank = static_cast<int>(std::find(members.begin(), members.end(), rank()) - members.begin());
-    for (const int member : members) part->members.push_back(group_->members[static_cast<size_t>(member)]);
+    part->rank =
+        static_cast<int>(std::find(members.begin(), members.end(), rank()) - members.begin());
+    for (const int member : members)
+      part->members.push_back(group_->members[static_cast<size_t>(member)]);
     return std::make_unique<MpiRank>(part);
   }
 

@@ -13,11 +13,12 @@ namespace tenon::mpi {
 
 struct Place {
   int rank = 0, size = 1;
-  int64_t tags = 0;  // usable ones: [0, tags)
+  int64_t tags = 0;                // usable ones: [0, tags)
   std::vector<std::string> hosts;  // by rank
 };
 
-// MPI_Init and what follows from it. Throws Error(kEnvironment) when this MPI does not allow threads.
+// MPI_Init and what follows from it. Throws Error(kEnvironment) when this MPI does not allow
+// threads.
 Place wire_start();
 void wire_finish();
 void wire_abort(int code);

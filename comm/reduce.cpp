@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The reduction. It goes through blocks that fit the first-level cache: a block of sums is complete before it is
-// stored, so the result may lie where one of the inputs does.
+// The reduction. It goes through blocks that fit the first-level cache: a block of sums is complete
+// before it is stored, so the result may lie where one of the inputs does.
 #include <algorithm>
 #include <cstring>
 #include <type_traits>
@@ -43,7 +43,9 @@ struct Plain {
   using Stored = T;
   using Value = T;
   static const T* load(const T* from, T*, int64_t) { return from; }
-  static void store(const T* from, T* to, int64_t n) { std::memcpy(to, from, static_cast<size_t>(n) * sizeof(T)); }
+  static void store(const T* from, T* to, int64_t n) {
+    std::memcpy(to, from, static_cast<size_t>(n) * sizeof(T));
+  }
 };
 template <class Half, DType dtype>
 struct Widened {
@@ -90,7 +92,8 @@ void copy_bytes(const void* from, void* to, int64_t bytes) {
   if (from != to && bytes > 0) std::memcpy(to, from, static_cast<size_t>(bytes));
 }
 
-void reduce_in_order(Element element, Reduce reduce, const std::vector<const void*>& in, void* out, int64_t count) {
+void reduce_in_order(Element element, Reduce reduce, const std::vector<const void*>& in, void* out,
+                     int64_t count) {
   switch (element) {
     case Element::kF32: return reduce_as<Plain<float>>(reduce, in, out, count);
     case Element::kBF16: return reduce_as<Widened<BF16, DType::kBF16>>(reduce, in, out, count);

@@ -10,12 +10,13 @@
 namespace tenon {
 namespace {
 
-constexpr int64_t kInline = 2048;          // bytes of data that travel with the signature
+constexpr int64_t kInline = 2048;  // bytes of data that travel with the signature
 constexpr int64_t kFrame = sizeof(Signature) + kInline;
-constexpr int64_t kPiece = 16 << 20;       // a transfer's size; MPI counts in int
-constexpr int64_t kSegment = 4 << 20;     // of what travels at once in an all-reduce or reduce-scatter
+constexpr int64_t kPiece = 16 << 20;   // a transfer's size; MPI counts in int
+constexpr int64_t kSegment = 4 << 20;  // of what travels at once in an all-reduce or reduce-scatter
 
-void add(std::vector<Transfer>& transfers, bool receives, int peer, std::byte* data, int64_t bytes) {
+void add(std::vector<Transfer>& transfers, bool receives, int peer, std::byte* data,
+         int64_t bytes) {
   for (int64_t done = 0; done < bytes; done += kPiece) {
     transfers.push_back({receives, peer, data + done, std::min(kPiece, bytes - done)});
   }
@@ -78,7 +79,8 @@ Stage exchange_frames(const SharedPlan& plan) {
   };
   plan->for_peers([&](int peer) {
     stage.transfers.push_back({true, peer, plan->frame(peer), kFrame});
-    stage.transfers.push_back({false, peer, plan->frame(plan->rank), static_cast<int64_t>(sizeof(Signature)) + data});
+    stage.transfers.push_back(
+        {false, peer, plan->frame(plan->rank), static_cast<int64_t>(sizeof(Signature)) + data});
   });
   return stage;
 }
@@ -88,17 +90,20 @@ void finish_small(const Plan& plan) {
   const int64_t bytes = plan.signature().bytes(), count = plan.signature().count;
   switch (plan.signature().kind) {
     case Kind::kAllReduce:
-      return plan.reduce(plan.in(), [&](int peer) { return plan.payload(peer); }, plan.out(), count);
+      return plan.reduce(
+          plan.in(), [&](int peer) { return plan.payload(peer); }, plan.out(), count);
     case Kind::kReduceScatter:
-      return plan.reduce(plan.in() + plan.rank * bytes, [&](int peer) { return plan.payload(peer) + plan.rank * bytes; },
-                         plan.out(), count);
+      return plan.reduce(
+          plan.in() + plan.rank * bytes,
+          [&](int peer) { return plan.payload(peer) + plan.rank * bytes; }, plan.out(), count);
     case Kind::kAllGather:
       for (int r = 0; r < plan.size; ++r) {
         copy_bytes(r == plan.rank ? plan.in() : plan.payload(r), plan.out() + r * bytes, bytes);
       }
       return;
     case Kind::kBroadcast:
-      if (plan.rank != plan.signature().root) copy_bytes(plan.payload(plan.signature().root), plan.out(), bytes);
+      if (plan.rank != plan.signature().root)
+        copy_bytes(plan.payload(plan.signature().root), plan.out(), bytes);
       return;
     case Kind::kBarrier:
     case Kind::kMessage: return;
@@ -129,18 +134,22 @@ void add_all_reduce(const SharedPlan& plan, std::vector<Stage>& stages) {
     stage.before = [=] {
       if (s == 0) return plan->check_frames();
       const Span mine = chunk(s - 1, plan->rank);
-      plan->reduce(plan->in() + mine.begin * element, at, plan->out() + mine.begin * element, mine.count());
+      plan->reduce(plan->in() + mine.begin * element, at, plan->out() + mine.begin * element,
+                   mine.count());
     };
     plan->for_peers([&](int peer) {
       if (s > 0) {  // the sums of the segment before
         const Span mine = chunk(s - 1, plan->rank), theirs = chunk(s - 1, peer);
-        add(stage.transfers, true, peer, plan->out() + theirs.begin * element, theirs.count() * element);
-        add(stage.transfers, false, peer, plan->out() + mine.begin * element, mine.count() * element);
+        add(stage.transfers, true, peer, plan->out() + theirs.begin * element,
+            theirs.count() * element);
+        add(stage.transfers, false, peer, plan->out() + mine.begin * element,
+            mine.count() * element);
       }
       if (s < segments) {
         const Span mine = chunk(s, plan->rank), theirs = chunk(s, peer);
         add(stage.transfers, true, peer, at(peer), mine.count() * element);
-        add(stage.transfers, false, peer, plan->in() + theirs.begin * element, theirs.count() * element);
+        add(stage.transfers, false, peer, plan->in() + theirs.begin * element,
+            theirs.count() * element);
       }
     });
     stages.push_back(std::move(stage));
@@ -149,19 +158,23 @@ void add_all_reduce(const SharedPlan& plan, std::vector<Stage>& stages) {
 
 void add_reduce_scatter(const SharedPlan& plan, std::vector<Stage>& stages) {
   const int64_t element = size_of(plan->signature().element), bytes = plan->signature().bytes();
-  const int64_t segment = std::max<int64_t>(1, kSegment / element / plan->size), count = plan->signature().count;
+  const int64_t segment = std::max<int64_t>(1, kSegment / element / plan->size),
+                count = plan->signature().count;
   const int64_t segments = (count + segment - 1) / segment;
   const int64_t room = segment * element;
   std::byte* waiting = plan->workspace->take(room * plan->size);
   const auto at = [=](int peer) { return waiting + peer * room; };
-  const auto part = [=](int64_t s) -> Span { return {s * segment, std::min(count, (s + 1) * segment)}; };
+  const auto part = [=](int64_t s) -> Span {
+    return {s * segment, std::min(count, (s + 1) * segment)};
+  };
 
   for (int64_t s = 0; s <= segments; ++s) {
     Stage stage;
     stage.before = [=] {
       if (s == 0) return plan->check_frames();
       const int64_t begin = part(s - 1).begin * element;
-      plan->reduce(plan->in() + plan->rank * bytes + begin, at, plan->out() + begin, part(s - 1).count());
+      plan->reduce(plan->in() + plan->rank * bytes + begin, at, plan->out() + begin,
+                   part(s - 1).count());
     };
     if (s < segments) {
       plan->for_peers([&](int peer) {
@@ -188,15 +201,19 @@ void add_all_gather(const SharedPlan& plan, std::vector<Stage>& stages) {
   stages.push_back(std::move(stage));
 }
 
-// The root hands each rank one chunk; then all pass theirs on, so that no rank sends the whole more than once.
+// The root hands each rank one chunk; then all pass theirs on, so that no rank sends the whole more
+// than once.
 void add_broadcast(const SharedPlan& plan, std::vector<Stage>& stages) {
   const int64_t bytes = plan->signature().bytes();
   const int root = plan->signature().root;
-  const auto chunk = [=](int r) -> Span { return {bytes * r / plan->size, bytes * (r + 1) / plan->size}; };
+  const auto chunk = [=](int r) -> Span {
+    return {bytes * r / plan->size, bytes * (r + 1) / plan->size};
+  };
   const Span mine = chunk(plan->rank);
   Stage scatter, gather;
   scatter.before = [=] { plan->check_frames(); };
-  if (plan->rank != root) add(scatter.transfers, true, root, plan->out() + mine.begin, mine.count());
+  if (plan->rank != root)
+    add(scatter.transfers, true, root, plan->out() + mine.begin, mine.count());
   plan->for_peers([&](int peer) {
     const Span theirs = chunk(peer);
     if (plan->rank == root) {
@@ -225,8 +242,10 @@ std::byte* Workspace::take(int64_t bytes) {
   return memory_.data();
 }
 
-std::vector<Stage> make_stages(const Call& call, int rank, int size, Workspace& frames, Workspace& chunks) {
-  const auto plan = std::make_shared<Plan>(Plan{call, rank, size, &chunks, frames.take(kFrame * size)});
+std::vector<Stage> make_stages(const Call& call, int rank, int size, Workspace& frames,
+                               Workspace& chunks) {
+  const auto plan =
+      std::make_shared<Plan>(Plan{call, rank, size, &chunks, frames.take(kFrame * size)});
   std::vector<Stage> stages = {exchange_frames(plan)};
   if (plan->is_small()) {
     stages.push_back({[plan] {
@@ -265,7 +284,8 @@ std::vector<Stage> make_stages(const Message& message, int rank, Workspace& fram
       std::memcpy(frame, &message.signature, sizeof(Signature));
       copy_bytes(data, frame + sizeof(Signature), with_frame);
     };
-    first.transfers = {{false, message.peer, frame, static_cast<int64_t>(sizeof(Signature)) + with_frame}};
+    first.transfers = {
+        {false, message.peer, frame, static_cast<int64_t>(sizeof(Signature)) + with_frame}};
   }
   add(rest.transfers, message.receives, message.peer, data, bytes - with_frame);
   return {std::move(first), std::move(rest)};

@@ -15,12 +15,18 @@ class Self : public Communicator {
     copy_bytes(call.in, call.out, call.signature.bytes());
     return Work();
   }
-  Work begin(const Message&) override { fail(Exit::kInternal, "[comm] a group of one passes no messages"); }
-  std::unique_ptr<Communicator> make_group(int, const std::vector<int>&) override { return make_self(world()); }
+  Work begin(const Message&) override {
+    fail(Exit::kInternal, "[comm] a group of one passes no messages");
+  }
+  std::unique_ptr<Communicator> make_group(int, const std::vector<int>&) override {
+    return make_self(world());
+  }
 };
 
 }  // namespace
 
-std::unique_ptr<Communicator> make_self(const std::string& world) { return std::make_unique<Self>(world); }
+std::unique_ptr<Communicator> make_self(const std::string& world) {
+  return std::make_unique<Self>(world);
+}
 
 }  // namespace tenon

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// A rank leaves what it hands over on a table that all ranks share and goes on; the last one to come does the whole
-// operation for all. One lock for everything: this is for tests, not for speed.
+// A rank leaves what it hands over on a table that all ranks share and goes on; the last one to
+// come does the whole operation for all. One lock for everything: this is for tests, not for speed.
 #include "comm/threads.h"
 
 #include <algorithm>
@@ -25,21 +25,22 @@ struct Posted {
 };
 
 struct Group {
-  std::vector<int> members;                              // ranks of the world
-  std::map<int64_t, std::vector<Posted<Call>>> calls;    // by sequence number, then by rank
+  std::vector<int> members;                            // ranks of the world
+  std::map<int64_t, std::vector<Posted<Call>>> calls;  // by sequence number, then by rank
   // By (from, to, tag): messages whose other side has not come; all sent, or all awaited.
   std::map<std::tuple<int, int, int>, std::deque<Posted<Message>>> messages;
   std::map<std::pair<int64_t, int>, std::shared_ptr<Group>> parts;  // by (how many-th split, color)
 };
 
 struct Table {
-  explicit Table(int ranks) : left(static_cast<size_t>(ranks)), errors(static_cast<size_t>(ranks)) {}
+  explicit Table(int ranks)
+      : left(static_cast<size_t>(ranks)), errors(static_cast<size_t>(ranks)) {}
 
-  std::mutex mutex;  // guards all below, and every Group
-  std::vector<char> left;                   // the rank's function has ended
-  std::vector<std::exception_ptr> errors;   // what it ended with
-  std::exception_ptr broken;                // what every operation ends with from now on
-  int culprit = 0;                          // the rank that broke it
+  std::mutex mutex;                        // guards all below, and every Group
+  std::vector<char> left;                  // the rank's function has ended
+  std::vector<std::exception_ptr> errors;  // what it ended with
+  std::exception_ptr broken;               // what every operation ends with from now on
+  int culprit = 0;                         // the rank that broke it
   std::vector<std::shared_ptr<Group>> groups;
 
   // Ends every operation, now and later. Requires: mutex is held.
@@ -66,8 +67,8 @@ std::exception_ptr peer_error(const std::string& message) {
   return std::make_exception_ptr(Error(Exit::kPeer, message));
 }
 
-// The reduction of elements [begin, begin + count) of every rank's `in`, to `to(rank)` on the ranks where that is
-// not null. Block by block, as outputs may lie where inputs do.
+// The reduction of elements [begin, begin + count) of every rank's `in`, to `to(rank)` on the ranks
+// where that is not null. Block by block, as outputs may lie where inputs do.
 template <class To>
 void reduce_to(const std::vector<Posted<Call>>& posted, int64_t begin, int64_t count, To to) {
   constexpr int64_t kBlock = 4096;
@@ -118,16 +119,20 @@ void carry_out(const std::vector<Posted<Call>>& posted) {
 
 class ThreadRank : public Communicator {
  public:
-  ThreadRank(std::shared_ptr<Table> table, std::shared_ptr<Group> group, int rank, const std::string& world)
+  ThreadRank(std::shared_ptr<Table> table, std::shared_ptr<Group> group, int rank,
+             const std::string& world)
       : Communicator(rank, static_cast<int>(group->members.size()), world),
-        table_(std::move(table)), group_(std::move(group)) {}
+        table_(std::move(table)),
+        group_(std::move(group)) {}
 
  private:
   Work begin(const Call& call) override;
   Work begin(const Message& message) override;
   std::unique_ptr<Communicator> make_group(int color, const std::vector<int>& members) override;
 
-  bool left(int rank) const { return table_->left[static_cast<size_t>(group_->members[static_cast<size_t>(rank)])]; }
+  bool left(int rank) const {
+    return table_->left[static_cast<size_t>(group_->members[static_cast<size_t>(rank)])];
+  }
   int world_rank() const { return group_->members[static_cast<size_t>(rank())]; }
   void break_off(std::exception_ptr error) { table_->break_off(world_rank(), std::move(error)); }
 
@@ -149,12 +154,14 @@ std::shared_ptr<Completion> ThreadRank::handle(const Signature& signature, Missi
     const std::lock_guard<std::mutex> lock(table_->mutex);
     const std::shared_ptr<Completion> mine = self.lock();
     if (mine == nullptr || mine->finished()) return;
-    break_off(peer_error(fmt::format("[comm] {}, {} bytes, made no progress for {} s on {}: waiting for {}",
-                                     text(signature), signature.bytes(), limit, who, missing())));
+    break_off(peer_error(
+        fmt::format("[comm] {}, {} bytes, made no progress for {} s on {}: waiting for {}",
+                    text(signature), signature.bytes(), limit, who, missing())));
   };
   completion->on_abandon = [this, signature, who] {
     const std::lock_guard<std::mutex> lock(table_->mutex);
-    break_off(peer_error(fmt::format("[comm] {} gave up {} because of an error", who, text(signature))));
+    break_off(
+        peer_error(fmt::format("[comm] {} gave up {} because of an error", who, text(signature))));
   };
   return completion;
 }
@@ -187,7 +194,8 @@ Work ThreadRank::begin(const Call& call) {
         check_same(call.signature, rank(), other.what.signature, r);
       } else {
         all = false;
-        if (left(r)) fail(Exit::kPeer, "[comm] {}: rank {} has ended without it", text(call.signature), r);
+        if (left(r))
+          fail(Exit::kPeer, "[comm] {}: rank {} has ended without it", text(call.signature), r);
       }
     }
   } catch (const Error&) {
@@ -217,8 +225,8 @@ Work ThreadRank::begin(const Message& message) {
   if (queue.empty() || queue.front().what.receives == message.receives) {
     queue.push_back({message, completion});
     if (left(message.peer)) {
-      break_off(peer_error(fmt::format("[comm] {}: rank {} has ended without it", text(message.signature),
-                                       message.peer)));
+      break_off(peer_error(fmt::format("[comm] {}: rank {} has ended without it",
+                                       text(message.signature), message.peer)));
     }
     return Work(completion);
   }
@@ -248,11 +256,13 @@ std::unique_ptr<Communicator> ThreadRank::make_group(int color, const std::vecto
   std::shared_ptr<Group>& part = group_->parts[{splits_, color}];
   if (part == nullptr) {
     part = std::make_shared<Group>();
-    for (const int member : members) part->members.push_back(group_->members[static_cast<size_t>(member)]);
+    for (const int member : members)
+      part->members.push_back(group_->members[static_cast<size_t>(member)]);
     table_->groups.push_back(part);
   }
   const auto mine = std::find(members.begin(), members.end(), rank());
-  return std::make_unique<ThreadRank>(table_, part, static_cast<int>(mine - members.begin()), world());
+  return std::make_unique<ThreadRank>(table_, part, static_cast<int>(mine - members.begin()),
+                                      world());
 }
 
 // Notes that the rank has ended, and ends what others expect of it.
@@ -261,8 +271,8 @@ void leave(Table& table, int rank, std::exception_ptr error) {
   const size_t index = static_cast<size_t>(rank);
   table.errors[index] = error;
   table.left[index] = 1;
-  const auto ended = peer_error(fmt::format("[comm] rank {} has ended{} while others wait for it", rank,
-                                            error != nullptr ? " with an error" : ""));
+  const auto ended = peer_error(fmt::format("[comm] rank {} has ended{} while others wait for it",
+                                            rank, error != nullptr ? " with an error" : ""));
   if (error != nullptr) return table.break_off(rank, ended);
   for (const std::shared_ptr<Group>& group : table.groups) {
     const auto found = std::find(group->members.begin(), group->members.end(), rank);
@@ -307,7 +317,8 @@ void run_ranks(int ranks, const std::function<void(Communicator&)>& fn) {
   try {
     for (int r = 0; r < ranks; ++r) threads.emplace_back(run, r);
   } catch (...) {  // the system has no thread left
-    for (int r = static_cast<int>(threads.size()); r < ranks; ++r) leave(*table, r, std::current_exception());
+    for (int r = static_cast<int>(threads.size()); r < ranks; ++r)
+      leave(*table, r, std::current_exception());
   }
   for (std::thread& thread : threads) thread.join();
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Work is an operation under way between ranks. The memory given to the operation belongs to it until wait() returns;
-// the communicator outlives it.
+// Work is an operation under way between ranks. The memory given to the operation belongs to it
+// until wait() returns; the communicator outlives it.
 #pragma once
 
 #include <condition_variable>
@@ -19,7 +19,8 @@ struct Traffic {
   int64_t operations = 0;
 };
 
-// What an implementation and the Work it handed out share: the implementation calls finish() once, from any thread.
+// What an implementation and the Work it handed out share: the implementation calls finish() once,
+// from any thread.
 struct Completion {
   std::mutex mutex;
   std::condition_variable changed;
@@ -40,12 +41,14 @@ class [[nodiscard]] Work {
   explicit Work(std::shared_ptr<Completion> completion);
   Work(Work&& other) noexcept = default;
   Work& operator=(Work&& other) noexcept;  // waits for what it held, as the destructor does
-  // Waits. An error is not lost: every later call on the communicator throws it. Where an exception is under way the
-  // other ranks may never come, so the operation is given up instead, and the communicator with it.
+  // Waits. An error is not lost: every later call on the communicator throws it. Where an exception
+  // is under way the other ranks may never come, so the operation is given up instead, and the
+  // communicator with it.
   ~Work();
 
   // Returns when the operation is complete on this rank; a second call returns at once.
-  // Throws Error(kPeer) when a peer was lost or the time limit passed, Error(kEnvironment) when ranks disagree.
+  // Throws Error(kPeer) when a peer was lost or the time limit passed, Error(kEnvironment) when
+  // ranks disagree.
   void wait();
   bool done() const;
 

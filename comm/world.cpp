@@ -29,13 +29,15 @@ bool is_set(const char* name) {
   return value != nullptr && *value != '\0';
 }
 
-// The number at the front of the variable (OMP_NUM_THREADS may be a list), or 0 where it is not set.
+// The number at the front of the variable (OMP_NUM_THREADS may be a list), or 0 where it is not
+// set.
 int number_in(const char* name) {
   if (!is_set(name)) return 0;
   const std::string_view value = std::getenv(name);
   int number = 0;
   const auto [end, error] = std::from_chars(value.data(), value.data() + value.size(), number);
-  const bool whole = end == value.data() + value.size() || *end == ',' || *end == '(';  // SLURM: "2(x3)"
+  const bool whole =
+      end == value.data() + value.size() || *end == ',' || *end == '(';  // SLURM: "2(x3)"
   if (error != std::errc() || !whole || number < 1) {
     fail(Exit::kEnvironment, "{}: expected a positive number, got \"{}\"", name, printable(value));
   }
@@ -57,7 +59,8 @@ void check_size(int size) {
   if (expected == 0 && is_set("PMIX_RANK")) expected = number_in("SLURM_STEP_NUM_TASKS");
   if (expected == 0 || expected == size) return;
   fail(Exit::kEnvironment,
-       "the launcher started {} ranks, but MPI sees {}: it belongs to another MPI than this build; use the mpirun of "
+       "the launcher started {} ranks, but MPI sees {}: it belongs to another MPI than this build; "
+       "use the mpirun of "
        "Open MPI, or `srun --mpi=pmix`",
        expected, size);
 }
@@ -81,9 +84,9 @@ std::vector<int> cores_of(pid_t process) {
 
 // Where a rank sits, as it tells the others.
 struct Seat {
-  std::string host, boot;   // ranks with the same of both are on one machine
-  int launcher_cores = 0;   // that the launcher may use there; 0 where it cannot be known
-  int wanted_threads = 0;   // OMP_NUM_THREADS
+  std::string host, boot;  // ranks with the same of both are on one machine
+  int launcher_cores = 0;  // that the launcher may use there; 0 where it cannot be known
+  int wanted_threads = 0;  // OMP_NUM_THREADS
   std::set<int> cores;
 
   bool is_beside(const Seat& other) const { return host == other.host && boot == other.boot; }
@@ -94,7 +97,8 @@ Seat own_seat(const std::string& host) {
   seat.host = host;
   std::ifstream("/proc/sys/kernel/random/boot_id") >> seat.boot;
   // Under mpirun the parent is mpirun or its daemon, which is not bound to cores itself.
-  if (is_set("OMPI_COMM_WORLD_RANK")) seat.launcher_cores = static_cast<int>(cores_of(getppid()).size());
+  if (is_set("OMPI_COMM_WORLD_RANK"))
+    seat.launcher_cores = static_cast<int>(cores_of(getppid()).size());
   seat.wanted_threads = number_in("OMP_NUM_THREADS");
   const std::vector<int> cores = cores_of(0);
   seat.cores = {cores.begin(), cores.end()};
@@ -102,7 +106,8 @@ Seat own_seat(const std::string& host) {
 }
 
 std::string text(const Seat& seat) {
-  std::string line = fmt::format("{} -{} {} {}", seat.host, seat.boot, seat.launcher_cores, seat.wanted_threads);
+  std::string line =
+      fmt::format("{} -{} {} {}", seat.host, seat.boot, seat.launcher_cores, seat.wanted_threads);
   for (const int core : seat.cores) line += fmt::format(" {}", core);
   return line;
 }
@@ -128,13 +133,15 @@ std::string warn(const std::vector<Seat>& seats) {
     }
     const int count = static_cast<int>(cores.size());
     if (count > 0 && wanted > count) {
-      return fmt::format("{}: {} ranks with {} threads share {} cores", seat.host, ranks, wanted, count);
+      return fmt::format("{}: {} ranks with {} threads share {} cores", seat.host, ranks, wanted,
+                         count);
     }
     if (seat.wanted_threads == 0 && count < seat.launcher_cores) {
-      return fmt::format("{}: mpirun bound {} rank{} to {} of {} cores; use --bind-to none, or --map-by "
-                         "ppr:{}:node:pe={}",
-                         seat.host, ranks, ranks == 1 ? "" : "s", count, seat.launcher_cores, ranks,
-                         seat.launcher_cores / ranks);
+      return fmt::format(
+          "{}: mpirun bound {} rank{} to {} of {} cores; use --bind-to none, or --map-by "
+          "ppr:{}:node:pe={}",
+          seat.host, ranks, ranks == 1 ? "" : "s", count, seat.launcher_cores, ranks,
+          seat.launcher_cores / ranks);
     }
   }
   return "";
@@ -154,7 +161,7 @@ World World::start() {
     world.communicator_ = mpi::start();
     check_size(world.size());
   } else {
-    world.communicator_ = make_self();
+    world.communicator_ = make_self("rank 0/1 " + world.hostname_);
   }
   world.take_seat();
   return world;
@@ -176,7 +183,8 @@ void World::take_seat() {
     if (other.cores == mine.cores) ++sharers;
   }
   threads_ = std::max(1, static_cast<int>(mine.cores.size()) / sharers);
-  if (const int task_cores = number_in("SLURM_CPUS_PER_TASK")) threads_ = std::min(threads_, task_cores);
+  if (const int task_cores = number_in("SLURM_CPUS_PER_TASK"))
+    threads_ = std::min(threads_, task_cores);
   if (mine.wanted_threads > 0) threads_ = mine.wanted_threads;
   if (rank() == 0) warning_ = warn(seats);
 }

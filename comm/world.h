@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The job that this process is a rank of: alone when it was started plainly (MPI is then never called), one of many
-// under mpirun or srun. A tool holds one World for as long as it works.
+// The job that this process is a rank of: alone when it was started plainly (MPI is then never
+// called), one of many under mpirun or srun. A tool holds one World for as long as it works.
 #pragma once
 
 #include <memory>
@@ -28,8 +28,9 @@ class World {
   int local_rank() const { return local_rank_; }  // among the ranks on this machine
   int local_size() const { return local_size_; }
 
-  // The threads that this rank should compute with (set_thread_count): OMP_NUM_THREADS where it is set, else its share
-  // of the cores that it may run on, divided among the ranks that have the same ones, and at most SLURM_CPUS_PER_TASK.
+  // The threads that this rank should compute with (set_thread_count): OMP_NUM_THREADS where it is
+  // set, else its share of the cores that it may run on, divided among the ranks that have the same
+  // ones, and at most SLURM_CPUS_PER_TASK.
   int threads_for_rank() const { return threads_; }
   // On rank 0: one line for the user when cores lie idle or are shared, or "".
   const std::string& warning() const { return warning_; }
@@ -37,9 +38,10 @@ class World {
   // Waits for all ranks, then ends MPI. Communicators are of no use after this.
   void finish();
 
-  // Ends the whole job with this exit code, from any state and within seconds, whatever the other ranks do. Prints
-  // `line` to stderr first, unless another rank has begun to report an error: of ranks that fail alike one is heard.
-  // With an empty line (see agree.h) another rank is given the time to do all this.
+  // Ends the whole job with this exit code, from any state and within seconds, whatever the other
+  // ranks do. Prints `line` to stderr first, unless another rank has begun to report an error: of
+  // ranks that fail alike one is heard. With an empty line (see agree.h) another rank is given the
+  // time to do all this.
   [[noreturn]] static void abort(Exit code, std::string_view line);
 
  private:

@@ -93,17 +93,19 @@ Bytes reduced(const std::vector<Bytes>& in, const Case& c) {
   return out;
 }
 
-// What `rank` puts in, or `count` elements of it from `first` on: floats of very different sizes, so that the order of
-// a sum shows; integers of all bits.
+// What `rank` puts in, or `count` elements of it from `first` on: floats of very different sizes,
+// so that the order of a sum shows; integers of all bits.
 Bytes input(const Case& c, int rank, int64_t first, int64_t count) {
   Bytes bytes(static_cast<size_t>(count * size_of(c.dtype)));
   for (int64_t i = 0; i < count; ++i) {
-    uint64_t bits = c.seed * 1000003u + static_cast<uint64_t>(rank) * 8191u + static_cast<uint64_t>(first + i) * 64u;
+    uint64_t bits = c.seed * 1000003u + static_cast<uint64_t>(rank) * 8191u +
+                    static_cast<uint64_t>(first + i) * 64u;
     bits = (bits ^ bits >> 30) * 0xBF58476D1CE4E5B9u;  // splitmix64
     bits = (bits ^ bits >> 27) * 0x94D049BB133111EBu;
     bits ^= bits >> 31;
-    const float value = static_cast<float>(static_cast<int64_t>(bits) >> 40) *
-                        std::ldexp(1.0f, static_cast<int>(bits & 7) - 20);  // below 2^11: no half overflows
+    const float value =
+        static_cast<float>(static_cast<int64_t>(bits) >> 40) *
+        std::ldexp(1.0f, static_cast<int>(bits & 7) - 20);  // below 2^11: no half overflows
     uint16_t half = 0;
     const void* element = &bits;
     if (c.dtype == DType::kF32) element = &value;
@@ -111,7 +113,8 @@ Bytes input(const Case& c, int rank, int64_t first, int64_t count) {
       half = narrow(value, c.dtype);
       element = &half;
     }
-    std::memcpy(&bytes[static_cast<size_t>(i * size_of(c.dtype))], element, static_cast<size_t>(size_of(c.dtype)));
+    std::memcpy(&bytes[static_cast<size_t>(i * size_of(c.dtype))], element,
+                static_cast<size_t>(size_of(c.dtype)));
   }
   return bytes;
 }
@@ -122,7 +125,8 @@ Bytes input(const Case& c, int rank, int size) {
 Bytes expected(const Case& c, int rank, int size) {
   if (c.op == Op::kBroadcast) return input(c, c.root, size);
   std::vector<Bytes> in;  // of each rank: what this one gets of it
-  for (int r = 0; r < size; ++r) in.push_back(input(c, r, c.op == Op::kReduceScatter ? rank * c.count : 0, c.count));
+  for (int r = 0; r < size; ++r)
+    in.push_back(input(c, r, c.op == Op::kReduceScatter ? rank * c.count : 0, c.count));
   if (c.op != Op::kAllGather) return reduced(in, c);
   Bytes all;
   for (const Bytes& one : in) all.insert(all.end(), one.begin(), one.end());
@@ -142,7 +146,8 @@ std::string text(const Case& c) {
 std::vector<Case> all_cases(int ranks, const std::vector<int64_t>& counts) {
   std::vector<Case> cases;
   for (const int64_t count : counts) {
-    for (const DType dtype : {DType::kF32, DType::kBF16, DType::kF16, DType::kI32, DType::kI64, DType::kU8}) {
+    for (const DType dtype :
+         {DType::kF32, DType::kBF16, DType::kF16, DType::kI32, DType::kI64, DType::kU8}) {
       for (const Reduce reduce : {Reduce::kSum, Reduce::kMax, Reduce::kMin}) {
         cases.push_back({Op::kAllReduce, dtype, reduce, count, true, 0, 11});
         cases.push_back({Op::kReduceScatter, dtype, reduce, count, false, 0, 12});
@@ -156,7 +161,8 @@ std::vector<Case> all_cases(int ranks, const std::vector<int64_t>& counts) {
   return cases;
 }
 
-Running::Running(const Case& c, Communicator& group) : what(c), in(input(c, group.rank(), group.size())) {
+Running::Running(const Case& c, Communicator& group)
+    : what(c), in(input(c, group.rank(), group.size())) {
   const int64_t size = group.size(), element = size_of(c.dtype);
   const auto buffer = [&](Bytes& bytes, int64_t first, int64_t count) {
     return Buffer{bytes.data() + first * element, count, c.dtype};
@@ -172,15 +178,18 @@ Running::Running(const Case& c, Communicator& group) : what(c), in(input(c, grou
       break;
     case Op::kReduceScatter:
       out.resize(static_cast<size_t>(c.count * element), 0xEE);
-      work = group.reduce_scatter(buffer(in, 0, size * c.count),
-                                  c.in_place ? buffer(in, group.rank() * c.count, c.count) : buffer(out, 0, c.count),
-                                  c.reduce);
+      work = group.reduce_scatter(
+          buffer(in, 0, size * c.count),
+          c.in_place ? buffer(in, group.rank() * c.count, c.count) : buffer(out, 0, c.count),
+          c.reduce);
       break;
     case Op::kAllGather:
       out.resize(static_cast<size_t>(size * c.count * element), 0xEE);
-      if (c.in_place) std::copy(in.begin(), in.end(), out.begin() + group.rank() * c.count * element);
-      work = group.all_gather(c.in_place ? buffer(out, group.rank() * c.count, c.count) : buffer(in, 0, c.count),
-                              buffer(out, 0, size * c.count));
+      if (c.in_place)
+        std::copy(in.begin(), in.end(), out.begin() + group.rank() * c.count * element);
+      work = group.all_gather(
+          c.in_place ? buffer(out, group.rank() * c.count, c.count) : buffer(in, 0, c.count),
+          buffer(out, 0, size * c.count));
       break;
   }
 }
@@ -194,16 +203,19 @@ std::string Running::finish(Communicator& group) {
     if (what.in_place) std::copy(mine, mine + share, out.begin());
     const Bytes before = input(what, rank, size);
     std::copy(before.begin() + rank * share, before.begin() + (rank + 1) * share, mine);
-    if (in != before) return fmt::format("{} on {}: changed its input", text(what), group.describe());
+    if (in != before)
+      return fmt::format("{} on {}: changed its input", text(what), group.describe());
   }
   const Bytes want = expected(what, rank, size);
   if (out == want) return "";
   const auto first = std::mismatch(out.begin(), out.end(), want.begin()).first - out.begin();
-  return fmt::format("{} on {}: byte {} of {} differs", text(what), group.describe(), first, out.size());
+  return fmt::format("{} on {}: byte {} of {} differs", text(what), group.describe(), first,
+                     out.size());
 }
 
 std::string check_cases(Communicator& world, const std::vector<Case>& cases) {
-  std::string first;  // all ranks go to the end, so that none waits for one that has found a mismatch
+  std::string
+      first;  // all ranks go to the end, so that none waits for one that has found a mismatch
   for (const Case& c : cases) {
     const std::string wrong = Running(c, world).finish(world);
     if (first.empty()) first = wrong;
@@ -251,15 +263,18 @@ std::string check_messages(Communicator& world) {
     Work work;
   };
   const auto value = [](int from, int to, size_t index, int64_t i) {
-    return static_cast<float>(from * 100 + to * 10) + static_cast<float>(index) + 0.001f * static_cast<float>(i % 97);
+    return static_cast<float>(from * 100 + to * 10) + static_cast<float>(index) +
+           0.001f * static_cast<float>(i % 97);
   };
   std::vector<Letter> sent, received;
   for (int peer = 0; peer < world.size(); ++peer) {
     if (peer == world.rank()) continue;
     for (size_t index = 0; index < counts.size(); ++index) {
-      const int tag = static_cast<int>(index / 2);  // two messages for each tag: their order must hold
+      const int tag =
+          static_cast<int>(index / 2);  // two messages for each tag: their order must hold
       Letter out = {peer, index, std::vector<float>(static_cast<size_t>(counts[index])), Work()};
-      for (int64_t i = 0; i < counts[index]; ++i) out.values[static_cast<size_t>(i)] = value(world.rank(), peer, index, i);
+      for (int64_t i = 0; i < counts[index]; ++i)
+        out.values[static_cast<size_t>(i)] = value(world.rank(), peer, index, i);
       out.work = world.send({out.values.data(), counts[index], DType::kF32}, peer, tag);
       sent.push_back(std::move(out));
       Letter in = {peer, index, std::vector<float>(static_cast<size_t>(counts[index])), Work()};
@@ -271,8 +286,10 @@ std::string check_messages(Communicator& world) {
   for (Letter& letter : sent) letter.work.wait();
   for (const Letter& letter : received) {
     for (int64_t i = 0; i < counts[letter.index]; ++i) {
-      if (letter.values[static_cast<size_t>(i)] != value(letter.peer, world.rank(), letter.index, i)) {
-        return fmt::format("message {} from {} on {}: element {} differs", letter.index, letter.peer, world.describe(), i);
+      if (letter.values[static_cast<size_t>(i)] !=
+          value(letter.peer, world.rank(), letter.index, i)) {
+        return fmt::format("message {} from {} on {}: element {} differs", letter.index,
+                           letter.peer, world.describe(), i);
       }
     }
   }
@@ -296,11 +313,15 @@ std::string check_values(Communicator& world) {
     for (const Reduce reduce : {Reduce::kSum, Reduce::kMax, Reduce::kMin}) {
       float value = rank == sick ? nan : 1.0f;
       world.all_reduce({&value, 1, DType::kF32}, reduce).wait();
-      if (!std::isnan(value)) return fmt::format("a NaN of rank {} was lost in reduction {}", sick, static_cast<int>(reduce));
+      if (!std::isnan(value))
+        return fmt::format("a NaN of rank {} was lost in reduction {}", sick,
+                           static_cast<int>(reduce));
     }
   }
 
-  const auto name = [](int r) { return std::string(static_cast<size_t>(r) * 1500, 'x') + std::string("\0y", 2); };
+  const auto name = [](int r) {
+    return std::string(static_cast<size_t>(r) * 1500, 'x') + std::string("\0y", 2);
+  };
   const std::vector<std::string> names = world.all_gather_text(name(rank));
   for (int r = 0; r < size; ++r) {
     if (names[static_cast<size_t>(r)] != name(r)) return fmt::format("text of rank {}", r);
@@ -313,7 +334,8 @@ std::string check_splits(Communicator& world) {
   const int rank = world.rank(), size = world.size();
   const auto reversed = world.split(0, size - rank, "reversed");
   if (reversed->size() != size || reversed->rank() != size - 1 - rank) return "reversed ranks";
-  if (reversed->describe().find(fmt::format("reversed {}/{} (", size - 1 - rank, size)) != 0 && size > 1) {
+  if (reversed->describe().find(fmt::format("reversed {}/{} (", size - 1 - rank, size)) != 0 &&
+      size > 1) {
     return "name: " + reversed->describe();
   }
   const auto half = world.split(rank % 2, 0, "half");
@@ -322,6 +344,16 @@ std::string check_splits(Communicator& world) {
   for (int r = rank % 2; r < size; r += 2) want += r;
   half->all_reduce(std::span<int64_t>(&sum, 1), Reduce::kSum);
   if (sum != want) return fmt::format("sum over half: expected {}, got {}", want, sum);
+
+  // Ranks may begin calls of different groups in different orders.
+  const std::vector<Case> two = {{Op::kAllReduce, DType::kF32, Reduce::kSum, 40000, true, 0, 21},
+                                 {Op::kAllGather, DType::kI32, Reduce::kSum, 300, false, 0, 22}};
+  const auto second = world.split(0, rank, "second");
+  const std::array<Communicator*, 2> both = {reversed.get(), second.get()};
+  const size_t first = static_cast<size_t>(rank) % 2;
+  Running one(two[first], *both[first]), other(two[1 - first], *both[1 - first]);
+  const std::string mixed = one.finish(*both[first]) + other.finish(*both[1 - first]);
+  if (!mixed.empty()) return mixed;
 
   const auto alone = half->split(half->rank(), 0, "alone");
   if (alone->size() != 1 || alone->rank() != 0) return "a group of one";

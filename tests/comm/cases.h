@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Collective calls as values: what each rank puts in, and what must come out by a serial sum in the order of ranks.
-// Shared by the tests on threads and under mpirun. Mismatches are returned as text: ranks may be threads, and Catch's
-// assertions are for one.
+// Collective calls as values: what each rank puts in, and what must come out by a serial sum in the
+// order of ranks. Shared by the tests on threads and under mpirun. Mismatches are returned as text:
+// ranks may be threads, and Catch's assertions are for one.
 #pragma once
 
 #include <cstdint>
@@ -41,7 +41,8 @@ struct Running {
 
 // Runs the cases one after the other; "" or the first thing that is wrong.
 std::string check_cases(Communicator& world, const std::vector<Case>& cases);
-// `steps` calls chosen by `seed` on the world and on two ways to split it, up to four under way, with random delays.
+// `steps` calls chosen by `seed` on the world and on two ways to split it, up to four under way,
+// with random delays.
 std::string check_random(Communicator& world, int steps, uint32_t seed);
 // Messages between all pairs at once: small, large, several of one tag.
 std::string check_messages(Communicator& world);

@@ -72,7 +72,10 @@ TEST_CASE("random sequences of calls with random delays", "[comm]") {
 TEST_CASE("on_ranks gives back results by rank and rethrows the first error as it was", "[comm]") {
   CHECK(on_ranks(4, [](Communicator& world) { return 10 * world.rank() + world.size(); }) ==
         std::vector<int>{4, 14, 24, 34});
-  CHECK_THROWS_AS(on_ranks(3, [](Communicator& world) { if (world.rank() == 2) throw std::out_of_range("x"); }),
+  CHECK_THROWS_AS(on_ranks(3,
+                           [](Communicator& world) {
+                             if (world.rank() == 2) throw std::out_of_range("x");
+                           }),
                   std::out_of_range);
 }
 
@@ -86,7 +89,8 @@ TEST_CASE("a rank that fails wakes the others, whatever they wait for", "[comm]"
     try {
       float value = 1;
       if (waits_in == "all_reduce") world.all_reduce({&value, 1, DType::kF32}, Reduce::kSum).wait();
-      if (waits_in == "recv") world.recv({&value, 1, DType::kF32}, (world.rank() + 1) % 4, 0).wait();
+      if (waits_in == "recv")
+        world.recv({&value, 1, DType::kF32}, (world.rank() + 1) % 4, 0).wait();
       if (waits_in == "barrier") world.barrier();
       if (waits_in == "split") world.split(0, 0, "again");
       if (waits_in == "group") {
@@ -134,12 +138,15 @@ TEST_CASE("a call that others do not make is named on both sides", "[comm]") {
     on_ranks(2, [](Communicator& world) {
       std::vector<float> values(100);
       world.barrier();
-      if (world.rank() == 0) world.all_reduce({values.data(), 100, DType::kF32}, Reduce::kSum).wait();
+      if (world.rank() == 0)
+        world.all_reduce({values.data(), 100, DType::kF32}, Reduce::kSum).wait();
       if (world.rank() == 1) world.broadcast({values.data(), 99, DType::kF32}, 1).wait();
     });
   });
-  CHECK(error == "3: [comm] ranks disagree: rank 0 calls all_reduce #2 of 100 fp32 (sum), rank 1 calls broadcast #2 "
-                 "of 99 fp32 from 1");
+  CHECK(error ==
+        "3: [comm] ranks disagree: rank 0 calls all_reduce #2 of 100 fp32 (sum), rank 1 calls "
+        "broadcast #2 "
+        "of 99 fp32 from 1");
   const std::string message_error = error_of([] {
     on_ranks(2, [](Communicator& world) {
       std::vector<float> values(100);
@@ -147,7 +154,9 @@ TEST_CASE("a call that others do not make is named on both sides", "[comm]") {
       if (world.rank() == 1) world.recv({values.data(), 50, DType::kF32}, 0, 5).wait();
     });
   });
-  CHECK(message_error == "3: [comm] ranks disagree: rank 0 calls message of 100 fp32, rank 1 calls message of 50 fp32");
+  CHECK(message_error ==
+        "3: [comm] ranks disagree: rank 0 calls message of 100 fp32, rank 1 calls message of 50 "
+        "fp32");
 }
 
 TEST_CASE("a peer that does not come is named when the time limit has passed", "[comm]") {
@@ -169,7 +178,10 @@ TEST_CASE("a peer that does not come is named when the time limit has passed", "
       }
     });
   });
-  CHECK(error.find("5: [comm] all_reduce #1 of 1 fp32 (max), 4 bytes, made no progress for 0.05 s on dp ") == 0);
+  CHECK(
+      error.find(
+          "5: [comm] all_reduce #1 of 1 fp32 (max), 4 bytes, made no progress for 0.05 s on dp ") ==
+      0);
   CHECK(error.find(": waiting for rank 2") != std::string::npos);
 }
 
@@ -177,11 +189,19 @@ TEST_CASE("what a programmer broke is refused before anybody waits", "[comm]") {
   const auto self = make_self();
   std::vector<float> values(4);
   const Buffer four = {values.data(), 4, DType::kF32};
-  CHECK(error_of([&] { self->reduce_scatter(four, {values.data(), 3, DType::kF32}, Reduce::kSum).wait(); }).find("1: ") == 0);
-  CHECK(error_of([&] { self->all_gather(four, {values.data(), 4, DType::kI32}).wait(); }).find("1: ") == 0);
+  CHECK(error_of([&] {
+          self->reduce_scatter(four, {values.data(), 3, DType::kF32}, Reduce::kSum).wait();
+        }).find("1: ") == 0);
+  CHECK(error_of([&] {
+          self->all_gather(four, {values.data(), 4, DType::kI32}).wait();
+        }).find("1: ") == 0);
   CHECK(error_of([&] { self->broadcast(four, 1).wait(); }).find("1: ") == 0);
-  CHECK(error_of([&] { self->all_reduce({values.data(), -1, DType::kF32}, Reduce::kSum).wait(); }).find("1: ") == 0);
-  CHECK(error_of([&] { self->all_reduce({nullptr, 1, DType::kF32}, Reduce::kSum).wait(); }).find("1: ") == 0);
+  CHECK(error_of([&] {
+          self->all_reduce({values.data(), -1, DType::kF32}, Reduce::kSum).wait();
+        }).find("1: ") == 0);
+  CHECK(error_of([&] {
+          self->all_reduce({nullptr, 1, DType::kF32}, Reduce::kSum).wait();
+        }).find("1: ") == 0);
   CHECK(error_of([&] { self->send(four, 0, 0).wait(); }).find("1: ") == 0);
   CHECK(error_of([&] { self->split(-1, 0, "x"); }).find("1: ") == 0);
   CHECK(error_of([&] { self->set_timeout(0); }).find("1: ") == 0);
@@ -192,7 +212,9 @@ TEST_CASE("a communicator counts what passes", "[comm]") {
     std::vector<float> values(12);
     world.all_reduce({values.data(), 12, DType::kF32}, Reduce::kSum).wait();
     world.all_gather({values.data(), 4, DType::kF32}, {values.data(), 12, DType::kF32}).wait();
-    return world.traffic().operations == 2 && world.traffic().seconds_waiting >= 0 ? world.traffic().bytes : -1;
+    return world.traffic().operations == 2 && world.traffic().seconds_waiting >= 0
+               ? world.traffic().bytes
+               : -1;
   });
   CHECK(bytes == std::vector<int64_t>(3, 96));
 }
@@ -208,8 +230,10 @@ TEST_CASE("ranks that agree pass, and a difference is told once, by rank 0", "[c
                               {rank == 1 ? "flags" : "seed", "5"}});
     });
   });
-  CHECK(errors[0] == "3: ranks disagree: data: ranks 0-2: 1a2b, rank 3: 9f\\n; seed: ranks 0, 2-3: 5, rank 1: (nothing); "
-                     "flags: ranks 0, 2-3: (nothing), rank 1: 5");
+  CHECK(errors[0] ==
+        "3: ranks disagree: data: ranks 0-2: 1a2b, rank 3: 9f\\n; seed: ranks 0, 2-3: 5, rank 1: "
+        "(nothing); "
+        "flags: ranks 0, 2-3: (nothing), rank 1: 5");
   for (size_t r = 1; r < 4; ++r) CHECK(errors[r] == "3: ");
 }
 
@@ -219,8 +243,9 @@ TEST_CASE("a mesh names the axes of a world, outermost first", "[comm]") {
     Communicator& joined = mesh.axes({"tp", "pp"});
     const int here = mesh.coord("pp") * 6 + mesh.coord("dp") * 2 + mesh.coord("tp");
     const bool good = here == world.rank() && mesh.size("dp") == 3 && mesh.axis("dp").size() == 3 &&
-                      mesh.axis("dp").rank() == mesh.coord("dp") && mesh.axis("tp").rank() == mesh.coord("tp") &&
-                      joined.size() == 4 && joined.rank() == mesh.coord("pp") * 2 + mesh.coord("tp") &&
+                      mesh.axis("dp").rank() == mesh.coord("dp") &&
+                      mesh.axis("tp").rank() == mesh.coord("tp") && joined.size() == 4 &&
+                      joined.rank() == mesh.coord("pp") * 2 + mesh.coord("tp") &&
                       mesh.size("cp") == 1 && mesh.coord("cp") == 0 && mesh.axis("cp").size() == 1;
     int64_t sum = world.rank();
     mesh.axis("dp").all_reduce(std::span<int64_t>(&sum, 1), Reduce::kSum);
@@ -235,10 +260,12 @@ TEST_CASE("a mesh that does not fit the world is refused", "[comm]") {
   };
   CHECK(error("dp=2") == "no error");
   CHECK(error("dp=1,tp=2,pp=1") == "no error");
-  CHECK(error("dp=3") == "2: mesh \"dp=3\": expected sizes that multiply to the number of ranks, 2");
+  CHECK(error("dp=3") ==
+        "2: mesh \"dp=3\": expected sizes that multiply to the number of ranks, 2");
   CHECK(error("") == "2: mesh \"\": expected sizes that multiply to the number of ranks, 2");
   CHECK(error("dp=2,dp=1") == "2: mesh \"dp=2,dp=1\": expected each axis once, got \"dp\" again");
-  for (const char* text : {"dp", "=2", "dp=", "dp=0", "dp=-2", "dp=2x", "dp=2,", ",dp=2", "dp=99999999999", "dp 2"}) {
+  for (const char* text :
+       {"dp", "=2", "dp=", "dp=0", "dp=-2", "dp=2x", "dp=2,", ",dp=2", "dp=99999999999", "dp 2"}) {
     CAPTURE(text);
     CHECK(error(text).find("2: mesh ") == 0);
   }
@@ -269,10 +296,12 @@ TEST_CASE("the environment divides threads and is checked", "[comm]") {
   unsetenv("OMP_NUM_THREADS");
   CHECK(start_with("OMP_NUM_THREADS", "3") == "3");
   CHECK(start_with("OMP_NUM_THREADS", "5,2") == "5");
-  CHECK(start_with("OMP_NUM_THREADS", "many") == "3: OMP_NUM_THREADS: expected a positive number, got \"many\"");
+  CHECK(start_with("OMP_NUM_THREADS", "many") ==
+        "3: OMP_NUM_THREADS: expected a positive number, got \"many\"");
   CHECK(start_with("OMP_NUM_THREADS", "0").find("3: ") == 0);
   CHECK(start_with("SLURM_CPUS_PER_TASK", "1") == "1");
-  CHECK(start_with("SLURM_STEP_NUM_TASKS", "2") == "3: started by srun without PMIx: use `srun --mpi=pmix tenon ...`");
+  CHECK(start_with("SLURM_STEP_NUM_TASKS", "2") ==
+        "3: started by srun without PMIx: use `srun --mpi=pmix tenon ...`");
   CHECK(std::stoi(start_with("SLURM_STEP_NUM_TASKS", "1")) >= 1);
   if (!before.empty()) setenv("OMP_NUM_THREADS", before.c_str(), 1);
 }

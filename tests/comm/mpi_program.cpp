@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the tests start under mpirun: `mpi_program MODE`. It ends as a tool does: an error becomes one line and the end
-// of the job. Modes that fail show how; their tests look at the line, the exit code and the time.
+// What the tests start under mpirun: `mpi_program MODE`. It ends as a tool does: an error becomes
+// one line and the end of the job. Modes that fail show how; their tests look at the line, the exit
+// code and the time.
 #include <fmt/core.h>
 #include <signal.h>
 #include <unistd.h>
@@ -34,7 +35,8 @@ std::vector<float> long_sum(Communicator& world) {
   for (size_t i = 0; i < values.size(); ++i) {
     values[i] = 1.0f / (static_cast<float>(i % 1013) + 0.3f * static_cast<float>(world.rank() + 1));
   }
-  world.all_reduce({values.data(), static_cast<int64_t>(values.size()), DType::kF32}, Reduce::kSum).wait();
+  world.all_reduce({values.data(), static_cast<int64_t>(values.size()), DType::kF32}, Reduce::kSum)
+      .wait();
   return values;
 }
 
@@ -46,14 +48,16 @@ void cases(World& job) {
   must(check_cases(world, large));
   // Broadcasts and all-gathers in several pieces, a reduce-scatter in several segments.
   for (const Op op : {Op::kBroadcast, Op::kAllGather, Op::kReduceScatter}) {
-    must(check_cases(world, {{op, DType::kF32, Reduce::kSum, 5 << 20, false, world.size() - 1, 3}}));
+    must(
+        check_cases(world, {{op, DType::kF32, Reduce::kSum, 5 << 20, false, world.size() - 1, 3}}));
   }
   must(check_values(world));
   must(check_messages(world));
   must(check_splits(world));
   must(check_random(world, 1000, 7));
   const std::vector<std::vector<float>> threads = on_ranks(world.size(), long_sum);
-  if (long_sum(world) != threads[static_cast<size_t>(world.rank())]) must("MPI and threads give different sums");
+  if (long_sum(world) != threads[static_cast<size_t>(world.rank())])
+    must("MPI and threads give different sums");
 
   Mesh mesh(world, fmt::format("dp={},tp=1", world.size()));
   must(check_values(mesh.axis("dp")));
@@ -69,7 +73,9 @@ void cases(World& job) {
 void work_on(Communicator& world) {
   std::vector<float> values(200000, 1.0f);
   while (true) {
-    world.all_reduce({values.data(), static_cast<int64_t>(values.size()), DType::kF32}, Reduce::kMax).wait();
+    world
+        .all_reduce({values.data(), static_cast<int64_t>(values.size()), DType::kF32}, Reduce::kMax)
+        .wait();
   }
 }
 
@@ -91,13 +97,21 @@ void one_throws_while_others_send(World& job) {
 void all_throw(World&) { fail_input("config.json: expected a file"); }
 
 void disagree(World& job) {
-  check_agreement(job.communicator(), {{"build", "1"}, {"data", job.rank() == 1 ? "9f0c" : "1a2b"}});
+  check_agreement(job.communicator(),
+                  {{"build", "1"}, {"data", job.rank() == 1 ? "9f0c" : "1a2b"}});
 }
 
 void mismatch(World& job) {
   float value = 0;
   if (job.rank() == 1) job.communicator().barrier();
   job.communicator().all_reduce({&value, 1, DType::kF32}, Reduce::kSum).wait();
+}
+
+void message_mismatch(World& job) {
+  Communicator& world = job.communicator();
+  std::vector<float> values(100000);
+  if (job.rank() == 0) world.send({values.data(), 100000, DType::kF32}, 1, 5).wait();
+  if (job.rank() == 1) world.recv({values.data(), 50, DType::kF32}, 0, 5).wait();
 }
 
 void one_stops(World& job) {
@@ -166,7 +180,8 @@ void measure(World& job) {
     std::sort(times.begin(), times.end());
     const double median = times[times.size() / 2];
     if (job.rank() == 0) {
-      fmt::print("{:9} bytes: {:10.1f} us, {:6.2f} GB/s\n", bytes, 1e6 * median, 1e-9 * static_cast<double>(bytes) / median);
+      fmt::print("{:9} bytes: {:10.1f} us, {:6.2f} GB/s\n", bytes, 1e6 * median,
+                 1e-9 * static_cast<double>(bytes) / median);
     }
   }
   world.barrier();
@@ -186,6 +201,7 @@ const std::map<std::string, std::function<void(World&)>> modes = {
     {"all-throw", all_throw},
     {"disagree", disagree},
     {"mismatch", mismatch},
+    {"message-mismatch", message_mismatch},
     {"one-stops", one_stops},
     {"one-pauses", one_pauses},
     {"one-dies", one_dies},
@@ -205,7 +221,8 @@ int main(int argc, char** argv) {
     job.finish();
     return 0;
   } catch (const Error& error) {
-    World::abort(error.code(), *error.what() == '\0' ? "" : fmt::format("tenon: error: {}", error.what()));
+    World::abort(error.code(),
+                 *error.what() == '\0' ? "" : fmt::format("tenon: error: {}", error.what()));
   } catch (const std::exception& error) {
     World::abort(Exit::kInternal, fmt::format("tenon: error: {}", error.what()));
   }
