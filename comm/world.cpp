@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "comm/world.h"
 
-#include <sched.h>
+#include <hwloc.h>
 #include <signal.h>
 #include <sys/prctl.h>
 #include <unistd.h>
@@ -71,14 +71,19 @@ void die_with_launcher() {
   if (getppid() != launcher) _exit(static_cast<int>(Exit::kPeer));  // it died before the call
 }
 
+// The cores that a process may run on, one number for each: two hardware threads of a core share its vector units, so
+// that a second thread there gains a matmul nothing.
 std::vector<int> cores_of(pid_t process) {
-  cpu_set_t set;
-  CPU_ZERO(&set);
   std::vector<int> cores;
-  if (sched_getaffinity(process, sizeof(set), &set) != 0) return cores;
-  for (int core = 0; core < CPU_SETSIZE; ++core) {
-    if (CPU_ISSET(core, &set)) cores.push_back(core);
+  hwloc_topology_t topology = nullptr;
+  if (hwloc_topology_init(&topology) != 0) return cores;
+  hwloc_bitmap_t set = hwloc_bitmap_alloc();
+  if (hwloc_topology_load(topology) == 0 && hwloc_get_proc_cpubind(topology, process, set, 0) == 0) {
+    hwloc_bitmap_singlify_per_core(topology, set, 0);
+    for (int core = hwloc_bitmap_first(set); core >= 0; core = hwloc_bitmap_next(set, core)) cores.push_back(core);
   }
+  hwloc_bitmap_free(set);
+  hwloc_topology_destroy(topology);
   return cores;
 }
 
