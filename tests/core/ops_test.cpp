@@ -1,0 +1,255 @@
+// SPDX-License-Identifier: Apache-2.0
+// The gradient of every op against central differences of the op itself, along random directions. Kernels are compared
+// with double-precision references elsewhere; here it is the wiring that can be wrong: what is saved, which gradient
+// goes to which input, what is summed.
+//
+// Bound: f is a weighted sum of about a thousand fp32 outputs, added in double. With a step of h along a direction of
+// unit-sized entries, f(x + hv) - f(x - hv) carries rounding of about 2 sqrt(n) u max|y|, divided by 2h, and a
+// truncation of h^2 |f'''| / 6. With h = 2^-6 both stay below 1 % of the derivatives here (checked by the seeds used).
+#include <catch2/catch.hpp>
+#include <functional>
+
+#include "core/backend.h"
+#include "core/ops.h"
+#include "tests/support/tensors.h"
+
+namespace tenon::test {
+namespace {
+
+struct Input {
+  Tensor value;
+  bool parameter;  // gradient in an fp32 sink, else handed through the tape
+};
+
+using Op = std::function<Tensor(const std::vector<Tensor>&)>;
+
+// sum(y * w) in double, with fixed weights w.
+double weighted(const Tensor& y) {
+  const std::vector<float> w = random_values(y.numel(), 99);
+  double sum = 0;
+  for (int64_t i = 0; i < y.numel(); ++i) sum += static_cast<double>(y.data<float>()[i]) * static_cast<double>(w[static_cast<size_t>(i)]);
+  return sum;
+}
+
+void check_gradients(const Op& op, std::vector<Input> inputs) {
+  std::vector<Tensor> tensors;
+  for (Input& input : inputs) {
+    if (input.parameter) require_grad(input.value);
+    tensors.push_back(input.parameter ? input.value : leaf(input.value));
+  }
+  Tape tape;
+  Tensor y;
+  {
+    const Recording scope(tape);
+    y = op(tensors);
+  }
+  Tensor seed = filled(y.shape(), 99);
+  tape.backward(y, seed);
+  for (size_t i = 0; i < inputs.size(); ++i) {
+    INFO("input " << i);
+    const Tensor grad = tensors[i].slot()->grad;
+    REQUIRE(grad.defined());
+    const std::vector<float> direction = random_values(grad.numel(), 1000 + static_cast<uint32_t>(i));
+    double analytic = 0, magnitude = 0;
+    for (int64_t k = 0; k < grad.numel(); ++k) {
+      const double term = static_cast<double>(grad.data<float>()[k]) * static_cast<double>(direction[static_cast<size_t>(k)]);
+      analytic += term;
+      magnitude += std::fabs(term);
+    }
+    const double h = 0x1p-6;
+    const auto shifted = [&](double sign) {
+      std::vector<Tensor> moved;
+      for (size_t j = 0; j < inputs.size(); ++j) moved.push_back(inputs[j].value.detach());
+      moved[i] = inputs[i].value.clone();
+      for (int64_t k = 0; k < grad.numel(); ++k) {
+        moved[i].data<float>()[k] += static_cast<float>(sign * h * static_cast<double>(direction[static_cast<size_t>(k)]));
+      }
+      return weighted(op(moved));
+    };
+    const double numeric = (shifted(1) - shifted(-1)) / (2 * h);
+    // Relative to the sum of absolute terms, as cancellation in the direction's sum is not the op's doing.
+    INFO("analytic " << analytic << " numeric " << numeric << " magnitude " << magnitude);
+    CHECK(std::fabs(analytic - numeric) <= 2e-3 * magnitude + 1e-5);
+    CHECK(magnitude > 0);
+  }
+}
+
+}  // namespace
+
+TEST_CASE("gradients of linear, both layouts", "[ops]") {
+  const auto layout = GENERATE(WeightLayout::kOutIn, WeightLayout::kInOut);
+  const Shape shape = layout == WeightLayout::kOutIn ? Shape{19, 33} : Shape{33, 19};
+  check_gradients([&](const std::vector<Tensor>& in) { return linear(in[0], in[1], layout, in[2], nullptr); },
+                  {{filled({2, 7, 33}, 1), false}, {filled(shape, 2), true}, {filled({19}, 3), true}});
+}
+
+TEST_CASE("gradients of the LoRA linear, with and without dropout", "[ops]") {
+  const float p = GENERATE(0.0f, 0.25f);
+  const auto layout = GENERATE(WeightLayout::kOutIn, WeightLayout::kInOut);
+  const Tensor weight = filled(layout == WeightLayout::kOutIn ? Shape{19, 33} : Shape{33, 19}, 2);
+  check_gradients(
+      [&](const std::vector<Tensor>& in) {
+        const LoraFactors lora{.a = in[1], .b = in[2], .scale = 1.7f, .dropout = {.p = p, .random = {.seed = 5, .purpose = 1, .step = 2}, .position0 = 6}};
+        return linear(in[0], weight, layout, {}, &lora);
+      },
+      {{filled({14, 33}, 1), false}, {filled({3, 33}, 4), true}, {filled({19, 3}, 5), true}});
+}
+
+TEST_CASE("the LoRA linear is the sum of its parts", "[ops]") {
+  const Tensor x = filled({9, 33}, 1), weight = filled({19, 33}, 2), a = filled({3, 33}, 3), b = filled({19, 3}, 4), bias = filled({19}, 5);
+  const LoraFactors lora{.a = a, .b = b, .scale = 0.5f};
+  const Tensor y = linear(x, weight, WeightLayout::kOutIn, bias, &lora);
+  std::vector<double> want, magnitude;
+  for (int64_t r = 0; r < 9; ++r) {
+    for (int64_t o = 0; o < 19; ++o) {
+      double sum = bias.data<float>()[o], size = std::fabs(sum);
+      for (int64_t i = 0; i < 33; ++i) {
+        double w = weight.data<float>()[o * 33 + i], wide = std::fabs(w);
+        for (int64_t k = 0; k < 3; ++k) {
+          const double term = 0.5 * static_cast<double>(b.data<float>()[o * 3 + k]) * static_cast<double>(a.data<float>()[k * 33 + i]);
+          w += term;
+          wide += std::fabs(term);
+        }
+        sum += w * static_cast<double>(x.data<float>()[r * 33 + i]);
+        size += wide * std::fabs(static_cast<double>(x.data<float>()[r * 33 + i]));
+      }
+      want.push_back(sum);
+      magnitude.push_back(size);
+    }
+  }
+  CHECK_WITHIN(values(y), want, Bound::sum(33 + 33 + 3 + 1, magnitude));  // x A^T is a sum of 33, then 33 + 3 terms
+}
+
+TEST_CASE("gradients of the norms", "[ops]") {
+  check_gradients([](const std::vector<Tensor>& in) { return layer_norm(in[0], in[1], in[2], 1e-5f); },
+                  {{filled({6, 37}, 1), false}, {filled({37}, 2), true}, {filled({37}, 3), true}});
+  // Both results of add_layer_norm are used: y + 2 s through one more sum.
+  check_gradients(
+      [](const std::vector<Tensor>& in) {
+        const auto [s, y] = add_layer_norm(in[0], in[1], in[2], in[3], 1e-5f);
+        return residual_add(residual_add(y, s, {}), s, {});
+      },
+      {{filled({6, 37}, 1), false}, {filled({6, 37}, 4), false}, {filled({37}, 2), true}, {filled({37}, 3), true}});
+  // Only the sum is used.
+  const Tensor weight = filled({37}, 2), bias = filled({37}, 3);
+  check_gradients([&](const std::vector<Tensor>& in) { return add_layer_norm(in[0], in[1], weight, bias, 1e-5f).first; },
+                  {{filled({6, 37}, 1), false}, {filled({6, 37}, 4), false}});
+}
+
+TEST_CASE("gradients of elementwise ops", "[ops]") {
+  const auto kind = GENERATE(Activation::kGeluTanh, Activation::kGeluErf, Activation::kQuickGelu, Activation::kSilu, Activation::kTanh);
+  check_gradients([&](const std::vector<Tensor>& in) { return activation(in[0], kind); }, {{filled({5, 41}, 1, -3, 3), false}});
+  const Dropout drop{.p = 0.4f, .random = {.seed = 1, .purpose = 2, .step = 3}, .position0 = 5};
+  check_gradients([&](const std::vector<Tensor>& in) { return residual_add(in[0], dropout(in[1], drop), drop); },
+                  {{filled({5, 41}, 1), false}, {filled({5, 41}, 2), false}});
+}
+
+TEST_CASE("gradients of attention, with documents, groups and dropout", "[ops]") {
+  const int64_t kv_heads = GENERATE(4, 2, 1);
+  const float p = GENERATE(0.0f, 0.2f);
+  const int64_t heads = 4, size = 8, tokens = 11;
+  std::vector<int32_t> starts(2 * tokens, 0);
+  for (int64_t t = 4; t < tokens; ++t) starts[static_cast<size_t>(t)] = 4;
+  const Tensor doc_start = integers({2, tokens}, starts);
+  check_gradients(
+      [&](const std::vector<Tensor>& in) {
+        return attention(in[0], {.heads = heads, .kv_heads = kv_heads, .scale = 0.35f, .doc_start = doc_start,
+                                 .dropout = {.p = p, .random = {.seed = 7, .purpose = 3, .step = 1}, .position0 = 2}});
+      },
+      {{filled({2, tokens, (heads + 2 * kv_heads) * size}, 1), false}});
+}
+
+TEST_CASE("gradients of the embedding", "[ops]") {
+  const Tensor ids = integers({2, 5}, {3, 1, 3, 3, 0, 6, 1, 2, 2, 6}), positions = integers({2, 5}, {0, 1, 2, 3, 4, 0, 1, 0, 1, 2});
+  check_gradients([&](const std::vector<Tensor>& in) { return embedding(ids, positions, in[0], in[1], DType::kF32); },
+                  {{filled({7, 13}, 1), true}, {filled({5, 13}, 2), true}});
+}
+
+TEST_CASE("linear_cross_entropy: loss, gradients, and rows that are not scored", "[ops]") {
+  const int64_t rows = 150, channels = 12, vocabulary = 31;
+  const Tensor x = leaf(filled({rows, channels}, 1));
+  Tensor weight = filled({vocabulary, channels}, 2);
+  require_grad(weight);
+  std::vector<int32_t> targets(static_cast<size_t>(rows));
+  for (size_t i = 0; i < targets.size(); ++i) targets[i] = i % 3 == 1 ? -100 : static_cast<int32_t>((i * 7) % static_cast<size_t>(vocabulary));
+  const float scale = 0.01f;
+  Tape tape;
+  LossSum loss;
+  {
+    const Recording scope(tape);
+    loss = linear_cross_entropy(x, weight, integers({rows}, targets), scale);
+  }
+  tape.backward(loss.loss);
+
+  std::vector<double> dx(static_cast<size_t>(rows * channels), 0), dw(static_cast<size_t>(vocabulary * channels), 0);
+  double sum = 0;
+  int64_t scored = 0;
+  for (int64_t r = 0; r < rows; ++r) {
+    const int32_t target = targets[static_cast<size_t>(r)];
+    if (target == -100) continue;
+    ++scored;
+    std::vector<double> z(static_cast<size_t>(vocabulary), 0);
+    double total = 0;
+    for (int64_t v = 0; v < vocabulary; ++v) {
+      for (int64_t c = 0; c < channels; ++c) {
+        z[static_cast<size_t>(v)] += static_cast<double>(x.data<float>()[r * channels + c]) * static_cast<double>(weight.data<float>()[v * channels + c]);
+      }
+      total += std::exp(z[static_cast<size_t>(v)]);
+    }
+    sum += std::log(total) - z[static_cast<size_t>(target)];
+    for (int64_t v = 0; v < vocabulary; ++v) {
+      const double g = (std::exp(z[static_cast<size_t>(v)]) / total - (v == target)) * static_cast<double>(scale);
+      for (int64_t c = 0; c < channels; ++c) {
+        dx[static_cast<size_t>(r * channels + c)] += g * static_cast<double>(weight.data<float>()[v * channels + c]);
+        dw[static_cast<size_t>(v * channels + c)] += g * static_cast<double>(x.data<float>()[r * channels + c]);
+      }
+    }
+  }
+  CHECK(loss.scored == scored);
+  CHECK(loss.sum == Approx(sum).epsilon(1e-6));
+  CHECK(*loss.loss.data<float>() == Approx(sum * static_cast<double>(scale)).epsilon(1e-6));
+  // Terms are at most scale; sums of at most `rows` of them in fp32 after an exp of a few ulp: 64 u of their sum.
+  const double u = 0x1p-24;
+  CHECK_WITHIN(values(x.slot()->grad), dx, Bound::fixed(64 * u * static_cast<double>(scale) * 2));
+  CHECK_WITHIN(values(weight.slot()->grad), dw, Bound::fixed(64 * u * static_cast<double>(scale) * static_cast<double>(rows)));
+}
+
+TEST_CASE("a batch without a scored token has loss 0 and no gradient", "[ops]") {
+  const Tensor x = leaf(filled({3, 4}, 1));
+  Tensor weight = filled({5, 4}, 2);
+  require_grad(weight);
+  Tape tape;
+  LossSum loss;
+  {
+    const Recording scope(tape);
+    loss = linear_cross_entropy(x, weight, integers({3}, {-100, -100, -100}), 1);
+  }
+  tape.backward(loss.loss);
+  CHECK(loss.sum == 0);
+  CHECK(loss.scored == 0);
+  CHECK(values(x.slot()->grad) == std::vector<float>(12, 0));
+}
+
+TEST_CASE("the cache path of attention gives what the whole sequence gives", "[ops]") {
+  const int64_t heads = 3, size = 8, tokens = 9;
+  const Tensor qkv = filled({1, tokens, 3 * heads * size}, 1);
+  const AttentionOptions options{.heads = heads, .kv_heads = heads, .scale = 0.3f};
+  const std::vector<float> whole = values(attention(qkv, options));
+  const Tensor keys = Tensor::empty({1, 12, heads * size}, DType::kF32), cached = Tensor::empty({1, 12, heads * size}, DType::kF32);
+  std::vector<double> got;
+  for (const auto& [begin, end] : {std::pair<int64_t, int64_t>{0, 4}, {4, 5}, {5, 9}}) {
+    Tensor part = Tensor::empty({1, end - begin, 3 * heads * size}, DType::kF32);
+    std::copy_n(qkv.data<float>() + begin * 3 * heads * size, part.numel(), part.data<float>());
+    for (const float v : values(attention_cached(part, keys, cached, begin, options))) got.push_back(static_cast<double>(v));
+  }
+  // Another blocking of the same sums of at most 9 probabilities times values below 1.
+  CHECK_WITHIN(whole, got, Bound::fixed(64 * 0x1p-24));
+}
+
+TEST_CASE("mismatched tensors are refused by name", "[ops]") {
+  CHECK_THROWS_WITH(linear(filled({2, 3}, 1), filled({4, 5}, 2), WeightLayout::kOutIn, {}, nullptr), Catch::Contains("[linear]"));
+  CHECK_THROWS_WITH(residual_add(filled({2, 3}, 1), filled({3, 2}, 2), {}), Catch::Contains("[residual_add]"));
+  CHECK_THROWS_WITH(layer_norm(filled({2, 3}, 1), filled({2}, 2), filled({3}, 2), 1e-5f), Catch::Contains("[layer_norm]"));
+}
+
+}  // namespace tenon::test
