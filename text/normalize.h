@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Unicode's four normalization forms, by utf8proc.
+// Unicode's four normalization forms, by utf8proc. Its tables may be newer than those of Hugging
+// Face's tokenizers (which are of Unicode 13): marks that are newer still are put in order here and
+// left in place there.
 #pragma once
 
 #include <string>

@@ -15,8 +15,8 @@ namespace tenon {
 enum class Packing {
   kDocument,  // documents side by side in a row, best fit first; attention stays inside a document.
               // A document that is longer than a row is cut into pieces.
-  kConcat,  // all documents as one stream, cut into rows; attention goes across
-  kNone,    // a document a row; what does not fit is left out
+  kConcat,    // all documents as one stream, cut into rows; attention goes across
+  kNone,      // a document a row; what does not fit is left out
 };
 
 struct PackingOptions {

@@ -142,7 +142,8 @@ void add_vocabulary(const Json& object, const std::string& where, const std::str
                     TokenizerSpec& spec) {
   if (!object.is_object() || object.empty()) {
     fail_input("{}: {}expected an object of tokens and their ids, got {}", where,
-               prefix.empty() ? "" : "field \"" + prefix + "\": ", brief(object));
+               prefix.empty() ? "" : "field \"" + prefix + "\": ",
+               object.is_object() ? "an empty one" : brief(object));
   }
   spec.vocabulary.reserve(object.size());
   for (const auto& [token, id] : object.items()) {

@@ -88,7 +88,9 @@ TEST_CASE("a broken vocabulary, merge or added token is named", "[tokenizer]") {
   };
   CHECK(broken("/model/vocab", Json::object()) ==
         "2: tokenizer.json: field \"model.vocab\": expected an object of tokens and their ids, got "
-        "an object of 0");
+        "an "
+        "empty one");
+  CHECK_THAT(broken("/model/vocab", 3), Catch::EndsWith("tokens and their ids, got 3"));
   const std::string range = "expected an id in 0..2097151, got ";
   for (const auto& [value, shown] :
        {std::pair(Json(-1), "-1"), std::pair(Json(1.5), "1.5"), std::pair(Json("1"), "\"1\""),
