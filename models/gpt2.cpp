@@ -162,6 +162,7 @@ class Gpt2 final : public Model {
     return path.ends_with(".attn.bias") || path.ends_with(".attn.masked_bias");
   }
   const char* optional_prefix() const override { return "transformer."; }
+  std::vector<std::string> default_targets() const override { return {"c_attn"}; }
   bool fan_in_fan_out() const override { return true; }
 
  private:

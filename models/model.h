@@ -67,6 +67,8 @@ class Model {
   virtual bool ignorable(const std::string& path) const = 0;
   // The prefix that some checkpoints leave out ("transformer.").
   virtual const char* optional_prefix() const = 0;
+  // The linears that get an adapter where nothing else is said: PEFT's own choice for the family.
+  virtual std::vector<std::string> default_targets() const = 0;
   // PEFT's fan_in_fan_out: weights lie (in, out).
   virtual bool fan_in_fan_out() const = 0;
 };

@@ -12,20 +12,30 @@
 namespace tenon {
 namespace {
 
-// CLI11 reports a word it does not know; this adds the name that was probably meant.
-std::string with_hint(const CLI::App& command, const std::string& message, const std::vector<std::string>& arguments) {
+// True when `name`'s letters stand in `word` in this order: "lr" in "lern-rate".
+bool abbreviates(std::string_view name, std::string_view word) {
+  size_t at = 0;
+  for (const char letter : word) at += at < name.size() && name[at] == letter;
+  return at == name.size() && name.substr(0, 1) == word.substr(0, 1);
+}
+
+// The message for a word that the command does not know, with the name that was probably meant; else CLI11's own.
+std::string explain(const CLI::App& command, const std::string& message, const std::vector<std::string>& arguments) {
   std::vector<std::string> known;
   for (const CLI::Option* option : command.get_options()) {
-    for (const std::string& name : option->get_lnames()) known.push_back("--" + name);
+    for (const std::string& name : option->get_lnames()) known.push_back(name);
   }
-  for (const CLI::App* sub : command.get_subcommands([](const CLI::App*) { return true; })) known.push_back(sub->get_name());
   for (const std::string& argument : arguments) {
-    const std::string word = argument.substr(0, argument.find('='));
-    if (message.find(word) == std::string::npos || std::find(known.begin(), known.end(), word) != known.end()) continue;
-    const std::string_view meant = nearest(word, known);
-    if (!meant.empty()) return fmt::format("{} (did you mean {}?)", message, meant);
+    if (!argument.starts_with("--")) continue;
+    const std::string word = argument.substr(2, argument.find('=') - 2);
+    if (std::find(known.begin(), known.end(), word) != known.end()) continue;
+    std::string_view meant = nearest(word, known);
+    for (const std::string& name : known) {
+      if (meant.empty() && abbreviates(name, word)) meant = name;
+    }
+    return fmt::format("unknown option --{}{}", printable(word), meant.empty() ? "" : fmt::format(" (did you mean --{}?)", meant));
   }
-  return message;
+  return printable(message, 300);
 }
 
 std::string one_line(std::string text) {
@@ -57,7 +67,7 @@ int run(int argc, char** argv) {
       if (!arguments.empty() && arguments[0] == command.app->get_name()) chosen = command.app;
     }
     const std::string name = chosen == &app ? "tenon" : "tenon " + chosen->get_name();
-    return report(Exit::kInput, fmt::format("{} (see {} --help)", with_hint(*chosen, one_line(e.what()), arguments), name));
+    return report(Exit::kInput, fmt::format("{} (see {} --help)", explain(*chosen, one_line(e.what()), arguments), name));
   }
   for (const Command& command : commands) {
     if (command.app->parsed()) return command.run();

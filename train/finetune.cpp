@@ -33,7 +33,7 @@ TrainOptions resolve(TrainOptions options, const Model& model) {
   if (options.seq_len > model.max_positions()) {
     fail_input("--seq-len: {} tokens, but the model has {} positions", options.seq_len, model.max_positions());
   }
-  if (options.method == "lora" && options.targets.empty()) options.targets = {"c_attn"};
+  if (options.method == "lora" && options.targets.empty()) options.targets = model.default_targets();
   return options;
 }
 
@@ -124,8 +124,7 @@ TokenFile tokenized(const fs::path& cache, const std::vector<std::string>& files
   return file ? *file : build();
 }
 
-Data prepare_data(const TrainOptions& o, const Tokenizer& tokenizer, const Model& model, RunFolder& folder, Communicator& world,
-                  Console& console) {
+Data prepare_data(const TrainOptions& o, const Tokenizer& tokenizer, const Model& model, RunFolder& folder, Communicator& world) {
   const PackingOptions packing{.mode = packing_mode(o.packing), .seq_len = o.seq_len, .pad_id = tokenizer.eos_id().value_or(0)};
   Data data;
   bool made = false;
@@ -150,12 +149,15 @@ Data prepare_data(const TrainOptions& o, const Tokenizer& tokenizer, const Model
   } else {
     data.train.emplace(file, all_documents(file), packing);
   }
+  return data;
+}
+
+void print_data(Console& console, const TrainOptions& o, const Data& data) {
   const PackingStatistics& s = data.train->statistics();
   console.line(fmt::format("  data     {} documents, {} tokens, {} scored; {} rows of up to {} tokens, {:.1f} % full{}", s.documents,
                            count_text(static_cast<double>(s.tokens)), count_text(static_cast<double>(s.scored)), s.rows, o.seq_len,
                            100 * s.fill, notes_of(s)));
   if (data.val) console.line(fmt::format("  held out {} rows, {} scored tokens", data.val->rows(), data.val->statistics().scored));
-  return data;
 }
 
 // Rank 0 chooses the checkpoint and reads it; the others get its state over the wire, so they need not see the files.
@@ -276,10 +278,9 @@ int finetune(TrainOptions options, Communicator& world, const Machine& machine) 
   if (!full) attach_lora(*model, lora_of(o), static_cast<uint64_t>(o.seed));
   const int64_t trained = count_parameters(*model, [](const Parameter& p) { return p.trainable; });
   const int64_t all = count_parameters(*model, [](const Parameter&) { return true; });
-  print_header(console, o, machine, *model, weights, all, trained, world);
 
   RunFolder folder(o, world.rank() == 0);
-  const Data data = prepare_data(o, *tokenizer, *model, folder, world, console);
+  const Data data = prepare_data(o, *tokenizer, *model, folder, world);
   if (o.batch < group.size() || data.train->rows() < group.size()) {
     fail_input("more ranks ({}) than sequences: a batch of {}, {} rows of data", group.size(), o.batch, data.train->rows());
   }
@@ -296,6 +297,9 @@ int finetune(TrainOptions options, Communicator& world, const Machine& machine) 
                                .weight_decay = o.weight_decay});
   const std::unique_ptr<Strategy> strategy = data_parallel(group);
   strategy->place(*model);
+  // Nothing was said so far: bad input is one line.
+  print_header(console, o, machine, *model, weights, all, trained, world);
+  print_data(console, o, data);
   const std::optional<TrainerState> state = resume(o, folder.path(), optimizer, identity, world, console);
   folder.keep(o);
 

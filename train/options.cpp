@@ -117,7 +117,7 @@ std::vector<OptionRow> make_rows() {
       number_row("alpha", &O::alpha, 0, kBig, "Adapter strength: its output is scaled by alpha / rank"),
       number_row("lora-dropout", &O::lora_dropout, 0, 0.999, "Dropout of the adapter's input"),
       flag_row("rslora", &O::rslora, "Scale by alpha / sqrt(rank) instead"),
-      list_row("targets", &O::targets, true, "Linear layers that get an adapter, by name, or all-linear (default: c_attn)"),
+      list_row("targets", &O::targets, true, "Linear layers that get an adapter, by name, or all-linear (default: PEFT's for the family)"),
       choice_row("precision", &O::precision, {"fp32", "bf16", "fp16", "bf16-mixed", "fp16-mixed"},
                  "Type of activations; sums, trained weights and optimizer are fp32 always"),
       choice_row("optimizer", &O::optimizer, {"adamw", "sgd"}, "Update rule"),
