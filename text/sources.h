@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // The files that people train on, as documents of tokens:
-//   .txt    one document, or several where the end-of-text token stands between them
-//   ("<|endoftext|>") .jsonl  one document a line: {"text": "..."}, or {"prompt": "...",
-//   "completion": "..."}, whose two parts are
-//           tokenized apart and of which only the completion is scored. Blank lines are passed
-//           over.
+//   .txt    one document, or several where the end-of-text token ("<|endoftext|>") stands between them
+//   .jsonl  one document a line: {"text": "..."}, or {"prompt": "...", "completion": "..."}, whose two
+//           parts are tokenized apart and of which only the completion is scored. Blank lines are
+//           passed over.
 // Each document ends with the end-of-text token. A byte order mark at the start is passed over.
 #pragma once
 

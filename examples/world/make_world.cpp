@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // tenon_world DIR: writes the demo's world into DIR, the same bytes on every machine.
 //   corpus.jsonl      {"text": ...}: documents to train a model on from random weights
-//   qa_train.jsonl    {"prompt": ..., "completion": ...}: questions about most people, in every
-//   wording qa_val.jsonl      about a few others, to watch the training qa_test.jsonl     about
-//   others again: what the demo scores. Their facts are in the corpus, questions about them nowhere
+//   qa_train.jsonl    {"prompt": ..., "completion": ...}: questions about most people, in every wording
+//   qa_val.jsonl      about a few others, to watch the training
+//   qa_test.jsonl     about others again: what the demo scores. Their facts are in the corpus, but
+//                     no question about them is anywhere
 //   tokenizer.json    a byte-level BPE vocabulary learnt from all but qa_val and qa_test
 //   config.json       a GPT-2 for it
 #include <cstdio>
