@@ -13,8 +13,8 @@ build/cpu/examples/tenon_world "$work"
 rm -rf "$work/random"
 "$tenon" init --config "$work/config.json" --dtype fp16 --seed 1 --out "$work/random"
 mpirun --allow-run-as-root --oversubscribe -np "${1:-1}" "$tenon" finetune --force --out "$work/pretraining" \
-  --model "$work/random" --data "$work/corpus.jsonl" --val-split 0.01 --eval-every 100 \
-  --method full --seq-len 256 --batch 16 --micro-batch 8 --epochs 12 --lr 2e-3 --beta2 0.98 --weight-decay 0.05 \
+  --model "$work/random" --data "$work/corpus.jsonl" --val-split 0.01 --eval-every 68 \
+  --method full --seq-len 256 --batch 16 --micro-batch 16 --epochs 10 --lr 2e-3 --beta2 0.98 --weight-decay 0.05 \
   --warmup 100 --schedule cosine --seed 1
 rm -rf "$here/model"
 cp -r "$work/pretraining/model" "$here/model"
