@@ -78,9 +78,11 @@ std::vector<int> cores_of(pid_t process) {
   hwloc_topology_t topology = nullptr;
   if (hwloc_topology_init(&topology) != 0) return cores;
   hwloc_bitmap_t set = hwloc_bitmap_alloc();
-  if (hwloc_topology_load(topology) == 0 && hwloc_get_proc_cpubind(topology, process, set, 0) == 0) {
+  if (hwloc_topology_load(topology) == 0 &&
+      hwloc_get_proc_cpubind(topology, process, set, 0) == 0) {
     hwloc_bitmap_singlify_per_core(topology, set, 0);
-    for (int core = hwloc_bitmap_first(set); core >= 0; core = hwloc_bitmap_next(set, core)) cores.push_back(core);
+    for (int core = hwloc_bitmap_first(set); core >= 0; core = hwloc_bitmap_next(set, core))
+      cores.push_back(core);
   }
   hwloc_bitmap_free(set);
   hwloc_topology_destroy(topology);

@@ -16,13 +16,15 @@ const KernelTable* choose_cpu() {
   std::string known;
   for (const cpu::Implementation& implementation : cpu::implementations()) {
     known += fmt::format("{}{}", known.empty() ? "" : ", ", implementation.table->name);
-    if (wanted != nullptr && *wanted != '\0' && std::string(wanted) != implementation.table->name) continue;
+    if (wanted != nullptr && *wanted != '\0' && std::string(wanted) != implementation.table->name)
+      continue;
     if (implementation.usable()) return implementation.table;
     if (wanted != nullptr && *wanted != '\0') {
       fail(Exit::kEnvironment, "TENON_CPU={}: this CPU does not have the instructions", wanted);
     }
   }
-  fail(Exit::kEnvironment, "TENON_CPU={}: expected one of {}", printable(wanted == nullptr ? "" : wanted), known);
+  fail(Exit::kEnvironment, "TENON_CPU={}: expected one of {}",
+       printable(wanted == nullptr ? "" : wanted), known);
 }
 
 const KernelTable& default_table() {
@@ -35,7 +37,8 @@ thread_local const KernelTable* override_table = nullptr;
 }  // namespace
 
 const KernelTable& kernels(Device device) {
-  if (device != Device::kCPU) fail(Exit::kEnvironment, "this build has no CUDA backend (expected --device cpu)");
+  if (device != Device::kCPU)
+    fail(Exit::kEnvironment, "this build has no CUDA backend (expected --device cpu)");
   return override_table != nullptr ? *override_table : default_table();
 }
 

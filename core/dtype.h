@@ -29,7 +29,9 @@ constexpr int64_t size_of(DType dtype) {
   return 0;
 }
 
-constexpr bool is_float(DType dtype) { return dtype == DType::kF32 || dtype == DType::kBF16 || dtype == DType::kF16; }
+constexpr bool is_float(DType dtype) {
+  return dtype == DType::kF32 || dtype == DType::kBF16 || dtype == DType::kF16;
+}
 
 // "fp32", "bf16", "fp16", "int32", "int64", "uint8".
 constexpr const char* name_of(DType dtype) {

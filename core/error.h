@@ -71,7 +71,7 @@ std::string_view nearest(std::string_view name, const Names& candidates) {
 }  // namespace tenon
 
 // Checks what a programmer or a mismatched tensor broke. The message starts with the speaker in brackets: "[matmul] ...".
-#define TENON_CHECK(condition, ...)                                      \
-  do {                                                                   \
+#define TENON_CHECK(condition, ...)                                         \
+  do {                                                                      \
     if (!(condition)) ::tenon::fail(::tenon::Exit::kInternal, __VA_ARGS__); \
   } while (false)

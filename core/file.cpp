@@ -264,7 +264,9 @@ std::string read_text(const std::filesystem::path& path, int64_t max_bytes) {
   }
 }
 
-uint64_t hash_bytes(std::span<const std::byte> bytes) { return XXH3_64bits(bytes.data(), bytes.size()); }
+uint64_t hash_bytes(std::span<const std::byte> bytes) {
+  return XXH3_64bits(bytes.data(), bytes.size());
+}
 
 uint64_t hash_file(const std::filesystem::path& path) {
   Descriptor file;

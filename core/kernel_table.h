@@ -29,26 +29,26 @@ struct MatrixOperand {
 // c = alpha * (op(a) op(b) + op(a2) op(b2)) + bias, or that added to c where `accumulate`.
 // The second pair extends the K loop: with T = x A^T, [x | T] [W | B]^T is one product (design.md, "LoRA for nearly nothing").
 struct MatmulArgs {
-  MatrixOperand a;               // op(a): (m, k)
-  MatrixOperand b;               // op(b): (k, n)
-  MatrixOperand a2;              // op(a2): (m, k2); data null when k2 == 0
-  MatrixOperand b2;              // op(b2): (k2, n)
-  void* c = nullptr;             // (m, n), rows `c_stride` apart
+  MatrixOperand a;    // op(a): (m, k)
+  MatrixOperand b;    // op(b): (k, n)
+  MatrixOperand a2;   // op(a2): (m, k2); data null when k2 == 0
+  MatrixOperand b2;   // op(b2): (k2, n)
+  void* c = nullptr;  // (m, n), rows `c_stride` apart
   int64_t c_stride = 0;
   DType c_dtype = DType::kF32;
   int64_t m = 0, n = 0, k = 0, k2 = 0;
   float alpha = 1.0f;
-  const float* bias = nullptr;   // (n), added to every row
-  bool accumulate = false;       // c += instead of c =
+  const float* bias = nullptr;  // (n), added to every row
+  bool accumulate = false;      // c += instead of c =
 };
 
 // y[t] = token_table[ids[t]] + position_table[positions[t]].
 struct EmbeddingArgs {
-  const int32_t* ids = nullptr;        // (rows), each in [0, vocabulary)
-  const int32_t* positions = nullptr;  // (rows); null together with position_table
-  const void* token_table = nullptr;   // (V, C) of table_dtype
+  const int32_t* ids = nullptr;          // (rows), each in [0, vocabulary)
+  const int32_t* positions = nullptr;    // (rows); null together with position_table
+  const void* token_table = nullptr;     // (V, C) of table_dtype
   const void* position_table = nullptr;  // (positions, C) of table_dtype
-  void* y = nullptr;                   // (rows, C)
+  void* y = nullptr;                     // (rows, C)
   int64_t rows = 0, channels = 0;
   DType table_dtype = DType::kF32;
   DType dtype = DType::kF32;
@@ -69,10 +69,10 @@ struct LayerNormArgs {
   const void* residual = nullptr;  // (rows, C) or null
   const float* weight = nullptr;   // (C)
   const float* bias = nullptr;     // (C)
-  void* sum = nullptr;             // (rows, C): s, written when residual is given; may be x or residual itself
-  void* y = nullptr;               // (rows, C)
-  float* mean = nullptr;           // (rows), kept for backward
-  float* rstd = nullptr;           // (rows), 1 / sqrt(var + eps), kept for backward
+  void* sum = nullptr;  // (rows, C): s, written when residual is given; may be x or residual itself
+  void* y = nullptr;    // (rows, C)
+  float* mean = nullptr;  // (rows), kept for backward
+  float* rstd = nullptr;  // (rows), 1 / sqrt(var + eps), kept for backward
   int64_t rows = 0, channels = 0;
   float eps = 0;
   DType dtype = DType::kF32;
@@ -121,14 +121,17 @@ struct ActivationGradArgs {
 // A token's head h lies at data + (b * tokens + t) * stride + h * head_size, so q, k and v may be parts of one array.
 struct AttentionArgs {
   const void* q = nullptr;  // (B, queries, H, D), tokens q_stride apart
-  const void* k = nullptr;  // (B, keys, G, D), tokens kv_stride apart, sequences kv_batch_stride apart
+  const void* k =
+      nullptr;  // (B, keys, G, D), tokens kv_stride apart, sequences kv_batch_stride apart
   const void* v = nullptr;  // like k
   void* out = nullptr;      // (B, queries, H, D), tokens out_stride apart
-  float* lse = nullptr;     // (B, H, queries): log-sum-exp of the scaled scores, kept for backward; or null
+  float* lse =
+      nullptr;  // (B, H, queries): log-sum-exp of the scaled scores, kept for backward; or null
   const int32_t* doc_start = nullptr;  // (B, queries): first key that the query may see; null = 0
   int64_t batch = 0, queries = 0, keys = 0, heads = 0, kv_heads = 0, head_size = 0;
   int64_t q_stride = 0, kv_stride = 0, out_stride = 0;
-  int64_t kv_batch_stride = 0;  // elements from one sequence's keys to the next's (keys * kv_stride unless a cache is longer)
+  int64_t kv_batch_stride =
+      0;  // elements from one sequence's keys to the next's (keys * kv_stride unless a cache is longer)
   float scale = 1.0f;
   // Dropout of the probabilities: element ((((sequence0 + b) * H + h) * queries + i) * P + j), P = keys rounded up to 4.
   float dropout = 0.0f;
@@ -140,11 +143,11 @@ struct AttentionArgs {
 // Gradients by recomputing the probabilities from q, k and lse. dq, dk and dv are written (not accumulated), laid out
 // as q, k and v are with strides dq_stride and dkv_stride.
 struct AttentionGradArgs {
-  AttentionArgs forward;      // as it was called, out and lse filled
-  const void* dout = nullptr; // (B, queries, H, D), tokens out_stride apart
-  void* dq = nullptr;         // (B, queries, H, D)
-  void* dk = nullptr;         // (B, keys, G, D)
-  void* dv = nullptr;         // (B, keys, G, D)
+  AttentionArgs forward;       // as it was called, out and lse filled
+  const void* dout = nullptr;  // (B, queries, H, D), tokens out_stride apart
+  void* dq = nullptr;          // (B, queries, H, D)
+  void* dk = nullptr;          // (B, keys, G, D)
+  void* dv = nullptr;          // (B, keys, G, D)
   int64_t dq_stride = 0, dkv_stride = 0;
 };
 
@@ -157,18 +160,18 @@ struct DropoutArgs {
   int64_t count = 0;
   float p = 0;
   RandomStream random;
-  uint64_t position0 = 0;     // a multiple of 4 or not
+  uint64_t position0 = 0;  // a multiple of 4 or not
   DType dtype = DType::kF32;
 };
 
 // For each row: loss = log(sum(exp(logits))) - logits[target]; logits become (softmax - onehot(target)) * scale when
 // `write_gradient`. Logits are fp32.
 struct CrossEntropyArgs {
-  float* logits = nullptr;          // (rows, V) in: logits, out: their gradient
-  const int32_t* targets = nullptr; // (rows), each in [0, V)
-  float* loss = nullptr;            // (rows)
+  float* logits = nullptr;           // (rows, V) in: logits, out: their gradient
+  const int32_t* targets = nullptr;  // (rows), each in [0, V)
+  float* loss = nullptr;             // (rows)
   int64_t rows = 0, vocabulary = 0;
-  int64_t stride = 0;               // elements from one row of logits to the next
+  int64_t stride = 0;  // elements from one row of logits to the next
   float scale = 1.0f;
   bool write_gradient = false;
 };
@@ -229,7 +232,7 @@ struct CastArgs {
 struct SumSquaresArgs {
   const float* x = nullptr;  // (count)
   int64_t count = 0;
-  double* out = nullptr;     // (1), written
+  double* out = nullptr;  // (1), written
 };
 
 // AdamW (Loshchilov and Hutter, arXiv:1711.05101), decoupled weight decay as in PyTorch:
@@ -255,26 +258,26 @@ struct SgdArgs {
   float lr = 0, momentum = 0, weight_decay = 0, grad_scale = 1;
 };
 
-#define TENON_KERNELS(X)                \
-  X(matmul, MatmulArgs)                 \
-  X(embedding, EmbeddingArgs)           \
-  X(embedding_grad, EmbeddingGradArgs)  \
-  X(layer_norm, LayerNormArgs)          \
-  X(layer_norm_grad, LayerNormGradArgs) \
-  X(activation, ActivationArgs)         \
+#define TENON_KERNELS(X)                 \
+  X(matmul, MatmulArgs)                  \
+  X(embedding, EmbeddingArgs)            \
+  X(embedding_grad, EmbeddingGradArgs)   \
+  X(layer_norm, LayerNormArgs)           \
+  X(layer_norm_grad, LayerNormGradArgs)  \
+  X(activation, ActivationArgs)          \
   X(activation_grad, ActivationGradArgs) \
-  X(attention, AttentionArgs)           \
-  X(attention_grad, AttentionGradArgs)  \
-  X(dropout, DropoutArgs)               \
-  X(cross_entropy, CrossEntropyArgs)    \
-  X(gather_rows, GatherRowsArgs)        \
-  X(scatter_rows, ScatterRowsArgs)      \
-  X(column_sum, ColumnSumArgs)          \
-  X(add, AddArgs)                       \
-  X(scale, ScaleArgs)                   \
-  X(cast, CastArgs)                     \
-  X(sum_squares, SumSquaresArgs)        \
-  X(adamw, AdamWArgs)                   \
+  X(attention, AttentionArgs)            \
+  X(attention_grad, AttentionGradArgs)   \
+  X(dropout, DropoutArgs)                \
+  X(cross_entropy, CrossEntropyArgs)     \
+  X(gather_rows, GatherRowsArgs)         \
+  X(scatter_rows, ScatterRowsArgs)       \
+  X(column_sum, ColumnSumArgs)           \
+  X(add, AddArgs)                        \
+  X(scale, ScaleArgs)                    \
+  X(cast, CastArgs)                      \
+  X(sum_squares, SumSquaresArgs)         \
+  X(adamw, AdamWArgs)                    \
   X(sgd, SgdArgs)
 
 struct KernelTable {

@@ -31,7 +31,8 @@ int64_t status_line(const std::string& key) {
 }  // namespace
 
 const char* name_of(MemoryKind kind) {
-  constexpr const char* kNames[] = {"weights", "gradients", "optimizer", "activations", "workspace"};
+  constexpr const char* kNames[] = {"weights", "gradients", "optimizer", "activations",
+                                    "workspace"};
   return kNames[static_cast<size_t>(kind)];
 }
 
@@ -51,7 +52,8 @@ void MemoryAccount::reset_peaks() {
 }
 
 MemoryAccount& memory_process() {
-  static MemoryAccount* account = new MemoryAccount;  // never destroyed: thread-local blocks outlive statics
+  static MemoryAccount* account =
+      new MemoryAccount;  // never destroyed: thread-local blocks outlive statics
   return *account;
 }
 

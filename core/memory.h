@@ -19,8 +19,8 @@ class MemoryAccount {
   void release(MemoryKind kind, int64_t bytes);
   int64_t now(MemoryKind kind) const { return now_[index(kind)]; }
   int64_t peak(MemoryKind kind) const { return peak_[index(kind)]; }
-  int64_t now() const { return total_; }         // all kinds
-  int64_t peak() const { return total_peak_; }   // of the sum, not the sum of peaks
+  int64_t now() const { return total_; }        // all kinds
+  int64_t peak() const { return total_peak_; }  // of the sum, not the sum of peaks
   void reset_peaks();
 
  private:

@@ -17,15 +17,15 @@ namespace tenon {
 
 // token_table[ids] + position_table[positions] as `dtype`. ids and positions: int32, same shape (B, T); result (B, T, C).
 // An undefined position_table adds nothing. Requires: ids and positions inside their tables (the caller checks data).
-Tensor embedding(const Tensor& ids, const Tensor& positions, const Tensor& token_table, const Tensor& position_table,
-                 DType dtype);
+Tensor embedding(const Tensor& ids, const Tensor& positions, const Tensor& token_table,
+                 const Tensor& position_table, DType dtype);
 
 // y = (x - mean) / sqrt(var + eps) * weight + bias over the last dim; weight and bias fp32 (C).
 Tensor layer_norm(const Tensor& x, const Tensor& weight, const Tensor& bias, float eps);
 
 // {s, layer_norm(s)} with s = residual + x: the residual stream and the next half-block's input in one pass.
-std::pair<Tensor, Tensor> add_layer_norm(const Tensor& residual, const Tensor& x, const Tensor& weight,
-                                         const Tensor& bias, float eps);
+std::pair<Tensor, Tensor> add_layer_norm(const Tensor& residual, const Tensor& x,
+                                         const Tensor& weight, const Tensor& bias, float eps);
 
 // How a weight matrix lies: nn.Linear's (out, in), or GPT-2's Conv1D (in, out).
 enum class WeightLayout : uint8_t { kOutIn, kInOut };
@@ -47,7 +47,8 @@ struct LoraFactors {
 
 // y = x W^T + bias (+ adapter), (rows, in) -> (rows, out). bias may be undefined, lora null. Frozen tensors get no
 // gradient and no buffer. The adapter is folded into the K loop of the same product, forward and backward.
-Tensor linear(const Tensor& x, const Tensor& weight, WeightLayout layout, const Tensor& bias, const LoraFactors* lora);
+Tensor linear(const Tensor& x, const Tensor& weight, WeightLayout layout, const Tensor& bias,
+              const LoraFactors* lora);
 
 // y = f(x), elementwise.
 Tensor activation(const Tensor& x, Activation kind);
@@ -78,11 +79,12 @@ Tensor attention_cached(const Tensor& qkv, const Tensor& keys, const Tensor& val
 // computed in the same pass (dlogits overwrite the chunk's logits), so backward only hands it over: the loss must be
 // the last thing computed, its incoming gradient is taken to be 1.
 struct LossSum {
-  Tensor loss;        // (1), fp32: scale * sum
-  double sum = 0;     // of the unscaled losses, added in row order
-  int64_t scored = 0; // rows that counted
+  Tensor loss;         // (1), fp32: scale * sum
+  double sum = 0;      // of the unscaled losses, added in row order
+  int64_t scored = 0;  // rows that counted
 };
-LossSum linear_cross_entropy(const Tensor& x, const Tensor& weight, const Tensor& targets, float scale);
+LossSum linear_cross_entropy(const Tensor& x, const Tensor& weight, const Tensor& targets,
+                             float scale);
 
 // x W^T for some rows, as fp32: logits to sample from. No gradient.
 Tensor logits(const Tensor& x, const Tensor& weight);

@@ -66,7 +66,8 @@ void parallel_for(int64_t chunks, void (*body)(void* context, int64_t chunk), vo
 }
 
 void* thread_scratch(int slot, int64_t bytes) {
-  TENON_CHECK(slot >= 0 && slot < kScratchSlots, "[scratch] slot {} is outside 0..{}", slot, kScratchSlots - 1);
+  TENON_CHECK(slot >= 0 && slot < kScratchSlots, "[scratch] slot {} is outside 0..{}", slot,
+              kScratchSlots - 1);
   ScratchBlock& block = scratch[slot];
   if (block.bytes >= bytes && block.data != nullptr) return block.data;
   block.release();

@@ -43,7 +43,9 @@ static inline uint32_t philox_word(RandomStream stream, uint64_t position) {
 }
 
 // Dropout keeps an element exactly when its word is at or above this threshold; p in [0, 1).
-static inline uint32_t dropout_threshold(float p) { return static_cast<uint32_t>(static_cast<double>(p) * 4294967296.0); }
+static inline uint32_t dropout_threshold(float p) {
+  return static_cast<uint32_t>(static_cast<double>(p) * 4294967296.0);
+}
 
 // A number in [0, 1) with 24 bits, from one word.
 static inline float uniform_from(uint32_t word) { return static_cast<float>(word >> 8) * 0x1p-24f; }

@@ -13,7 +13,8 @@ namespace tenon {
 namespace {
 
 constexpr int64_t kAlignment = 64;
-constexpr int64_t kSlack = int64_t{16} << 20;  // live + cached may exceed the highest live size by this much
+constexpr int64_t kSlack = int64_t{16}
+                           << 20;  // live + cached may exceed the highest live size by this much
 
 // Free blocks by exact size: a training step asks for the same sizes again and again.
 class BlockCache {
@@ -83,10 +84,11 @@ std::shared_ptr<Storage> Storage::allocate(int64_t bytes, MemoryKind kind) {
     std::string held;
     for (int k = 0; k < kMemoryKinds; ++k) {
       const auto each = static_cast<MemoryKind>(k);
-      held += fmt::format("{}{} {:.2f} GB", k == 0 ? "" : ", ", name_of(each), 1e-9 * static_cast<double>(memory().now(each)));
+      held += fmt::format("{}{} {:.2f} GB", k == 0 ? "" : ", ", name_of(each),
+                          1e-9 * static_cast<double>(memory().now(each)));
     }
-    fail(Exit::kMemory, "out of memory: {:.2f} GB asked for {}; held: {}", 1e-9 * static_cast<double>(bytes), name_of(kind),
-         held);
+    fail(Exit::kMemory, "out of memory: {:.2f} GB asked for {}; held: {}",
+         1e-9 * static_cast<double>(bytes), name_of(kind), held);
   }
   storage->bytes_ = bytes;
   storage->charged_ = rounded;
@@ -95,8 +97,8 @@ std::shared_ptr<Storage> Storage::allocate(int64_t bytes, MemoryKind kind) {
   return storage;
 }
 
-std::shared_ptr<Storage> Storage::borrow(const void* data, int64_t bytes, std::shared_ptr<const void> owner,
-                                         MemoryKind kind) {
+std::shared_ptr<Storage> Storage::borrow(const void* data, int64_t bytes,
+                                         std::shared_ptr<const void> owner, MemoryKind kind) {
   TENON_CHECK(owner != nullptr, "[storage] borrowed bytes need an owner");
   std::shared_ptr<Storage> storage(new Storage);
   storage->data_ = static_cast<std::byte*>(const_cast<void*>(data));

@@ -20,8 +20,8 @@ class Storage {
   static std::shared_ptr<Storage> allocate(int64_t bytes, MemoryKind kind);
 
   // Looks at `data`, which `owner` keeps alive and which is never written through this storage.
-  static std::shared_ptr<Storage> borrow(const void* data, int64_t bytes, std::shared_ptr<const void> owner,
-                                         MemoryKind kind);
+  static std::shared_ptr<Storage> borrow(const void* data, int64_t bytes,
+                                         std::shared_ptr<const void> owner, MemoryKind kind);
 
   ~Storage();
   Storage(const Storage&) = delete;

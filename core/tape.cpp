@@ -23,16 +23,21 @@ Pause::~Pause() { current = previous_; }
 void Grads::add(size_t i, const Tensor& grad) {
   if (!wants(i) || !grad.defined()) return;
   GradSlot& slot = *inputs_[i];
-  TENON_CHECK(!slot.grad.defined() || slot.grad.numel() == grad.numel(), "[tape] gradient of {} added to one of {}",
-              grad.shape().text(), slot.grad.shape().text());
+  TENON_CHECK(!slot.grad.defined() || slot.grad.numel() == grad.numel(),
+              "[tape] gradient of {} added to one of {}", grad.shape().text(),
+              slot.grad.shape().text());
   if (!slot.grad.defined()) {
     slot.grad = grad.detach();
     return;
   }
-  TENON_CHECK(slot.grad.dtype() == grad.dtype(), "[tape] a {} gradient added to a {} one", name_of(grad.dtype()),
-              name_of(slot.grad.dtype()));
+  TENON_CHECK(slot.grad.dtype() == grad.dtype(), "[tape] a {} gradient added to a {} one",
+              name_of(grad.dtype()), name_of(slot.grad.dtype()));
   Tensor sum = slot.parameter || slot.grad.sole_owner() ? slot.grad : Tensor::empty_like(slot.grad);
-  kernels().add({.a = slot.grad.raw(), .b = grad.raw(), .y = sum.raw(), .count = grad.numel(), .dtype = grad.dtype()});
+  kernels().add({.a = slot.grad.raw(),
+                 .b = grad.raw(),
+                 .y = sum.raw(),
+                 .count = grad.numel(),
+                 .dtype = grad.dtype()});
   slot.grad = sum;
 }
 
@@ -70,7 +75,8 @@ void Tape::backward(const Tensor& output, const Tensor& seed) {
       entry.backward(douts, grads);
     }
     for (const auto& slot : entry.inputs) {
-      if (slot != nullptr && slot->parameter && --slot->uses == 0 && slot->on_ready) slot->on_ready();
+      if (slot != nullptr && slot->parameter && --slot->uses == 0 && slot->on_ready)
+        slot->on_ready();
     }
   }
 }
@@ -78,12 +84,13 @@ void Tape::backward(const Tensor& output, const Tensor& seed) {
 void Tape::mark(std::function<void()> f) { entries_.push_back({"mark", {}, {}, {}, std::move(f)}); }
 
 bool recording(std::initializer_list<const Tensor*> inputs) {
-  return current != nullptr &&
-         std::any_of(inputs.begin(), inputs.end(), [](const Tensor* input) { return input->slot() != nullptr; });
+  return current != nullptr && std::any_of(inputs.begin(), inputs.end(), [](const Tensor* input) {
+           return input->slot() != nullptr;
+         });
 }
 
-void record(const char* name, std::vector<Tensor> inputs, std::vector<Tensor*> outputs, Backward backward,
-            bool always) {
+void record(const char* name, std::vector<Tensor> inputs, std::vector<Tensor*> outputs,
+            Backward backward, bool always) {
   if (current == nullptr) return;
   Tape::Entry entry{name, {}, {}, std::move(backward), {}};
   for (const Tensor& input : inputs) {

@@ -52,8 +52,8 @@ class Tape {
   bool empty() const { return entries_.empty(); }
 
  private:
-  friend void record(const char* name, std::vector<Tensor> inputs, std::vector<Tensor*> outputs, Backward backward,
-                     bool always);
+  friend void record(const char* name, std::vector<Tensor> inputs, std::vector<Tensor*> outputs,
+                     Backward backward, bool always);
   struct Entry {
     const char* name;
     std::vector<std::shared_ptr<GradSlot>> inputs, outputs;
@@ -89,8 +89,8 @@ Tape* current_tape();
 
 // Called by an op after its forward: when a tape is current and an input has a gradient slot (or `always`), gives the
 // outputs slots and appends the entry. The closure should capture exactly what backward needs.
-void record(const char* name, std::vector<Tensor> inputs, std::vector<Tensor*> outputs, Backward backward,
-            bool always = false);
+void record(const char* name, std::vector<Tensor> inputs, std::vector<Tensor*> outputs,
+            Backward backward, bool always = false);
 
 // True when an op called now with these inputs would be recorded: for ops that save something only then.
 bool recording(std::initializer_list<const Tensor*> inputs);

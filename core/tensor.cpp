@@ -7,7 +7,8 @@
 namespace tenon {
 
 Shape::Shape(std::initializer_list<int64_t> dims) : rank_(static_cast<int>(dims.size())) {
-  TENON_CHECK(dims.size() <= dims_.size(), "[shape] at most {} dims, got {}", dims_.size(), dims.size());
+  TENON_CHECK(dims.size() <= dims_.size(), "[shape] at most {} dims, got {}", dims_.size(),
+              dims.size());
   std::copy(dims.begin(), dims.end(), dims_.begin());
 }
 
@@ -45,7 +46,8 @@ Tensor Tensor::zeros(Shape shape, DType dtype, MemoryKind kind) {
   return tensor;
 }
 
-Tensor Tensor::borrow(const void* data, Shape shape, DType dtype, std::shared_ptr<const void> owner, MemoryKind kind) {
+Tensor Tensor::borrow(const void* data, Shape shape, DType dtype, std::shared_ptr<const void> owner,
+                      MemoryKind kind) {
   Tensor tensor;
   tensor.storage_ = Storage::borrow(data, shape.numel() * size_of(dtype), std::move(owner), kind);
   tensor.shape_ = shape;
@@ -54,8 +56,8 @@ Tensor Tensor::borrow(const void* data, Shape shape, DType dtype, std::shared_pt
 }
 
 Tensor Tensor::view(Shape shape) const {
-  TENON_CHECK(shape.numel() == numel(), "[view] {} elements of {} cannot be seen as {}", numel(), shape_.text(),
-              shape.text());
+  TENON_CHECK(shape.numel() == numel(), "[view] {} elements of {} cannot be seen as {}", numel(),
+              shape_.text(), shape.text());
   Tensor tensor = *this;
   tensor.shape_ = shape;
   return tensor;
@@ -63,7 +65,8 @@ Tensor Tensor::view(Shape shape) const {
 
 Tensor Tensor::rows(int64_t begin, int64_t end) const {
   const int64_t count = dim(0);
-  TENON_CHECK(0 <= begin && begin <= end && end <= count, "[rows] {}..{} of {} rows", begin, end, count);
+  TENON_CHECK(0 <= begin && begin <= end && end <= count, "[rows] {}..{} of {} rows", begin, end,
+              count);
   const int64_t row = count == 0 ? 0 : numel() / count;
   Tensor tensor = detach();
   tensor.offset_ += begin * row * size_of(dtype_);

@@ -43,8 +43,8 @@ class Tensor {
   static Tensor zeros(Shape shape, DType dtype, MemoryKind kind = MemoryKind::kActivations);
   static Tensor empty_like(const Tensor& other) { return empty(other.shape_, other.dtype_); }
   // Looks at bytes that `owner` keeps alive; never written.
-  static Tensor borrow(const void* data, Shape shape, DType dtype, std::shared_ptr<const void> owner,
-                       MemoryKind kind = MemoryKind::kWeights);
+  static Tensor borrow(const void* data, Shape shape, DType dtype,
+                       std::shared_ptr<const void> owner, MemoryKind kind = MemoryKind::kWeights);
 
   bool defined() const { return storage_ != nullptr; }
   const Shape& shape() const { return shape_; }
@@ -58,15 +58,15 @@ class Tensor {
   // The elements as T. Requires: sizeof(T) is the dtype's size.
   template <class T>
   T* data() const {
-    TENON_CHECK(!defined() || sizeof(T) == size_of(dtype_), "[tensor] {} elements read as {} bytes each",
-                name_of(dtype_), sizeof(T));
+    TENON_CHECK(!defined() || sizeof(T) == size_of(dtype_),
+                "[tensor] {} elements read as {} bytes each", name_of(dtype_), sizeof(T));
     return static_cast<T*>(raw());
   }
 
-  Tensor view(Shape shape) const;                   // the same elements and gradient slot
-  Tensor rows(int64_t begin, int64_t end) const;    // part of the first axis; not differentiable
+  Tensor view(Shape shape) const;                 // the same elements and gradient slot
+  Tensor rows(int64_t begin, int64_t end) const;  // part of the first axis; not differentiable
   Tensor clone(MemoryKind kind = MemoryKind::kActivations) const;  // own bytes, no gradient slot
-  Tensor detach() const;                            // the same bytes, no gradient slot
+  Tensor detach() const;  // the same bytes, no gradient slot
 
   bool sole_owner() const { return storage_.use_count() == 1 && !storage_->borrowed(); }
 
@@ -86,8 +86,9 @@ class Tensor {
 struct GradSlot {
   Tensor grad;
   bool parameter = false;
-  int uses = 0;                   // recorded uses whose backward has not run yet
-  std::function<void()> on_ready;  // a parameter's gradient of this pass is final (uses fell to zero)
+  int uses = 0;  // recorded uses whose backward has not run yet
+  std::function<void()>
+      on_ready;  // a parameter's gradient of this pass is final (uses fell to zero)
 };
 
 // Makes `value` a parameter whose gradient is wanted: a zeroed fp32 buffer of its shape.

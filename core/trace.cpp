@@ -14,16 +14,21 @@ namespace {
 const KernelTable* target = nullptr;
 
 std::string shape(const MatmulArgs& a) {
-  return fmt::format("m={} n={} k={}+{} {}{} {}x{}->{}", a.m, a.n, a.k, a.k2, a.a.transposed ? 'T' : 'N',
-                     a.b.transposed ? 'T' : 'N', name_of(a.a.dtype), name_of(a.b.dtype), name_of(a.c_dtype));
+  return fmt::format("m={} n={} k={}+{} {}{} {}x{}->{}", a.m, a.n, a.k, a.k2,
+                     a.a.transposed ? 'T' : 'N', a.b.transposed ? 'T' : 'N', name_of(a.a.dtype),
+                     name_of(a.b.dtype), name_of(a.c_dtype));
 }
 std::string shape(const AttentionArgs& a) {
-  return fmt::format("batch={} queries={} keys={} heads={}/{} size={} {}", a.batch, a.queries, a.keys, a.heads,
-                     a.kv_heads, a.head_size, name_of(a.dtype));
+  return fmt::format("batch={} queries={} keys={} heads={}/{} size={} {}", a.batch, a.queries,
+                     a.keys, a.heads, a.kv_heads, a.head_size, name_of(a.dtype));
 }
 std::string shape(const AttentionGradArgs& a) { return shape(a.forward); }
-std::string shape(const CrossEntropyArgs& a) { return fmt::format("rows={} vocabulary={} fp32", a.rows, a.vocabulary); }
-std::string shape(const CastArgs& a) { return fmt::format("count={} {}->{}", a.count, name_of(a.from), name_of(a.to)); }
+std::string shape(const CrossEntropyArgs& a) {
+  return fmt::format("rows={} vocabulary={} fp32", a.rows, a.vocabulary);
+}
+std::string shape(const CastArgs& a) {
+  return fmt::format("count={} {}->{}", a.count, name_of(a.from), name_of(a.to));
+}
 std::string shape(const auto& a) {
   std::string text;
   if constexpr (requires { a.rows; }) text = fmt::format("rows={} channels={}", a.rows, a.channels);
@@ -41,7 +46,9 @@ void timed(const char* kernel, void (*run)(const Args&), const Args& args) {
   const auto begin = std::chrono::steady_clock::now();
   run(args);
   const std::chrono::duration<double, std::micro> spent = std::chrono::steady_clock::now() - begin;
-  std::fputs(fmt::format("{} {} {} {:.1f} us\n", kernel, target->name, shape(args), spent.count()).c_str(), stderr);
+  std::fputs(
+      fmt::format("{} {} {} {:.1f} us\n", kernel, target->name, shape(args), spent.count()).c_str(),
+      stderr);
 }
 
 }  // namespace
@@ -53,10 +60,9 @@ bool trace_wanted() {
 
 const KernelTable* traced(const KernelTable* table) {
   target = table;
-  static const KernelTable wrapper = {
-      .name = table->name,
+  static const KernelTable wrapper = {.name = table->name,
 #define X(fn, Args) .fn = [](const Args& args) { timed(#fn, target->fn, args); },
-      TENON_KERNELS(X)
+                                      TENON_KERNELS(X)
 #undef X
   };
   return &wrapper;

@@ -10,7 +10,7 @@ namespace {
 
 // Gradients that lie one after the other in one buffer and travel as one all-reduce.
 struct Bucket {
-  Tensor buffer;    // (elements), fp32
+  Tensor buffer;  // (elements), fp32
   int parameters = 0;
   int waiting = 0;  // parameters whose gradient is not final yet
   Work work;
@@ -18,7 +18,8 @@ struct Bucket {
 
 class DataParallel final : public Strategy {
  public:
-  DataParallel(Communicator& group, int64_t bucket_bytes) : group_(group), bucket_bytes_(bucket_bytes) {}
+  DataParallel(Communicator& group, int64_t bucket_bytes)
+      : group_(group), bucket_bytes_(bucket_bytes) {}
 
   // Moves the gradients into buckets. Backward runs the model from its end, so the last visited parameters come first.
   void place(Model& model) override {
@@ -30,7 +31,8 @@ class DataParallel final : public Strategy {
     for (size_t begin = 0; begin < slots.size();) {
       size_t end = begin;
       int64_t elements = 0;
-      while (end < slots.size() && (end == begin || (elements + slots[end]->grad.numel()) * 4 <= bucket_bytes_)) {
+      while (end < slots.size() &&
+             (end == begin || (elements + slots[end]->grad.numel()) * 4 <= bucket_bytes_)) {
         elements += slots[end++]->grad.numel();
       }
       fill_bucket(slots, begin, end, elements);
@@ -45,14 +47,16 @@ class DataParallel final : public Strategy {
   }
 
   void before_step() override {
-    while (next_ < buckets_.size()) send(buckets_[next_++]);  // gradients that no backward pass reached
+    while (next_ < buckets_.size())
+      send(buckets_[next_++]);  // gradients that no backward pass reached
     for (Bucket& bucket : buckets_) bucket.work.wait();
     armed_ = false;
     next_ = 0;
   }
 
  private:
-  void fill_bucket(const std::vector<GradSlot*>& slots, size_t begin, size_t end, int64_t elements) {
+  void fill_bucket(const std::vector<GradSlot*>& slots, size_t begin, size_t end,
+                   int64_t elements) {
     const size_t index = buckets_.size();
     Bucket bucket{.buffer = Tensor::zeros({elements}, DType::kF32, MemoryKind::kGradients)};
     int64_t offset = 0;
@@ -75,7 +79,8 @@ class DataParallel final : public Strategy {
   }
 
   void send(Bucket& bucket) {
-    bucket.work = group_.all_reduce({bucket.buffer.raw(), bucket.buffer.numel(), DType::kF32}, Reduce::kSum);
+    bucket.work =
+        group_.all_reduce({bucket.buffer.raw(), bucket.buffer.numel(), DType::kF32}, Reduce::kSum);
   }
 
   Communicator& group_;

@@ -27,6 +27,7 @@ class Strategy {
 // Every rank holds the whole model and a share of each step's sequences; gradients are summed over `group` in buckets
 // of about `bucket_bytes`, each on its way as soon as its gradients are final, while backward goes on.
 // Gradients must already be scaled by the step's global count: the sum is then the mean over all scored tokens.
-std::unique_ptr<Strategy> data_parallel(Communicator& group, int64_t bucket_bytes = int64_t{4} << 20);
+std::unique_ptr<Strategy> data_parallel(Communicator& group,
+                                        int64_t bucket_bytes = int64_t{4} << 20);
 
 }  // namespace tenon

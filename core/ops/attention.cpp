@@ -14,12 +14,19 @@ struct Packed {
 };
 
 Packed unpack(const Tensor& qkv, const AttentionOptions& options) {
-  TENON_CHECK(qkv.shape().rank() == 3, "[attention] qkv is (B, T, (H + 2G) D), got {}", qkv.shape().text());
+  TENON_CHECK(qkv.shape().rank() == 3, "[attention] qkv is (B, T, (H + 2G) D), got {}",
+              qkv.shape().text());
   const int64_t width = qkv.dim(2), parts = options.heads + 2 * options.kv_heads;
   TENON_CHECK(options.kv_heads > 0 && options.heads % options.kv_heads == 0 && width % parts == 0,
-              "[attention] {} channels do not split into {} + 2 x {} heads", width, options.heads, options.kv_heads);
+              "[attention] {} channels do not split into {} + 2 x {} heads", width, options.heads,
+              options.kv_heads);
   const int64_t head_size = width / parts;
-  return {qkv.dim(0), qkv.dim(1), width, head_size, options.heads * head_size, options.kv_heads * head_size};
+  return {qkv.dim(0),
+          qkv.dim(1),
+          width,
+          head_size,
+          options.heads * head_size,
+          options.kv_heads * head_size};
 }
 
 void* at(const Tensor& tensor, int64_t element) {
@@ -30,7 +37,7 @@ void* at(const Tensor& tensor, int64_t element) {
 
 Tensor attention(const Tensor& qkv, const AttentionOptions& options) {
   const Packed p = unpack(qkv, options);
-  Tensor out = Tensor::empty({p.batch, p.tokens, p.q_channels}, qkv.dtype());          // (B, T, H D)
+  Tensor out = Tensor::empty({p.batch, p.tokens, p.q_channels}, qkv.dtype());  // (B, T, H D)
   const bool keep = recording({&qkv});
   Tensor lse = keep ? Tensor::empty({p.batch, options.heads, p.tokens}, DType::kF32) : Tensor{};
   const AttentionArgs args{.q = qkv.raw(),
@@ -81,9 +88,11 @@ Tensor attention_cached(const Tensor& qkv, const Tensor& keys, const Tensor& val
               "[attention] {} + {} tokens for a cache of {}", past, p.tokens, keys.shape().text());
   for (int64_t b = 0; b < p.batch; ++b) {
     for (int64_t t = 0; t < p.tokens; ++t) {
-      const int64_t from = (b * p.tokens + t) * p.width + p.q_channels, to = (b * capacity + past + t) * p.kv_channels;
+      const int64_t from = (b * p.tokens + t) * p.width + p.q_channels,
+                    to = (b * capacity + past + t) * p.kv_channels;
       std::memcpy(at(keys, to), at(qkv, from), static_cast<size_t>(p.kv_channels * element));
-      std::memcpy(at(values, to), at(qkv, from + p.kv_channels), static_cast<size_t>(p.kv_channels * element));
+      std::memcpy(at(values, to), at(qkv, from + p.kv_channels),
+                  static_cast<size_t>(p.kv_channels * element));
     }
   }
   Tensor out = Tensor::empty({p.batch, p.tokens, p.q_channels}, qkv.dtype());  // (B, T, H D)

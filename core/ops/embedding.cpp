@@ -4,14 +4,16 @@
 
 namespace tenon {
 
-Tensor embedding(const Tensor& ids, const Tensor& positions, const Tensor& token_table, const Tensor& position_table,
-                 DType dtype) {
+Tensor embedding(const Tensor& ids, const Tensor& positions, const Tensor& token_table,
+                 const Tensor& position_table, DType dtype) {
   const int64_t rows = ids.numel(), channels = token_table.dim(-1);
   TENON_CHECK(ids.shape().rank() == 2, "[embedding] ids are (B, T), got {}", ids.shape().text());
-  TENON_CHECK(!position_table.defined() || (position_table.dim(-1) == channels && positions.numel() == rows &&
-                                            position_table.dtype() == token_table.dtype()),
-              "[embedding] positions do not fit: table {} {} beside {} {}", position_table.shape().text(),
-              name_of(position_table.dtype()), token_table.shape().text(), name_of(token_table.dtype()));
+  TENON_CHECK(!position_table.defined() ||
+                  (position_table.dim(-1) == channels && positions.numel() == rows &&
+                   position_table.dtype() == token_table.dtype()),
+              "[embedding] positions do not fit: table {} {} beside {} {}",
+              position_table.shape().text(), name_of(position_table.dtype()),
+              token_table.shape().text(), name_of(token_table.dtype()));
 
   Tensor y = Tensor::empty({ids.dim(0), ids.dim(1), channels}, dtype);  // (B, T, C)
   kernels().embedding({.ids = ids.data<int32_t>(),

@@ -28,13 +28,18 @@ struct Head {
 void head_chunk(const Head& head, int64_t begin, int64_t end, const Tensor& loss, const Tensor& dx,
                 const Tensor& dweight) {
   const int64_t rows = end - begin, channels = head.x.dim(1), vocabulary = head.weight.dim(0);
-  const Tensor x = head.x.rows(begin, end);                                                    // (rows, C)
-  Tensor z = Tensor::empty({rows, vocabulary}, DType::kF32, MemoryKind::kWorkspace);           // (rows, V)
+  const Tensor x = head.x.rows(begin, end);                                           // (rows, C)
+  Tensor z = Tensor::empty({rows, vocabulary}, DType::kF32, MemoryKind::kWorkspace);  // (rows, V)
   const MatrixOperand x_rows{.data = x.raw(), .stride = channels, .dtype = x.dtype()};
   const auto weight = [&](bool transposed) {
     return MatrixOperand{head.weight.raw(), channels, transposed, head.weight.dtype()};
   };
-  kernels().matmul({.a = x_rows, .b = weight(true), .c = z.raw(), .c_stride = vocabulary, .m = rows, .n = vocabulary,
+  kernels().matmul({.a = x_rows,
+                    .b = weight(true),
+                    .c = z.raw(),
+                    .c_stride = vocabulary,
+                    .m = rows,
+                    .n = vocabulary,
                     .k = channels});
   kernels().cross_entropy({.logits = z.data<float>(),
                            .targets = head.targets.rows(begin, end).data<int32_t>(),
@@ -46,18 +51,30 @@ void head_chunk(const Head& head, int64_t begin, int64_t end, const Tensor& loss
                            .write_gradient = dx.defined() || dweight.defined()});
   if (dx.defined()) {
     const Tensor out = dx.rows(begin, end);  // (rows, C)
-    kernels().matmul({.a = {z.raw(), vocabulary, false, DType::kF32}, .b = weight(false), .c = out.raw(),
-                      .c_stride = channels, .m = rows, .n = channels, .k = vocabulary});
+    kernels().matmul({.a = {z.raw(), vocabulary, false, DType::kF32},
+                      .b = weight(false),
+                      .c = out.raw(),
+                      .c_stride = channels,
+                      .m = rows,
+                      .n = channels,
+                      .k = vocabulary});
   }
   if (dweight.defined()) {
-    kernels().matmul({.a = {z.raw(), vocabulary, true, DType::kF32}, .b = x_rows, .c = dweight.raw(),
-                      .c_stride = channels, .m = vocabulary, .n = channels, .k = rows, .accumulate = true});
+    kernels().matmul({.a = {z.raw(), vocabulary, true, DType::kF32},
+                      .b = x_rows,
+                      .c = dweight.raw(),
+                      .c_stride = channels,
+                      .m = vocabulary,
+                      .n = channels,
+                      .k = rows,
+                      .accumulate = true});
   }
 }
 
 }  // namespace
 
-LossSum linear_cross_entropy(const Tensor& x, const Tensor& weight, const Tensor& targets, float scale) {
+LossSum linear_cross_entropy(const Tensor& x, const Tensor& weight, const Tensor& targets,
+                             float scale) {
   const int64_t channels = x.dim(-1), rows = x.numel() / channels;
   TENON_CHECK(weight.dim(1) == channels && targets.numel() == rows,
               "[linear_cross_entropy] x {}, weight {}, targets {} do not fit", x.shape().text(),
@@ -78,15 +95,19 @@ LossSum linear_cross_entropy(const Tensor& x, const Tensor& weight, const Tensor
   Head head{x.detach().view({rows, channels}), weight.detach(), chosen, scale};
   if (scored < rows) {
     head.x = Tensor::empty({scored, channels}, x.dtype());
-    kernels().gather_rows({.x = x.raw(), .index = index.data<int32_t>(), .y = head.x.raw(), .rows = scored,
-                           .channels = channels, .dtype = x.dtype()});
+    kernels().gather_rows({.x = x.raw(),
+                           .index = index.data<int32_t>(),
+                           .y = head.x.raw(),
+                           .rows = scored,
+                           .channels = channels,
+                           .dtype = x.dtype()});
   }
 
   const bool wants_dx = x.slot() != nullptr && current_tape() != nullptr;
   const bool wants_dweight = weight.slot() != nullptr && current_tape() != nullptr;
-  Tensor losses = Tensor::empty({scored}, DType::kF32);                                         // (scored)
-  Tensor dx = wants_dx ? Tensor::empty({scored, channels}, DType::kF32) : Tensor{};             // (scored, C)
-  const Tensor dweight = wants_dweight ? weight.slot()->grad : Tensor{};                        // (V, C)
+  Tensor losses = Tensor::empty({scored}, DType::kF32);                              // (scored)
+  Tensor dx = wants_dx ? Tensor::empty({scored, channels}, DType::kF32) : Tensor{};  // (scored, C)
+  const Tensor dweight = wants_dweight ? weight.slot()->grad : Tensor{};             // (V, C)
   const int64_t chunk = chunk_rows(weight.dim(0));
   for (int64_t begin = 0; begin < scored; begin += chunk) {
     head_chunk(head, begin, std::min(begin + chunk, scored), losses, dx, dweight);
@@ -103,8 +124,12 @@ LossSum linear_cross_entropy(const Tensor& x, const Tensor& weight, const Tensor
            if (!grads.wants(0)) return;
            Tensor full = Tensor::empty(shape, dtype);
            if (scored < rows) std::memset(full.raw(), 0, static_cast<size_t>(full.bytes()));
-           kernels().scatter_rows({.x = dx.data<float>(), .index = index.data<int32_t>(), .y = full.raw(),
-                                   .rows = scored, .channels = channels, .dtype = dtype});
+           kernels().scatter_rows({.x = dx.data<float>(),
+                                   .index = index.data<int32_t>(),
+                                   .y = full.raw(),
+                                   .rows = scored,
+                                   .channels = channels,
+                                   .dtype = dtype});
            grads.add(0, full);
          });
   return result;

@@ -6,17 +6,19 @@ namespace tenon {
 namespace {
 
 // Shared by both forms: inputs are {residual, x, weight, bias} (residual undefined for the plain one).
-Tensor normalize(const Tensor& residual, const Tensor& x, const Tensor& weight, const Tensor& bias, float eps,
-                 Tensor* sum) {
+Tensor normalize(const Tensor& residual, const Tensor& x, const Tensor& weight, const Tensor& bias,
+                 float eps, Tensor* sum) {
   const int64_t channels = x.dim(-1), rows = x.numel() / channels;
   TENON_CHECK(weight.numel() == channels && bias.numel() == channels,
-              "[layer_norm] rows have {} elements but weight has {} and bias {}", channels, weight.numel(), bias.numel());
-  TENON_CHECK(weight.dtype() == DType::kF32 && bias.dtype() == DType::kF32, "[layer_norm] weight and bias are fp32");
+              "[layer_norm] rows have {} elements but weight has {} and bias {}", channels,
+              weight.numel(), bias.numel());
+  TENON_CHECK(weight.dtype() == DType::kF32 && bias.dtype() == DType::kF32,
+              "[layer_norm] weight and bias are fp32");
 
   if (residual.defined()) *sum = Tensor::empty_like(x);
-  Tensor y = Tensor::empty_like(x);                                  // (..., C)
-  Tensor mean = Tensor::empty({rows}, DType::kF32);                  // (rows)
-  Tensor rstd = Tensor::empty({rows}, DType::kF32);                  // (rows)
+  Tensor y = Tensor::empty_like(x);                  // (..., C)
+  Tensor mean = Tensor::empty({rows}, DType::kF32);  // (rows)
+  Tensor rstd = Tensor::empty({rows}, DType::kF32);  // (rows)
   kernels().layer_norm({.x = x.raw(),
                         .residual = residual.raw(),
                         .weight = weight.data<float>(),
@@ -31,7 +33,8 @@ Tensor normalize(const Tensor& residual, const Tensor& x, const Tensor& weight, 
                         .dtype = x.dtype()});
 
   const Tensor s = residual.defined() ? sum->detach() : x.detach();
-  const auto backward = [=, weight = weight.detach()](const std::vector<Tensor>& douts, Grads& grads) {
+  const auto backward = [=, weight = weight.detach()](const std::vector<Tensor>& douts,
+                                                      Grads& grads) {
     const Tensor& dy = douts[0];
     const Tensor dsum = douts.size() > 1 ? douts[1] : Tensor{};
     const bool wants_input = grads.wants(0) || grads.wants(1);
@@ -70,10 +73,10 @@ Tensor layer_norm(const Tensor& x, const Tensor& weight, const Tensor& bias, flo
   return normalize({}, x, weight, bias, eps, nullptr);
 }
 
-std::pair<Tensor, Tensor> add_layer_norm(const Tensor& residual, const Tensor& x, const Tensor& weight,
-                                         const Tensor& bias, float eps) {
-  TENON_CHECK(residual.shape() == x.shape(), "[add_layer_norm] residual {} and x {} differ", residual.shape().text(),
-              x.shape().text());
+std::pair<Tensor, Tensor> add_layer_norm(const Tensor& residual, const Tensor& x,
+                                         const Tensor& weight, const Tensor& bias, float eps) {
+  TENON_CHECK(residual.shape() == x.shape(), "[add_layer_norm] residual {} and x {} differ",
+              residual.shape().text(), x.shape().text());
   Tensor sum;
   Tensor y = normalize(residual, x, weight, bias, eps, &sum);
   return {sum, y};

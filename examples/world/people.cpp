@@ -5,12 +5,14 @@
 namespace world {
 namespace {
 
-constexpr const char* kWomen[] = {"Ada",   "Anna",  "Berta", "Clara", "Dora",  "Edith", "Emma",  "Flora",
-                                  "Greta", "Hilda", "Ida",   "Irma",  "Jana",  "Karin", "Lena",  "Lydia",
-                                  "Marta", "Mira",  "Nora",  "Olga",  "Petra", "Rosa",  "Vera",  "Zora"};
-constexpr const char* kMen[] = {"Adam",  "Anton", "Basil", "Boris", "Conrad", "David", "Emil",   "Felix",
-                                "Georg", "Hans",  "Hugo",  "Ivan",  "Jonas",  "Kurt",  "Leo",    "Martin",
-                                "Nils",  "Otto",  "Peter", "Ralph", "Simon",  "Tomas", "Victor", "Walter"};
+constexpr const char* kWomen[] = {"Ada",  "Anna",  "Berta", "Clara", "Dora",  "Edith",
+                                  "Emma", "Flora", "Greta", "Hilda", "Ida",   "Irma",
+                                  "Jana", "Karin", "Lena",  "Lydia", "Marta", "Mira",
+                                  "Nora", "Olga",  "Petra", "Rosa",  "Vera",  "Zora"};
+constexpr const char* kMen[] = {"Adam",  "Anton", "Basil", "Boris",  "Conrad", "David",
+                                "Emil",  "Felix", "Georg", "Hans",   "Hugo",   "Ivan",
+                                "Jonas", "Kurt",  "Leo",   "Martin", "Nils",   "Otto",
+                                "Peter", "Ralph", "Simon", "Tomas",  "Victor", "Walter"};
 constexpr const char* kVillages[] = {"Oakford",   "Millbrook",  "Stonebridge", "Ashfield",
                                      "Westhaven", "Riverton",   "Hillcrest",   "Elmswood",
                                      "Foxley",    "Brightwater"};

@@ -23,7 +23,8 @@ const std::vector<Implementation>& implementations() {
        }},
       {&avx2::table,
        [] {
-         return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
+         return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+                __builtin_cpu_supports("f16c");
        }},
       {&scalar::table, [] { return true; }},
   };

@@ -5,10 +5,9 @@
 namespace tenon::cpu::TENON_ISA {
 
 extern const KernelTable table;  // a const object needs this to be visible outside
-const KernelTable table = {
-    .name = TENON_ISA_NAME,
+const KernelTable table = {.name = TENON_ISA_NAME,
 #define X(fn, Args) .fn = fn,
-    TENON_KERNELS(X)
+                           TENON_KERNELS(X)
 #undef X
 };
 

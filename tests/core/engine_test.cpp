@@ -27,7 +27,8 @@ TEST_CASE("philox gives the words of its authors' test vectors", "[core]") {
   CHECK(ones.word[2] == 0xa20bc7c6u);
   CHECK(ones.word[3] == 0x6d5451fdu);
   const PhiloxBlock pi =
-      philox_block({.seed = 0x299f31d0a4093822ull, .purpose = 0x03707344u, .step = 0x13198a2eu}, 0x85a308d3243f6a88ull);
+      philox_block({.seed = 0x299f31d0a4093822ull, .purpose = 0x03707344u, .step = 0x13198a2eu},
+                   0x85a308d3243f6a88ull);
   CHECK(pi.word[0] == 0xd16cfe09u);
   CHECK(pi.word[1] == 0x94fdccebu);
   CHECK(pi.word[2] == 0x5001e420u);
@@ -43,7 +44,8 @@ TEST_CASE("memory is charged by kind to the account of the thread", "[core]") {
     {
       const Tensor b = Tensor::empty({1000}, DType::kBF16);
       CHECK(account.now(MemoryKind::kActivations) >= 2000);
-      CHECK(account.now() == account.now(MemoryKind::kWeights) + account.now(MemoryKind::kActivations));
+      CHECK(account.now() ==
+            account.now(MemoryKind::kWeights) + account.now(MemoryKind::kActivations));
     }
     CHECK(account.now(MemoryKind::kActivations) == 0);
     CHECK(account.peak(MemoryKind::kActivations) >= 2000);
@@ -89,7 +91,8 @@ TEST_CASE("nothing is recorded without a tape, and nothing for frozen inputs", "
   CHECK_FALSE(tape.empty());
 }
 
-TEST_CASE("gradients of a tensor used twice are summed, without writing to shared bytes", "[tape]") {
+TEST_CASE("gradients of a tensor used twice are summed, without writing to shared bytes",
+          "[tape]") {
   // y = relu(x) + relu(x) with positive x: dy/dx = 2. residual_add hands the same bytes to both inputs.
   const Tensor x = leaf(filled({17}, 4, 0.5f, 1.0f));
   Tape tape;
@@ -107,7 +110,8 @@ TEST_CASE("gradients of a tensor used twice are summed, without writing to share
   CHECK(values(seed) == values(filled({17}, 5)));  // the seed's own bytes are untouched
 }
 
-TEST_CASE("on_ready fires once, when the last use of a parameter has been differentiated", "[tape]") {
+TEST_CASE("on_ready fires once, when the last use of a parameter has been differentiated",
+          "[tape]") {
   Tensor weight = filled({5, 5}, 6), other = filled({5, 5}, 7);
   require_grad(weight);
   require_grad(other);
@@ -139,7 +143,10 @@ TEST_CASE("recompute gives the same bits and keeps less", "[tape]") {
     const Dropout drop{.p = 0.3f, .random = {.seed = 3, .purpose = 9, .step = 1}, .position0 = 77};
     const auto block = [&](const Tensor& in) {
       Tensor h = in;
-      for (int i = 0; i < 4; ++i) h = dropout(activation(linear(h, weight, WeightLayout::kInOut, bias, nullptr), Activation::kGeluTanh), drop);
+      for (int i = 0; i < 4; ++i)
+        h = dropout(activation(linear(h, weight, WeightLayout::kInOut, bias, nullptr),
+                               Activation::kGeluTanh),
+                    drop);
       return h;
     };
     Tape tape;
@@ -154,7 +161,8 @@ TEST_CASE("recompute gives the same bits and keeps less", "[tape]") {
       std::vector<float> y, dx, dw, db;
       int64_t held;
     };
-    return Result{values(y), values(x.slot()->grad), values(weight.slot()->grad), values(bias.slot()->grad), held};
+    return Result{values(y), values(x.slot()->grad), values(weight.slot()->grad),
+                  values(bias.slot()->grad), held};
   };
   const auto plain = run(false), again = run(true);
   CHECK(plain.y == again.y);
@@ -169,7 +177,12 @@ TEST_CASE("parallel_for runs every chunk once, whatever the threads", "[core]") 
   for (const int threads : {1, 2, 3}) {
     set_thread_count(threads);
     std::vector<int> seen(1000, 0);
-    parallel_for(1000, [](void* context, int64_t chunk) { ++(*static_cast<std::vector<int>*>(context))[static_cast<size_t>(chunk)]; }, &seen);
+    parallel_for(
+        1000,
+        [](void* context, int64_t chunk) {
+          ++(*static_cast<std::vector<int>*>(context))[static_cast<size_t>(chunk)];
+        },
+        &seen);
     CHECK(seen == std::vector<int>(1000, 1));
   }
   set_thread_count(before);

@@ -27,7 +27,8 @@ using Op = std::function<Tensor(const std::vector<Tensor>&)>;
 double weighted(const Tensor& y) {
   const std::vector<float> w = random_values(y.numel(), 99);
   double sum = 0;
-  for (int64_t i = 0; i < y.numel(); ++i) sum += static_cast<double>(y.data<float>()[i]) * static_cast<double>(w[static_cast<size_t>(i)]);
+  for (int64_t i = 0; i < y.numel(); ++i)
+    sum += static_cast<double>(y.data<float>()[i]) * static_cast<double>(w[static_cast<size_t>(i)]);
   return sum;
 }
 
@@ -49,10 +50,12 @@ void check_gradients(const Op& op, std::vector<Input> inputs) {
     INFO("input " << i);
     const Tensor grad = tensors[i].slot()->grad;
     REQUIRE(grad.defined());
-    const std::vector<float> direction = random_values(grad.numel(), 1000 + static_cast<uint32_t>(i));
+    const std::vector<float> direction =
+        random_values(grad.numel(), 1000 + static_cast<uint32_t>(i));
     double analytic = 0, magnitude = 0;
     for (int64_t k = 0; k < grad.numel(); ++k) {
-      const double term = static_cast<double>(grad.data<float>()[k]) * static_cast<double>(direction[static_cast<size_t>(k)]);
+      const double term = static_cast<double>(grad.data<float>()[k]) *
+                          static_cast<double>(direction[static_cast<size_t>(k)]);
       analytic += term;
       magnitude += std::fabs(term);
     }
@@ -62,7 +65,8 @@ void check_gradients(const Op& op, std::vector<Input> inputs) {
       for (size_t j = 0; j < inputs.size(); ++j) moved.push_back(inputs[j].value.detach());
       moved[i] = inputs[i].value.clone();
       for (int64_t k = 0; k < grad.numel(); ++k) {
-        moved[i].data<float>()[k] += static_cast<float>(sign * h * static_cast<double>(direction[static_cast<size_t>(k)]));
+        moved[i].data<float>()[k] +=
+            static_cast<float>(sign * h * static_cast<double>(direction[static_cast<size_t>(k)]));
       }
       return weighted(op(moved));
     };
@@ -79,8 +83,9 @@ void check_gradients(const Op& op, std::vector<Input> inputs) {
 TEST_CASE("gradients of linear, both layouts", "[ops]") {
   const auto layout = GENERATE(WeightLayout::kOutIn, WeightLayout::kInOut);
   const Shape shape = layout == WeightLayout::kOutIn ? Shape{19, 33} : Shape{33, 19};
-  check_gradients([&](const std::vector<Tensor>& in) { return linear(in[0], in[1], layout, in[2], nullptr); },
-                  {{filled({2, 7, 33}, 1), false}, {filled(shape, 2), true}, {filled({19}, 3), true}});
+  check_gradients(
+      [&](const std::vector<Tensor>& in) { return linear(in[0], in[1], layout, in[2], nullptr); },
+      {{filled({2, 7, 33}, 1), false}, {filled(shape, 2), true}, {filled({19}, 3), true}});
 }
 
 TEST_CASE("gradients of the LoRA linear, with and without dropout", "[ops]") {
@@ -89,14 +94,19 @@ TEST_CASE("gradients of the LoRA linear, with and without dropout", "[ops]") {
   const Tensor weight = filled(layout == WeightLayout::kOutIn ? Shape{19, 33} : Shape{33, 19}, 2);
   check_gradients(
       [&](const std::vector<Tensor>& in) {
-        const LoraFactors lora{.a = in[1], .b = in[2], .scale = 1.7f, .dropout = {.p = p, .random = {.seed = 5, .purpose = 1, .step = 2}, .position0 = 6}};
+        const LoraFactors lora{
+            .a = in[1],
+            .b = in[2],
+            .scale = 1.7f,
+            .dropout = {.p = p, .random = {.seed = 5, .purpose = 1, .step = 2}, .position0 = 6}};
         return linear(in[0], weight, layout, {}, &lora);
       },
       {{filled({14, 33}, 1), false}, {filled({3, 33}, 4), true}, {filled({19, 3}, 5), true}});
 }
 
 TEST_CASE("the LoRA linear is the sum of its parts", "[ops]") {
-  const Tensor x = filled({9, 33}, 1), weight = filled({19, 33}, 2), a = filled({3, 33}, 3), b = filled({19, 3}, 4), bias = filled({19}, 5);
+  const Tensor x = filled({9, 33}, 1), weight = filled({19, 33}, 2), a = filled({3, 33}, 3),
+               b = filled({19, 3}, 4), bias = filled({19}, 5);
   const LoraFactors lora{.a = a, .b = b, .scale = 0.5f};
   const Tensor y = linear(x, weight, WeightLayout::kOutIn, bias, &lora);
   std::vector<double> want, magnitude;
@@ -106,7 +116,8 @@ TEST_CASE("the LoRA linear is the sum of its parts", "[ops]") {
       for (int64_t i = 0; i < 33; ++i) {
         double w = weight.data<float>()[o * 33 + i], wide = std::fabs(w);
         for (int64_t k = 0; k < 3; ++k) {
-          const double term = 0.5 * static_cast<double>(b.data<float>()[o * 3 + k]) * static_cast<double>(a.data<float>()[k * 33 + i]);
+          const double term = 0.5 * static_cast<double>(b.data<float>()[o * 3 + k]) *
+                              static_cast<double>(a.data<float>()[k * 33 + i]);
           w += term;
           wide += std::fabs(term);
         }
@@ -117,31 +128,44 @@ TEST_CASE("the LoRA linear is the sum of its parts", "[ops]") {
       magnitude.push_back(size);
     }
   }
-  CHECK_WITHIN(values(y), want, Bound::sum(33 + 33 + 3 + 1, magnitude));  // x A^T is a sum of 33, then 33 + 3 terms
+  CHECK_WITHIN(values(y), want,
+               Bound::sum(33 + 33 + 3 + 1, magnitude));  // x A^T is a sum of 33, then 33 + 3 terms
 }
 
 TEST_CASE("gradients of the norms", "[ops]") {
-  check_gradients([](const std::vector<Tensor>& in) { return layer_norm(in[0], in[1], in[2], 1e-5f); },
-                  {{filled({6, 37}, 1), false}, {filled({37}, 2), true}, {filled({37}, 3), true}});
+  check_gradients(
+      [](const std::vector<Tensor>& in) { return layer_norm(in[0], in[1], in[2], 1e-5f); },
+      {{filled({6, 37}, 1), false}, {filled({37}, 2), true}, {filled({37}, 3), true}});
   // Both results of add_layer_norm are used: y + 2 s through one more sum.
   check_gradients(
       [](const std::vector<Tensor>& in) {
         const auto [s, y] = add_layer_norm(in[0], in[1], in[2], in[3], 1e-5f);
         return residual_add(residual_add(y, s, {}), s, {});
       },
-      {{filled({6, 37}, 1), false}, {filled({6, 37}, 4), false}, {filled({37}, 2), true}, {filled({37}, 3), true}});
+      {{filled({6, 37}, 1), false},
+       {filled({6, 37}, 4), false},
+       {filled({37}, 2), true},
+       {filled({37}, 3), true}});
   // Only the sum is used.
   const Tensor weight = filled({37}, 2), bias = filled({37}, 3);
-  check_gradients([&](const std::vector<Tensor>& in) { return add_layer_norm(in[0], in[1], weight, bias, 1e-5f).first; },
-                  {{filled({6, 37}, 1), false}, {filled({6, 37}, 4), false}});
+  check_gradients(
+      [&](const std::vector<Tensor>& in) {
+        return add_layer_norm(in[0], in[1], weight, bias, 1e-5f).first;
+      },
+      {{filled({6, 37}, 1), false}, {filled({6, 37}, 4), false}});
 }
 
 TEST_CASE("gradients of elementwise ops", "[ops]") {
-  const auto kind = GENERATE(Activation::kGeluTanh, Activation::kGeluErf, Activation::kQuickGelu, Activation::kSilu, Activation::kTanh);
-  check_gradients([&](const std::vector<Tensor>& in) { return activation(in[0], kind); }, {{filled({5, 41}, 1, -3, 3), false}});
+  const auto kind = GENERATE(Activation::kGeluTanh, Activation::kGeluErf, Activation::kQuickGelu,
+                             Activation::kSilu, Activation::kTanh);
+  check_gradients([&](const std::vector<Tensor>& in) { return activation(in[0], kind); },
+                  {{filled({5, 41}, 1, -3, 3), false}});
   const Dropout drop{.p = 0.4f, .random = {.seed = 1, .purpose = 2, .step = 3}, .position0 = 5};
-  check_gradients([&](const std::vector<Tensor>& in) { return residual_add(in[0], dropout(in[1], drop), drop); },
-                  {{filled({5, 41}, 1), false}, {filled({5, 41}, 2), false}});
+  check_gradients(
+      [&](const std::vector<Tensor>& in) {
+        return residual_add(in[0], dropout(in[1], drop), drop);
+      },
+      {{filled({5, 41}, 1), false}, {filled({5, 41}, 2), false}});
 }
 
 TEST_CASE("gradients of attention, with documents, groups and dropout", "[ops]") {
@@ -153,16 +177,25 @@ TEST_CASE("gradients of attention, with documents, groups and dropout", "[ops]")
   const Tensor doc_start = integers({2, tokens}, starts);
   check_gradients(
       [&](const std::vector<Tensor>& in) {
-        return attention(in[0], {.heads = heads, .kv_heads = kv_heads, .scale = 0.35f, .doc_start = doc_start,
-                                 .dropout = {.p = p, .random = {.seed = 7, .purpose = 3, .step = 1}, .position0 = 2}});
+        return attention(
+            in[0],
+            {.heads = heads,
+             .kv_heads = kv_heads,
+             .scale = 0.35f,
+             .doc_start = doc_start,
+             .dropout = {.p = p, .random = {.seed = 7, .purpose = 3, .step = 1}, .position0 = 2}});
       },
       {{filled({2, tokens, (heads + 2 * kv_heads) * size}, 1), false}});
 }
 
 TEST_CASE("gradients of the embedding", "[ops]") {
-  const Tensor ids = integers({2, 5}, {3, 1, 3, 3, 0, 6, 1, 2, 2, 6}), positions = integers({2, 5}, {0, 1, 2, 3, 4, 0, 1, 0, 1, 2});
-  check_gradients([&](const std::vector<Tensor>& in) { return embedding(ids, positions, in[0], in[1], DType::kF32); },
-                  {{filled({7, 13}, 1), true}, {filled({5, 13}, 2), true}});
+  const Tensor ids = integers({2, 5}, {3, 1, 3, 3, 0, 6, 1, 2, 2, 6}),
+               positions = integers({2, 5}, {0, 1, 2, 3, 4, 0, 1, 0, 1, 2});
+  check_gradients(
+      [&](const std::vector<Tensor>& in) {
+        return embedding(ids, positions, in[0], in[1], DType::kF32);
+      },
+      {{filled({7, 13}, 1), true}, {filled({5, 13}, 2), true}});
 }
 
 TEST_CASE("linear_cross_entropy: loss, gradients, and rows that are not scored", "[ops]") {
@@ -171,7 +204,9 @@ TEST_CASE("linear_cross_entropy: loss, gradients, and rows that are not scored",
   Tensor weight = filled({vocabulary, channels}, 2);
   require_grad(weight);
   std::vector<int32_t> targets(static_cast<size_t>(rows));
-  for (size_t i = 0; i < targets.size(); ++i) targets[i] = i % 3 == 1 ? -100 : static_cast<int32_t>((i * 7) % static_cast<size_t>(vocabulary));
+  for (size_t i = 0; i < targets.size(); ++i)
+    targets[i] =
+        i % 3 == 1 ? -100 : static_cast<int32_t>((i * 7) % static_cast<size_t>(vocabulary));
   const float scale = 0.01f;
   Tape tape;
   LossSum loss;
@@ -181,7 +216,8 @@ TEST_CASE("linear_cross_entropy: loss, gradients, and rows that are not scored",
   }
   tape.backward(loss.loss);
 
-  std::vector<double> dx(static_cast<size_t>(rows * channels), 0), dw(static_cast<size_t>(vocabulary * channels), 0);
+  std::vector<double> dx(static_cast<size_t>(rows * channels), 0),
+      dw(static_cast<size_t>(vocabulary * channels), 0);
   double sum = 0;
   int64_t scored = 0;
   for (int64_t r = 0; r < rows; ++r) {
@@ -192,16 +228,20 @@ TEST_CASE("linear_cross_entropy: loss, gradients, and rows that are not scored",
     double total = 0;
     for (int64_t v = 0; v < vocabulary; ++v) {
       for (int64_t c = 0; c < channels; ++c) {
-        z[static_cast<size_t>(v)] += static_cast<double>(x.data<float>()[r * channels + c]) * static_cast<double>(weight.data<float>()[v * channels + c]);
+        z[static_cast<size_t>(v)] += static_cast<double>(x.data<float>()[r * channels + c]) *
+                                     static_cast<double>(weight.data<float>()[v * channels + c]);
       }
       total += std::exp(z[static_cast<size_t>(v)]);
     }
     sum += std::log(total) - z[static_cast<size_t>(target)];
     for (int64_t v = 0; v < vocabulary; ++v) {
-      const double g = (std::exp(z[static_cast<size_t>(v)]) / total - (v == target)) * static_cast<double>(scale);
+      const double g = (std::exp(z[static_cast<size_t>(v)]) / total - (v == target)) *
+                       static_cast<double>(scale);
       for (int64_t c = 0; c < channels; ++c) {
-        dx[static_cast<size_t>(r * channels + c)] += g * static_cast<double>(weight.data<float>()[v * channels + c]);
-        dw[static_cast<size_t>(v * channels + c)] += g * static_cast<double>(x.data<float>()[r * channels + c]);
+        dx[static_cast<size_t>(r * channels + c)] +=
+            g * static_cast<double>(weight.data<float>()[v * channels + c]);
+        dw[static_cast<size_t>(v * channels + c)] +=
+            g * static_cast<double>(x.data<float>()[r * channels + c]);
       }
     }
   }
@@ -211,7 +251,8 @@ TEST_CASE("linear_cross_entropy: loss, gradients, and rows that are not scored",
   // Terms are at most scale; sums of at most `rows` of them in fp32 after an exp of a few ulp: 64 u of their sum.
   const double u = 0x1p-24;
   CHECK_WITHIN(values(x.slot()->grad), dx, Bound::fixed(64 * u * static_cast<double>(scale) * 2));
-  CHECK_WITHIN(values(weight.slot()->grad), dw, Bound::fixed(64 * u * static_cast<double>(scale) * static_cast<double>(rows)));
+  CHECK_WITHIN(values(weight.slot()->grad), dw,
+               Bound::fixed(64 * u * static_cast<double>(scale) * static_cast<double>(rows)));
 }
 
 TEST_CASE("a batch without a scored token has loss 0 and no gradient", "[ops]") {
@@ -235,21 +276,26 @@ TEST_CASE("the cache path of attention gives what the whole sequence gives", "[o
   const Tensor qkv = filled({1, tokens, 3 * heads * size}, 1);
   const AttentionOptions options{.heads = heads, .kv_heads = heads, .scale = 0.3f};
   const std::vector<float> whole = values(attention(qkv, options));
-  const Tensor keys = Tensor::empty({1, 12, heads * size}, DType::kF32), cached = Tensor::empty({1, 12, heads * size}, DType::kF32);
+  const Tensor keys = Tensor::empty({1, 12, heads * size}, DType::kF32),
+               cached = Tensor::empty({1, 12, heads * size}, DType::kF32);
   std::vector<double> got;
   for (const auto& [begin, end] : {std::pair<int64_t, int64_t>{0, 4}, {4, 5}, {5, 9}}) {
     Tensor part = Tensor::empty({1, end - begin, 3 * heads * size}, DType::kF32);
     std::copy_n(qkv.data<float>() + begin * 3 * heads * size, part.numel(), part.data<float>());
-    for (const float v : values(attention_cached(part, keys, cached, begin, options))) got.push_back(static_cast<double>(v));
+    for (const float v : values(attention_cached(part, keys, cached, begin, options)))
+      got.push_back(static_cast<double>(v));
   }
   // Another blocking of the same sums of at most 9 probabilities times values below 1.
   CHECK_WITHIN(whole, got, Bound::fixed(64 * 0x1p-24));
 }
 
 TEST_CASE("mismatched tensors are refused by name", "[ops]") {
-  CHECK_THROWS_WITH(linear(filled({2, 3}, 1), filled({4, 5}, 2), WeightLayout::kOutIn, {}, nullptr), Catch::Contains("[linear]"));
-  CHECK_THROWS_WITH(residual_add(filled({2, 3}, 1), filled({3, 2}, 2), {}), Catch::Contains("[residual_add]"));
-  CHECK_THROWS_WITH(layer_norm(filled({2, 3}, 1), filled({2}, 2), filled({3}, 2), 1e-5f), Catch::Contains("[layer_norm]"));
+  CHECK_THROWS_WITH(linear(filled({2, 3}, 1), filled({4, 5}, 2), WeightLayout::kOutIn, {}, nullptr),
+                    Catch::Contains("[linear]"));
+  CHECK_THROWS_WITH(residual_add(filled({2, 3}, 1), filled({3, 2}, 2), {}),
+                    Catch::Contains("[residual_add]"));
+  CHECK_THROWS_WITH(layer_norm(filled({2, 3}, 1), filled({2}, 2), filled({3}, 2), 1e-5f),
+                    Catch::Contains("[layer_norm]"));
 }
 
 }  // namespace tenon::test
