@@ -2,7 +2,6 @@
 #include "text/tokenizer.h"
 
 #include <catch2/catch.hpp>
-#include <chrono>
 
 #include "core/file.h"
 #include "tests/text/text_cases.h"
@@ -33,20 +32,6 @@ std::string repeated(const std::string& text, size_t times) {
   std::string all;
   for (size_t i = 0; i < times; ++i) all += text;
   return all;
-}
-
-double seconds(const Tokenizer& tokenizer, const std::string& text) {
-  const auto start = std::chrono::steady_clock::now();
-  const auto ids = tokenizer.encode(text);
-  CHECK(tokenizer.decode(ids) == text);
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-}
-
-// The least of three tries: other programs may run beside a test.
-double best_seconds(const Tokenizer& tokenizer, const std::string& text) {
-  double best = seconds(tokenizer, text);
-  for (int i = 0; i < 2; ++i) best = std::min(best, seconds(tokenizer, text));
-  return best;
 }
 
 }  // namespace
@@ -189,14 +174,13 @@ TEST_CASE("byte-level texts come back, whatever they hold", "[tokenizer]") {
   CHECK(tokenizer->decode(std::vector<int32_t>{-1, 1 << 30, INT32_MAX}).empty());
 }
 
+// A step for each pair of characters would be 4e12 of them: the test would run into its time limit.
 TEST_CASE("very long words take no quadratic time", "[tokenizer]") {
   const auto tokenizer = reference_tokenizer("gpt2");
   const std::string unit = GENERATE("a", "0", " ", "\n", "\u4F60", "\u0301", "an", "the map");
-  const size_t times = 50'000 / unit.size();
-  const double once = best_seconds(*tokenizer, repeated(unit, times));
-  const double longer = best_seconds(*tokenizer, repeated(unit, 8 * times));
-  CAPTURE(unit, once, longer);
-  CHECK(longer < 20 * once + 0.02);  // linear would be 8 times as long, quadratic 64 times
+  const std::string text = repeated(unit, 2'000'000 / unit.size());
+  CAPTURE(unit);
+  CHECK(tokenizer->decode(tokenizer->encode(text)) == text);
 }
 
 TEST_CASE("merges: the heap for long words does what the scan for short ones does", "[tokenizer]") {
