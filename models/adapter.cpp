@@ -53,6 +53,12 @@ double scale_of(double alpha, int64_t rank, bool rslora) {
   return alpha / (rslora ? std::sqrt(r) : r);
 }
 
+// PEFT declares lora_alpha an integer; other values are its users' habit.
+Json alpha_json(double alpha) {
+  const auto whole = static_cast<int64_t>(alpha);
+  return static_cast<double>(whole) == alpha ? Json(whole) : Json(alpha);
+}
+
 void give_adapter(Linear& linear, int64_t rank, double scale, double dropout) {
   Lora lora;
   lora.a = {.shape = {rank, linear.in()}, .trainable = true, .adapter = true};
@@ -99,6 +105,12 @@ void refuse_unsupported(const JsonObject& config) {
     const bool off = value == nullptr || value->is_null() || *value == false || (value->is_structured() && value->empty());
     if (!off) config.reject(key, "it to be off (Tenon does not compute this kind of adapter)");
   }
+  // PiSSA, CorDA, OLoRA, LoftQ and their like subtract something from the base weights when the adapter is attached.
+  if (const Json* init = config.find("init_lora_weights"); init != nullptr && init->is_string()) {
+    if (*init != "gaussian" && *init != "eva" && *init != "orthogonal") {
+      config.reject("init_lora_weights", "true, false, \"gaussian\", \"eva\" or \"orthogonal\" (others change the base model)");
+    }
+  }
   if (config.text("bias", "none") != "none") config.reject("bias", "\"none\"");
   if (config.text("peft_type", "LORA") != "LORA") config.reject("peft_type", "\"LORA\"");
 }
@@ -142,10 +154,13 @@ std::string plain_name(std::string name) {
 
 void load_adapter_weights(Model& model, const fs::path& path, bool trainable) {
   const SafetensorsFile file = SafetensorsFile::open(path);
-  std::map<std::string, const TensorEntry*> entries;
-  for (const TensorEntry& entry : file.entries()) entries[plain_name(entry.name)] = &entry;
   std::string problems;
   const auto problem = [&](const std::string& text) { problems += (problems.empty() ? "" : "; ") + text; };
+  std::map<std::string, const TensorEntry*> entries;
+  for (const TensorEntry& entry : file.entries()) {
+    const std::string name = plain_name(entry.name);
+    if (!entries.emplace(name, &entry).second) problem(fmt::format("{} is there twice", printable(name)));
+  }
   model.visit_parameters([&](const std::string& name, Parameter& parameter) {
     if (!parameter.adapter) return;
     const auto found = entries.find(name);
@@ -233,15 +248,22 @@ void write_adapter(Model& model, const fs::path& folder, const LoraOptions& opti
   write_safetensors(folder / kWeightsName, tensors);
   std::vector<std::string> targets = options.targets;
   if (std::find(targets.begin(), targets.end(), "all-linear") != targets.end()) targets = linear_names(model);
-  const auto whole = static_cast<int64_t>(options.alpha);  // PEFT declares lora_alpha an integer
-  const Json alpha = static_cast<double>(whole) == options.alpha ? Json(whole) : Json(options.alpha);
+  // Where a module's rank or scale is its own, the general ones do not say it.
+  nlohmann::ordered_json ranks = nlohmann::ordered_json::object(), alphas = nlohmann::ordered_json::object();
+  model.visit_linears([&](const std::string& path, Linear& linear) {
+    if (!linear.lora) return;
+    const int64_t rank = linear.lora->a.shape[0];
+    if (rank != options.rank) ranks[path] = rank;
+    if (linear.lora->scale == static_cast<float>(scale_of(options.alpha, rank, options.rslora))) return;
+    alphas[path] = alpha_json(static_cast<double>(linear.lora->scale) / scale_of(1, rank, options.rslora));
+  });
   const nlohmann::ordered_json config = {{"peft_type", "LORA"},
                                          {"task_type", "CAUSAL_LM"},
                                          {"base_model_name_or_path", base},
                                          {"revision", nullptr},
                                          {"inference_mode", true},
                                          {"r", options.rank},
-                                         {"lora_alpha", alpha},
+                                         {"lora_alpha", alpha_json(options.alpha)},
                                          {"lora_dropout", options.dropout},
                                          {"target_modules", targets},
                                          {"fan_in_fan_out", model.fan_in_fan_out()},
@@ -250,8 +272,8 @@ void write_adapter(Model& model, const fs::path& folder, const LoraOptions& opti
                                          {"init_lora_weights", true},
                                          {"layers_to_transform", nullptr},
                                          {"layers_pattern", nullptr},
-                                         {"rank_pattern", nlohmann::ordered_json::object()},
-                                         {"alpha_pattern", nlohmann::ordered_json::object()},
+                                         {"rank_pattern", ranks},
+                                         {"alpha_pattern", alphas},
                                          {"use_rslora", options.rslora},
                                          {"use_dora", false}};
   write_text_atomic(folder / kConfigName, config.dump(2) + "\n");

@@ -94,6 +94,7 @@ StopReason generate(const Model& model, std::vector<int32_t>& ids, int64_t max_t
   KvCache cache = make_cache(model, 1, std::min(most, prompt + max_tokens), dtype);
   for (int64_t made = 0; made < max_tokens; ++made) {
     const auto length = static_cast<int64_t>(ids.size());
+    if (length >= most) return StopReason::kContextFull;  // no position left for another token
     const int64_t fresh = length - cache.past;
     const Context context = context_of(ids.data() + cache.past, cache.past, fresh, dtype, &cache);
     const Tensor hidden = forward(model, context);  // (1, fresh, C)
@@ -105,7 +106,6 @@ StopReason generate(const Model& model, std::vector<int32_t>& ids, int64_t max_t
     if (std::find(end_tokens.begin(), end_tokens.end(), next) != end_tokens.end()) return StopReason::kEndToken;
     ids.push_back(next);
     if (on_token && !on_token(next)) return StopReason::kMaxTokens;
-    if (static_cast<int64_t>(ids.size()) >= most) return StopReason::kContextFull;  // no position left to go on from
   }
   return StopReason::kMaxTokens;
 }

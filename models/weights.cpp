@@ -93,12 +93,14 @@ LoadedWeights load_weights(Model& model, const fs::path& folder) {
     return name.starts_with(prefix) || name == "lm_head.weight" ? name : prefix + name;
   };
   std::map<std::string, const TensorEntry*> unused;
+  std::vector<std::string> missing, wrong;
   for (const SafetensorsFile& file : files.files()) {
     for (const TensorEntry& entry : file.entries()) {
-      if (!model.ignorable(entry.name)) unused[full_name(entry.name)] = &entry;
+      if (model.ignorable(entry.name)) continue;
+      const std::string name = full_name(entry.name);
+      if (!unused.emplace(name, &entry).second) wrong.push_back(fmt::format("{} is there twice, with and without \"{}\"", name, prefix));
     }
   }
-  std::vector<std::string> missing, wrong;
   LoadedWeights loaded{.file = shown(files.source())};
   const TensorEntry* head = nullptr;
   model.visit_parameters([&](const std::string& path, Parameter& parameter) {
