@@ -1,0 +1,192 @@
+// SPDX-License-Identifier: Apache-2.0
+// Generation: the cached path against the whole text computed anew, the distribution that tokens
+// are drawn from, and where it stops.
+#include <catch2/catch.hpp>
+#include <cmath>
+#include <limits>
+#include <numeric>
+#include <set>
+
+#include "models/generate.h"
+#include "tests/core/temp_folder.h"
+#include "tests/models/gpt2_reference.h"
+#include "tests/models/tiny_model.h"
+
+namespace tenon::test {
+namespace {
+
+Context context_of(const std::vector<int32_t>& ids, int32_t first_position = 0) {
+  Context context;
+  std::vector<int32_t> positions(ids.size());
+  std::iota(positions.begin(), positions.end(), first_position);
+  context.ids = integers({1, static_cast<int64_t>(ids.size())}, ids);
+  context.positions = integers({1, static_cast<int64_t>(ids.size())}, positions);
+  return context;
+}
+
+// How often each token is drawn in `draws` draws.
+std::vector<int64_t> counts_of(const std::vector<float>& scores, const SamplingOptions& options,
+                               int64_t draws) {
+  std::vector<int64_t> counts(scores.size(), 0);
+  for (int64_t i = 0; i < draws; ++i) {
+    const int32_t token = choose_token(scores.data(), static_cast<int64_t>(scores.size()), options,
+                                       static_cast<uint64_t>(i % 7), static_cast<uint64_t>(i / 7));
+    ++counts.at(static_cast<size_t>(token));
+  }
+  return counts;
+}
+
+// Tokens that are drawn at all.
+std::set<size_t> drawn(const std::vector<float>& scores, const SamplingOptions& options) {
+  std::set<size_t> tokens;
+  const std::vector<int64_t> counts = counts_of(scores, options, 3000);
+  for (size_t token = 0; token < counts.size(); ++token) {
+    if (counts[token] > 0) tokens.insert(token);
+  }
+  return tokens;
+}
+
+}  // namespace
+
+TEST_CASE("greedy tokens are those of the whole text computed anew", "[generate]") {
+  const bool lora = GENERATE(false, true);
+  const auto model = tiny_model();
+  if (lora) give_lora(*model);
+  const std::vector<int32_t> prompt = {3, 1, 40, 0, 7};
+  std::vector<int32_t> cached = prompt, anew = prompt;
+  CHECK(generate(*model, cached, 9, {}, {}, DType::kF32, 0) == StopReason::kMaxTokens);
+  for (int i = 0; i < 9; ++i) {
+    const std::vector<float> all = logits_of(*model, context_of(anew));
+    const auto last = all.end() - static_cast<long>(model->vocabulary());
+    anew.push_back(static_cast<int32_t>(std::max_element(last, all.end()) - last));
+  }
+  CHECK(cached == anew);
+  CHECK(std::set<int32_t>(anew.begin() + 5, anew.end()).size() > 1);  // else any path would do
+}
+
+TEST_CASE("logits from the cache are those of the whole text", "[generate]") {
+  const auto model = tiny_model();
+  const TinyBatch batch = tiny_batch(1, 14, 3);
+  const std::vector<int32_t> ids(batch.context.ids.data<int32_t>(),
+                                 batch.context.ids.data<int32_t>() + 14);
+  const Gpt2Logits want = gpt2_logits(*model, tiny_config(), batch.context);
+  KvCache cache = make_cache(*model, 1, 16, DType::kF32);
+  std::vector<float> got;
+  for (const auto& [begin, end] : {std::pair<long, long>{0, 6}, {6, 7}, {7, 8}, {8, 14}}) {
+    Context context =
+        context_of({ids.begin() + begin, ids.begin() + end}, static_cast<int32_t>(begin));
+    context.cache = &cache;
+    const std::vector<float> part = logits_of(*model, context);
+    got.insert(got.end(), part.begin(), part.end());
+    cache.past = end;
+  }
+  CHECK_WITHIN(got, want.logits, want.bound);
+}
+
+TEST_CASE("tokens are drawn as often as softmax says", "[generate]") {
+  const std::vector<float> scores = {1.5f,  -2, 0, 3, 2.5f, -std::numeric_limits<float>::infinity(),
+                                     0.25f, -1};
+  const double temperature = GENERATE(1.0, 0.7, 3.0);
+  constexpr int64_t kDraws = 40000;
+  const std::vector<int64_t> counts =
+      counts_of(scores, {.temperature = temperature, .seed = 3}, kDraws);
+  double total = 0;
+  for (const float score : scores) total += std::exp(static_cast<double>(score) / temperature);
+  for (size_t token = 0; token < scores.size(); ++token) {
+    const double p = std::exp(static_cast<double>(scores[token]) / temperature) / total;
+    const double expected = p * static_cast<double>(kDraws);
+    INFO("token " << token << " drawn " << counts[token] << " times, expected " << expected);
+    CHECK(std::fabs(static_cast<double>(counts[token]) - expected) <=
+          4 * std::sqrt(expected * (1 - p)));
+  }
+}
+
+TEST_CASE("top-k and top-p leave the tokens that they should", "[generate]") {
+  // Probabilities 0.4, 0.1, 0.1, 0.2, 0.05, 0.15 at temperature 1.
+  std::vector<float> scores;
+  for (const double p : {0.4, 0.1, 0.1, 0.2, 0.05, 0.15})
+    scores.push_back(static_cast<float>(std::log(p)));
+  using Set = std::set<size_t>;
+  CHECK(drawn(scores, {.temperature = 1}) == Set{0, 1, 2, 3, 4, 5});
+  CHECK(drawn(scores, {.temperature = 1, .top_k = 1}) == Set{0});
+  CHECK(drawn(scores, {.temperature = 1, .top_k = 3}) == Set{0, 3, 5});
+  CHECK(drawn(scores, {.temperature = 1, .top_k = 4}) ==
+        Set{0, 1, 2, 3, 5});  // a tie with the k-th stays
+  CHECK(drawn(scores, {.temperature = 1, .top_k = 100}) == Set{0, 1, 2, 3, 4, 5});
+  CHECK(drawn(scores, {.temperature = 1, .top_p = 0}) == Set{0});
+  CHECK(drawn(scores, {.temperature = 1, .top_p = 0.39}) == Set{0});
+  CHECK(drawn(scores, {.temperature = 1, .top_p = 0.41}) == Set{0, 3});
+  CHECK(drawn(scores, {.temperature = 1, .top_p = 0.74}) == Set{0, 3, 5});
+  CHECK(drawn(scores, {.temperature = 1, .top_p = 0.94}) == Set{0, 1, 2, 3, 5});
+  // Top-p counts the mass of what top-k has left: 0.4 and 0.2 of 0.6.
+  CHECK(drawn(scores, {.temperature = 1, .top_k = 2, .top_p = 0.65}) == Set{0});
+  CHECK(drawn(scores, {.temperature = 1, .top_k = 2, .top_p = 0.7}) == Set{0, 3});
+  // And of the tempered distribution: squares 0.16, 0.04, 0.0225, ... of 0.245; the first has 0.653.
+  CHECK(drawn(scores, {.temperature = 0.5, .top_p = 0.64}) == Set{0});
+  CHECK(drawn(scores, {.temperature = 0.5, .top_p = 0.66}) == Set{0, 3});
+}
+
+TEST_CASE("greedy takes the lowest id on ties, and refuses what is not a number", "[generate]") {
+  const std::vector<float> scores = {1, 5, 2, 5};
+  CHECK(choose_token(scores.data(), 4, {}, 0, 0) == 1);
+  const std::vector<float> broken = {1, 5, std::nanf(""), 5};
+  CHECK(error_of([&] { choose_token(broken.data(), 4, {}, 0, 12); }) ==
+        "4: generate: the logits of position 12 are not numbers");
+}
+
+TEST_CASE("draws are fixed by seed, sequence and position", "[generate]") {
+  const auto model = tiny_model();
+  const auto text = [&](uint64_t seed, uint64_t sequence) {
+    std::vector<int32_t> ids = {5};
+    generate(*model, ids, 14, {}, {.temperature = 2, .seed = seed}, DType::kF32, sequence);
+    return ids;
+  };
+  CHECK(text(1, 0) == text(1, 0));
+  CHECK(text(1, 0) != text(2, 0));
+  CHECK(text(1, 0) != text(1, 1));
+}
+
+TEST_CASE("generation stops at an end token, at the limit, at the context's end, or when told",
+          "[generate]") {
+  const auto model = tiny_model();
+  std::vector<int32_t> free = {3, 1}, ids = {3, 1};
+  CHECK(generate(*model, free, 100, {}, {}, DType::kF32, 0) == StopReason::kContextFull);
+  CHECK(free.size() == 16);  // the model's positions
+  const int32_t end = free[6];
+  const auto first = std::find(free.begin() + 2, free.end(), end);
+  CHECK(generate(*model, ids, 100, {99, end}, {}, DType::kF32, 0) == StopReason::kEndToken);
+  CHECK(ids == std::vector<int32_t>(free.begin(), first));
+  ids = {3, 1};
+  CHECK(generate(*model, ids, 0, {}, {}, DType::kF32, 0) == StopReason::kMaxTokens);
+  CHECK(ids.size() == 2);
+  std::vector<int32_t> heard;
+  CHECK(generate(*model, ids, 100, {}, {}, DType::kF32, 0, [&](int32_t token) {
+          heard.push_back(token);
+          return heard.size() < 3;
+        }) == StopReason::kMaxTokens);
+  CHECK(heard == std::vector<int32_t>(free.begin() + 2, free.begin() + 5));
+  CHECK(ids.size() == 5);
+  ids = free;  // a prompt that fills the context leaves no position for another token
+  CHECK(generate(*model, ids, 1, {}, {}, DType::kF32, 0) == StopReason::kContextFull);
+  CHECK(ids == free);
+  ids.push_back(1);
+  CHECK_THAT(error_of([&] { generate(*model, ids, 1, {}, {}, DType::kF32, 0); }),
+             Catch::Contains("[generate]"));
+}
+
+TEST_CASE("half-width activations generate too", "[generate]") {
+  const auto model = tiny_model();
+  const DType dtype = GENERATE(DType::kBF16, DType::kF16);
+  std::vector<int32_t> cached = {3, 1, 40}, anew = cached;
+  generate(*model, cached, 6, {}, {}, dtype, 0);
+  for (int i = 0; i < 6; ++i) {
+    Context context = context_of(anew);
+    context.dtype = dtype;
+    const std::vector<float> all = logits_of(*model, context);
+    const auto last = all.end() - static_cast<long>(model->vocabulary());
+    anew.push_back(static_cast<int32_t>(std::max_element(last, all.end()) - last));
+  }
+  CHECK(cached == anew);
+}
+
+}  // namespace tenon::test
