@@ -13,6 +13,7 @@
 #include "core/file.h"
 #include "core/json.h"
 #include "core/safetensors.h"
+#include "models/weights.h"
 
 namespace tenon {
 namespace {
@@ -51,7 +52,8 @@ std::vector<fs::path> files_below(const fs::path& folder) {
 }
 
 void write_manifest(const fs::path& folder, int64_t step) {
-  OrderedJson manifest = {{"tenon_checkpoint", kVersion}, {"step", step}, {"files", OrderedJson::array()}};
+  OrderedJson manifest = {
+      {"tenon_checkpoint", kVersion}, {"step", step}, {"files", OrderedJson::array()}};
   for (const fs::path& file : files_below(folder)) {
     manifest["files"].push_back({{"name", file.string()},
                                  {"bytes", static_cast<int64_t>(fs::file_size(folder / file))},
@@ -61,13 +63,20 @@ void write_manifest(const fs::path& folder, int64_t step) {
   write_text_atomic(folder / kManifest, manifest.dump(2) + "\n");
 }
 
+// "run/" and "." as the folders that they name.
+fs::path plain(const fs::path& folder) {
+  const fs::path path = fs::absolute(folder).lexically_normal();
+  return path.has_filename() ? path : path.parent_path();
+}
+
 // step-12 -> 12; -1 for any other name.
 int64_t step_of(const fs::path& folder) {
-  const std::string name = folder.filename().string();
+  const std::string name = plain(folder).filename().string();
   constexpr const char* kPrefix = "step-";
   if (!name.starts_with(kPrefix) || name.size() > 20) return -1;
   const std::string digits = name.substr(5);
-  const bool number = !digits.empty() && std::all_of(digits.begin(), digits.end(), [](char c) { return c >= '0' && c <= '9'; });
+  const bool number = !digits.empty() && std::all_of(digits.begin(), digits.end(),
+                                                     [](char c) { return c >= '0' && c <= '9'; });
   return number ? std::stoll(digits) : -1;
 }
 
@@ -77,16 +86,20 @@ std::vector<fs::path> checkpoints_newest_first(const fs::path& checkpoints) {
   for (const fs::directory_entry& entry : fs::directory_iterator(checkpoints)) {
     if (entry.is_directory() && step_of(entry.path()) >= 0) folders.push_back(entry.path());
   }
-  std::sort(folders.begin(), folders.end(), [](const fs::path& a, const fs::path& b) { return step_of(a) > step_of(b); });
+  std::sort(folders.begin(), folders.end(),
+            [](const fs::path& a, const fs::path& b) { return step_of(a) > step_of(b); });
   return folders;
 }
 
-void prune(const fs::path& checkpoints, int64_t keep) {
-  const std::vector<fs::path> folders = checkpoints_newest_first(checkpoints);
-  for (size_t i = static_cast<size_t>(keep); i < folders.size(); ++i) {
+// Keeps the checkpoint just made and those before it. A run that went on from an older one because
+// newer ones were damaged has those beyond it still: they do not count.
+void prune(const fs::path& checkpoints, int64_t newest, int64_t keep) {
+  int64_t kept = 0;
+  for (const fs::path& folder : checkpoints_newest_first(checkpoints)) {
+    if (step_of(folder) > newest || ++kept <= keep) continue;
     // Renamed first: a removal that is interrupted leaves no half checkpoint under a good name.
-    const fs::path doomed = unique_sibling(folders[i]);
-    fs::rename(folders[i], doomed);
+    const fs::path doomed = unique_sibling(folder);
+    fs::rename(folder, doomed);
     fs::remove_all(doomed);
   }
 }
@@ -103,6 +116,9 @@ std::string state_text(const TrainerState& s) {
   const OrderedJson json = {{"step", s.step},
                             {"optimizer_steps", s.optimizer_steps},
                             {"tokens", s.tokens},
+                            {"seconds", s.seconds},
+                            {"first_loss", s.first_loss},
+                            {"last_loss", s.last_loss},
                             {"best_val", s.best_val},
                             {"best_val_bits", bits(s.best_val)},
                             {"best_step", s.best_step},
@@ -120,6 +136,9 @@ TrainerState parse_state(const std::string& text, const std::string& where) {
   s.step = json.integer("step", 0, kMost);
   s.optimizer_steps = json.integer("optimizer_steps", 0, kMost);
   s.tokens = json.integer("tokens", 0, kMost);
+  s.seconds = json.number("seconds", 0, 1e18);
+  s.first_loss = json.number("first_loss", -1e300, 1e300);
+  s.last_loss = json.number("last_loss", -1e300, 1e300);
   s.best_step = json.integer("best_step", -1, kMost);
   s.evals_without_gain = json.integer("evals_without_gain", 0, kMost);
   s.loss_scale = json.number("loss_scale", 0, 1e30);
@@ -130,7 +149,8 @@ TrainerState parse_state(const std::string& text, const std::string& where) {
   return s;
 }
 
-fs::path save_checkpoint(const fs::path& checkpoints, const TrainerState& state, Optimizer& optimizer,
+fs::path save_checkpoint(const fs::path& checkpoints, const TrainerState& state,
+                         Optimizer& optimizer,
                          const std::function<void(const fs::path&)>& write_weights, int64_t keep) {
   fs::create_directories(checkpoints);
   sync_directory(checkpoints.parent_path());
@@ -141,39 +161,47 @@ fs::path save_checkpoint(const fs::path& checkpoints, const TrainerState& state,
     write_weights(folder);
     write_manifest(folder, state.step);
   });
-  prune(checkpoints, keep);
+  prune(checkpoints, state.step, keep);
   return target;
 }
 
 int64_t verify_checkpoint(const fs::path& folder) {
   const fs::path path = folder / kManifest;
   const JsonObject manifest = JsonObject::read(path);
-  if (manifest.integer("tenon_checkpoint", 1, 1 << 20) != kVersion) manifest.reject("tenon_checkpoint", fmt::format("version {}", kVersion));
+  if (manifest.integer("tenon_checkpoint", 1, 1 << 20) != kVersion)
+    manifest.reject("tenon_checkpoint", fmt::format("version {}", kVersion));
   OrderedJson content = OrderedJson::parse(read_text(path, kJsonFileBytes));
   const std::string checksum = manifest.text("checksum");
   content.erase("checksum");
-  if (checksum != hex(text_hash(content.dump()))) manifest.reject("checksum", "the checksum of the manifest's own text");
+  if (checksum != hex(text_hash(content.dump())))
+    manifest.reject("checksum", "the checksum of the manifest's own text");
   const int64_t step = manifest.integer("step", 0, int64_t{1} << 60);
-  if (step_of(folder) != step) manifest.reject("step", fmt::format("the folder's own step, {}", step_of(folder)));
-  bool has_state = false;
+  if (step_of(folder) != step)
+    manifest.reject("step", fmt::format("the folder's own step, {}", step_of(folder)));
+  bool has_state = false, has_trainer = false;
   for (const OrderedJson& file : content.value("files", OrderedJson::array())) {
     const JsonObject entry(Json::parse(file.dump()), shown(path));
     const std::string name = entry.text("name");
     const fs::path relative(name);
-    if (relative.is_absolute() || std::any_of(relative.begin(), relative.end(), [](const fs::path& part) { return part == ".."; })) {
+    if (relative.is_absolute() || std::any_of(relative.begin(), relative.end(),
+                                              [](const fs::path& part) { return part == ".."; })) {
       entry.reject("name", "a path inside the checkpoint");
     }
     const fs::path there = folder / relative;
     std::error_code none;
     const auto bytes = fs::file_size(there, none);
     if (none || static_cast<int64_t>(bytes) != entry.integer("bytes", 0, int64_t{1} << 60)) {
-      fail_input("{}: expected {} bytes, got {}", shown(there), entry.integer("bytes", 0, int64_t{1} << 60),
+      fail_input("{}: expected {} bytes, got {}", shown(there),
+                 entry.integer("bytes", 0, int64_t{1} << 60),
                  none ? "no file" : std::to_string(bytes));
     }
-    if (hex(hash_file(there)) != entry.text("xxh3")) fail_input("{}: its content is not what was written (checksum)", shown(there));
+    if (hex(hash_file(there)) != entry.text("xxh3"))
+      fail_input("{}: its content is not what was written (checksum)", shown(there));
     has_state |= name == kState;
+    has_trainer |= name == kTrainer;
   }
-  if (!has_state) manifest.reject("files", fmt::format("an entry for {}", kState));
+  if (!has_state || !has_trainer)
+    manifest.reject("files", fmt::format("an entry for {}", has_state ? kTrainer : kState));
   return step;
 }
 
@@ -191,14 +219,18 @@ Found newest_checkpoint(const fs::path& checkpoints) {
   return found;
 }
 
-TrainerState load_checkpoint(const fs::path& folder, Optimizer& optimizer) {
+TrainerState load_checkpoint(const fs::path& folder, Optimizer& optimizer,
+                             const std::function<void(const TrainerState&)>& accept) {
   verify_checkpoint(folder);
-  const TrainerState state = parse_state(read_text(folder / kTrainer, kJsonFileBytes), shown(folder / kTrainer));
+  const TrainerState state =
+      parse_state(read_text(folder / kTrainer, kJsonFileBytes), shown(folder / kTrainer));
+  if (accept) accept(state);
   const SafetensorsFile file = SafetensorsFile::open(folder / kState);
   optimizer.visit_state([&](const std::string& name, Tensor& tensor) {
     const TensorEntry* entry = file.find(name);
-    if (entry == nullptr || entry->dtype != tensor.dtype() || entry->bytes != tensor.bytes()) {
-      fail_input("{}: expected a tensor \"{}\" {} {}", shown(folder / kState), name, name_of(tensor.dtype()), tensor.shape().text());
+    if (entry == nullptr || entry->dtype != tensor.dtype() || !has_shape(*entry, tensor.shape())) {
+      fail_input("{}: expected a tensor \"{}\" {} {}", shown(folder / kState), name,
+                 name_of(tensor.dtype()), tensor.shape().text());
     }
     std::memcpy(tensor.raw(), entry->data, static_cast<size_t>(entry->bytes));
   });
@@ -210,7 +242,8 @@ void remove_leftovers(const fs::path& folder) {
   if (!fs::is_directory(folder)) return;
   std::vector<fs::path> doomed;
   for (const fs::directory_entry& entry : fs::directory_iterator(folder)) {
-    if (entry.path().filename().string().find(".tmp.") != std::string::npos) doomed.push_back(entry.path());
+    if (entry.path().filename().string().find(".tmp.") != std::string::npos)
+      doomed.push_back(entry.path());
   }
   for (const fs::path& path : doomed) fs::remove_all(path);
 }
@@ -236,7 +269,7 @@ void replace_folder(const fs::path& target, const std::function<void(const fs::p
     fs::rename(fresh, target);
     fs::remove_all(old);
   }
-  sync_directory(target.parent_path());
+  sync_directory(plain(target).parent_path());
 }
 
 }  // namespace tenon

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// Checkpoints that are complete or absent. One is a folder `step-N` with the trained weights and optimizer state
-// (state.safetensors), the position in the run (trainer.json), a usable adapter, and manifest.json, which lists every
-// file with its size and XXH3-64 and carries its own checksum. It is written beside as `step-N.tmp.<hex>`, every file
-// synced, the manifest last, then renamed, then the parent synced, and only then are older ones removed.
+// Checkpoints that are complete or absent. One is a folder `step-N` with the trained weights and
+// optimizer state (state.safetensors), the position in the run (trainer.json), a usable adapter,
+// and manifest.json, which lists every file with its size and XXH3-64 and carries its own checksum.
+// It is written beside as `step-N.tmp.<hex>`, every file synced, the manifest last, then renamed,
+// then the parent synced, and only then are older ones removed.
 #pragma once
 
 #include <cstdint>
@@ -16,27 +17,31 @@
 
 namespace tenon {
 
-// Where a run stands after `step` optimizer steps; with the weights, all that decides what it does next.
+// Where a run stands after `step` optimizer steps; with the weights, all that decides what it does
+// next.
 struct TrainerState {
   int64_t step = 0;
-  int64_t optimizer_steps = 0;   // less than `step` where fp16 overflowed and an update was skipped
-  int64_t tokens = 0;            // seen so far
-  double best_val = 0;           // lowest validation loss, when best_step >= 0
+  int64_t optimizer_steps = 0;  // less than `step` where fp16 overflowed and an update was skipped
+  int64_t tokens = 0;           // seen so far
+  double seconds = 0;           // spent so far
+  double first_loss = 0, last_loss = 0;
+  double best_val = 0;  // lowest validation loss, when best_step >= 0
   int64_t best_step = -1;
   int64_t evals_without_gain = 0;
   double loss_scale = 1;
-  int64_t good_steps = 0;        // since the loss scale changed
-  std::string identity;          // fingerprint of model, data, tokenizer and options that a resumed run must share
+  int64_t good_steps = 0;  // since the loss scale changed
+  std::string
+      identity;  // fingerprint of model, data, tokenizer and options that a resumed run must share
 };
 
-// Writes checkpoints/step-N, then removes all but the newest `keep`. `write_weights(folder)` adds the adapter.
-// Returns the folder.
-std::filesystem::path save_checkpoint(const std::filesystem::path& checkpoints, const TrainerState& state,
-                                      Optimizer& optimizer,
-                                      const std::function<void(const std::filesystem::path&)>& write_weights,
-                                      int64_t keep);
+// Writes checkpoints/step-N, then removes all but the newest `keep` up to it.
+// `write_weights(folder)` adds the adapter. Returns the folder.
+std::filesystem::path save_checkpoint(
+    const std::filesystem::path& checkpoints, const TrainerState& state, Optimizer& optimizer,
+    const std::function<void(const std::filesystem::path&)>& write_weights, int64_t keep);
 
-// The step of a folder whose manifest and files verify. Throws Error(kInput) saying what is wrong with it.
+// The step of a folder whose manifest and files verify. Throws Error(kInput) saying what is wrong
+// with it.
 int64_t verify_checkpoint(const std::filesystem::path& folder);
 
 // The newest checkpoint that verifies, and why newer ones do not.
@@ -50,13 +55,17 @@ Found newest_checkpoint(const std::filesystem::path& checkpoints);
 std::string state_text(const TrainerState& state);
 TrainerState parse_state(const std::string& text, const std::string& where);
 
-// Reads a verified checkpoint into the optimizer's parameters and state.
-TrainerState load_checkpoint(const std::filesystem::path& folder, Optimizer& optimizer);
+// Reads a verified checkpoint into the optimizer's parameters and state. `accept` sees where the
+// run stood first, and throws where it is not to be gone on with.
+TrainerState load_checkpoint(const std::filesystem::path& folder, Optimizer& optimizer,
+                             const std::function<void(const TrainerState&)>& accept = {});
 
-// Removes what interrupted writers left beside: `*.tmp.<hex>` folders. Requires: nobody else writes there.
+// Removes what interrupted writers left beside: `*.tmp.<hex>` folders. Requires: nobody else writes
+// there.
 void remove_leftovers(const std::filesystem::path& folder);
 
 // Replaces the folder `target` by what `fill(folder)` writes: complete or as it was.
-void replace_folder(const std::filesystem::path& target, const std::function<void(const std::filesystem::path&)>& fill);
+void replace_folder(const std::filesystem::path& target,
+                    const std::function<void(const std::filesystem::path&)>& fill);
 
 }  // namespace tenon

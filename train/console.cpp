@@ -46,7 +46,8 @@ std::string count_text(double count) {
 
 std::string bytes_text(int64_t bytes) {
   const auto value = static_cast<double>(bytes);
-  return value >= 1e9 ? fmt::format("{:.2f} GB", value / 1e9) : fmt::format("{:.0f} MB", value / 1e6);
+  return value >= 1e9 ? fmt::format("{:.2f} GB", value / 1e9)
+                      : fmt::format("{:.0f} MB", value / 1e6);
 }
 
 Console::Console(bool speaks, int64_t log_every)
@@ -72,19 +73,23 @@ void Console::step(const StepReport& report) {
   ++loss_count_;
   token_sum_ += report.tokens;
   seconds_sum_ += report.seconds;
-  const bool due = report.step % log_every_ == 0 || report.step == report.total || !report.note.empty();
+  const bool due =
+      report.step % log_every_ == 0 || report.step == report.total || !report.note.empty();
   if (due) {
     if (!header_printed_) {
       line("   step  epoch     loss      val        lr    grad    tok/s       mem       eta");
       header_printed_ = true;
     }
     const double spent = std::chrono::duration<double>(Clock::now() - begin_).count();
-    const double left = spent / static_cast<double>(report.step - first_step_) * static_cast<double>(report.total - report.step);
-    line(fmt::format("{:>7} {:>6.2f} {:>8.4f} {:>8} {:>9.2e} {:>7.3f} {:>8} {:>9} {:>9}{}{}", report.step, report.epoch,
-                     loss_sum_ / static_cast<double>(loss_count_),
-                     report.val_loss ? fmt::format("{:.4f}", *report.val_loss) : "", report.lr, report.grad_norm,
-                     count_text(seconds_sum_ > 0 ? static_cast<double>(token_sum_) / seconds_sum_ : 0),
-                     bytes_text(report.memory_bytes), duration_text(left), report.note.empty() ? "" : "  ", report.note));
+    const double left = spent / static_cast<double>(report.step - first_step_) *
+                        static_cast<double>(report.total - report.step);
+    line(fmt::format(
+        "{:>7} {:>6.2f} {:>8.4f} {:>8} {:>9.2e} {:>7.3f} {:>8} {:>9} {:>9}{}{}", report.step,
+        report.epoch, loss_sum_ / static_cast<double>(loss_count_),
+        report.val_loss ? fmt::format("{:.4f}", *report.val_loss) : "", report.lr, report.grad_norm,
+        count_text(seconds_sum_ > 0 ? static_cast<double>(token_sum_) / seconds_sum_ : 0),
+        bytes_text(report.memory_bytes), duration_text(left), report.note.empty() ? "" : "  ",
+        report.note));
     loss_sum_ = seconds_sum_ = 0;
     loss_count_ = token_sum_ = 0;
   }
@@ -93,10 +98,12 @@ void Console::step(const StepReport& report) {
 
 void Console::draw_bar(const StepReport& report) {
   const Clock::time_point now = Clock::now();
-  if (bar_shown_ && now - drawn_ < std::chrono::milliseconds(100) && report.step < report.total) return;
+  if (bar_shown_ && now - drawn_ < std::chrono::milliseconds(100) && report.step < report.total)
+    return;
   drawn_ = now;
   const double share = static_cast<double>(report.step) / static_cast<double>(report.total);
-  const std::string tail = fmt::format(" {:3.0f} %  {}/{}  loss {:.3f}", 100 * share, report.step, report.total, report.loss);
+  const std::string tail = fmt::format(" {:3.0f} %  {}/{}  loss {:.3f}", 100 * share, report.step,
+                                       report.total, report.loss);
   const int room = std::max(5, std::min(40, terminal_width() - 8 - static_cast<int>(tail.size())));
   const int full = static_cast<int>(std::lround(share * room));
   std::string bar;

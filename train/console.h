@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// What a person sees of a run, on stderr and from rank 0 only: a header, then a progress bar on a terminal or plain
-// lines elsewhere, then a closing block. Losses shown are means since the last line.
+// What a person sees of a run, on stderr and from rank 0 only: a header, then a progress bar on a
+// terminal or plain lines elsewhere, then a closing block. Losses shown are means since the last
+// line.
 #pragma once
 
 #include <chrono>
@@ -13,16 +14,17 @@ namespace tenon {
 struct StepReport {
   int64_t step = 0, total = 0;  // step counts from 1
   double epoch = 0, loss = 0, lr = 0, grad_norm = 0;
-  int64_t tokens = 0;           // of this step
+  int64_t tokens = 0;  // of this step
   double seconds = 0;
   int64_t memory_bytes = 0;
   std::optional<double> val_loss;
-  std::string note;             // "saved", "best", ...
+  std::string note;  // "saved", "best", ...
 };
 
 class Console {
  public:
-  // `speaks`: rank 0 and not --quiet. Lines appear every `log_every` steps and wherever there is a note.
+  // `speaks`: rank 0 and not --quiet. Lines appear every `log_every` steps and wherever there is a
+  // note.
   Console(bool speaks, int64_t log_every);
   ~Console();
   Console(const Console&) = delete;
@@ -31,7 +33,7 @@ class Console {
   void line(const std::string& text);     // as it is, above the bar
   void warning(const std::string& text);  // "tenon: warning: ..."
   void step(const StepReport& report);
-  void finish();                          // removes the bar
+  void finish();  // removes the bar
 
  private:
   void draw_bar(const StepReport& report);

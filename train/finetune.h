@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The main job, in the order in which it happens: model, data, agreement of the ranks, run folder, training, results.
+// The main job, in the order in which it happens: model, data, agreement of the ranks, run folder,
+// training, results.
 #pragma once
 
 #include <string>
@@ -15,8 +16,8 @@ struct Machine {
   int threads = 1;
 };
 
-// Runs `tenon finetune` on every rank of `world`. Returns the exit code: 0, or 75 after a signal and a saved
-// checkpoint. Throws Error for everything else.
-int finetune(TrainOptions options, Communicator& world, const Machine& machine);
+// Runs `tenon finetune` on every rank of `world`. Returns the exit code: 0, or 75 after a signal
+// and a saved checkpoint. Throws Error for everything else.
+int finetune(const TrainOptions& options, Communicator& world, const Machine& machine);
 
 }  // namespace tenon

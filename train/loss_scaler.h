@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// Dynamic loss scaling for fp16 activations (Micikevicius et al., arXiv:1710.03740): the loss is multiplied by a power
-// of two so that small gradients do not underflow; a step whose gradients overflow is skipped and the scale halved.
-// With other dtypes the scale is 1 and an overflow is a failure.
+// Dynamic loss scaling for fp16 activations (Micikevicius et al., arXiv:1710.03740): the loss is
+// multiplied by a power of two so that small gradients do not underflow; a step whose gradients
+// overflow is skipped and the scale halved. With other dtypes the scale is 1 and an overflow is a
+// failure.
 #pragma once
 
 #include <algorithm>
@@ -13,7 +14,8 @@ namespace tenon {
 
 class LossScaler {
  public:
-  explicit LossScaler(DType activations) : dynamic_(activations == DType::kF16), scale_(dynamic_ ? 65536 : 1) {}
+  explicit LossScaler(DType activations)
+      : dynamic_(activations == DType::kF16), scale_(dynamic_ ? 65536 : 1) {}
 
   double scale() const { return scale_; }
   int64_t good_steps() const { return good_steps_; }
@@ -22,7 +24,8 @@ class LossScaler {
     good_steps_ = good_steps;
   }
 
-  // After a step whose gradients were (not) finite. Returns false when it cannot be mended by a smaller scale.
+  // After a step whose gradients were (not) finite. Returns false when it cannot be mended by a
+  // smaller scale.
   bool update(bool finite) {
     if (finite) {
       if (dynamic_ && ++good_steps_ % kGrowEvery == 0) scale_ = std::min(2 * scale_, kMost);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The run's numbers as files: metrics.csv and metrics.jsonl, a row for each step. Losing them must not stop a run: a
-// file that cannot be written is reported once and then left alone.
+// The run's numbers as files: metrics.csv and metrics.jsonl, a row for each step. Losing them must
+// not stop a run: a file that cannot be written is reported once and then left alone.
 #pragma once
 
 #include <cstdio>
@@ -14,7 +14,7 @@ namespace tenon {
 struct MetricsRow {
   int64_t step = 0;
   double epoch = 0;
-  int64_t tokens = 0;   // seen so far
+  int64_t tokens = 0;  // seen so far
   double loss = 0;
   std::optional<double> val_loss;
   double lr = 0, grad_norm = 0, tokens_per_second = 0, step_seconds = 0;
@@ -23,13 +23,17 @@ struct MetricsRow {
 
 class Metrics {
  public:
-  // Appends to what the folder has up to `after_step` and drops rows beyond it: a resumed run repeats those steps.
-  Metrics(const std::filesystem::path& folder, int64_t after_step, std::function<void(const std::string&)> warn);
+  // Appends to what the folder has up to `after_step` and drops rows beyond it: a resumed run
+  // repeats those steps.
+  Metrics(const std::filesystem::path& folder, int64_t after_step,
+          std::function<void(const std::string&)> warn);
   ~Metrics();
   Metrics(const Metrics&) = delete;
   Metrics& operator=(const Metrics&) = delete;
 
   void write(const MetricsRow& row);
+  // Makes the rows durable: a checkpoint of their last step may follow.
+  void sync();
 
  private:
   void put(std::FILE*& file, const std::string& name, const std::string& text);

@@ -17,19 +17,7 @@ namespace {
 
 using Words = std::vector<std::string>;
 
-// The whole text as a number, whatever the locale; decimal only, finite.
-template <class Number>
-Number parse_number(const char* name, const std::string& text, Number least, Number most) {
-  Number value{};
-  const char* begin = text.data() + (text.starts_with('+') ? 1 : 0);
-  const auto [end, error] = std::from_chars(begin, text.data() + text.size(), value);
-  const bool whole = error == std::errc() && end == text.data() + text.size() && begin != end;
-  if (!whole || !(value >= least && value <= most)) {
-    fail_input("--{}: expected {} in {}..{}, got \"{}\"", name, std::is_integral_v<Number> ? "an integer" : "a number", least,
-               most, printable(text));
-  }
-  return value;
-}
+std::string flag(const char* name) { return std::string("--") + name; }
 
 std::string number_text(double value) { return fmt::format("{}", value); }
 
@@ -38,14 +26,21 @@ const std::string& one(const char* name, const Words& words) {
   return words.front();
 }
 
-OptionRow text_row(const char* name, std::string TrainOptions::* field, const char* help, bool machine = false) {
-  return {name, help, OptionRow::kValue,
+OptionRow text_row(const char* name, std::string TrainOptions::*field, const char* help,
+                   bool machine = false) {
+  return {name,
+          help,
+          OptionRow::kValue,
           [=](TrainOptions& o, const Words& words) { o.*field = one(name, words); },
-          [=](const TrainOptions& o) { return Words{o.*field}; }, machine};
+          [=](const TrainOptions& o) { return Words{o.*field}; },
+          machine};
 }
 
-OptionRow choice_row(const char* name, std::string TrainOptions::* field, Words choices, const char* help) {
-  return {name, help, OptionRow::kValue,
+OptionRow choice_row(const char* name, std::string TrainOptions::*field, Words choices,
+                     const char* help) {
+  return {name,
+          help,
+          OptionRow::kValue,
           [=](TrainOptions& o, const Words& words) {
             const std::string& value = one(name, words);
             if (std::find(choices.begin(), choices.end(), value) == choices.end()) {
@@ -57,35 +52,56 @@ OptionRow choice_row(const char* name, std::string TrainOptions::* field, Words 
             }
             o.*field = value;
           },
-          [=](const TrainOptions& o) { return Words{o.*field}; }, false};
+          [=](const TrainOptions& o) { return Words{o.*field}; },
+          false};
 }
 
-OptionRow integer_row(const char* name, int64_t TrainOptions::* field, int64_t least, const char* help, bool machine = false) {
+OptionRow integer_row(const char* name, int64_t TrainOptions::*field, int64_t least,
+                      const char* help, bool machine = false) {
   constexpr int64_t kMost = std::numeric_limits<int32_t>::max();
-  return {name, help, OptionRow::kValue,
-          [=](TrainOptions& o, const Words& words) { o.*field = parse_number<int64_t>(name, one(name, words), least, kMost); },
-          [=](const TrainOptions& o) { return Words{fmt::format("{}", o.*field)}; }, machine};
+  return {name,
+          help,
+          OptionRow::kValue,
+          [=](TrainOptions& o, const Words& words) {
+            o.*field = parse_number<int64_t>(flag(name), one(name, words), least, kMost);
+          },
+          [=](const TrainOptions& o) { return Words{fmt::format("{}", o.*field)}; },
+          machine};
 }
 
-OptionRow number_row(const char* name, double TrainOptions::* field, double least, double most, const char* help) {
-  return {name, help, OptionRow::kValue,
-          [=](TrainOptions& o, const Words& words) { o.*field = parse_number<double>(name, one(name, words), least, most); },
-          [=](const TrainOptions& o) { return Words{number_text(o.*field)}; }, false};
+OptionRow number_row(const char* name, double TrainOptions::*field, double least, double most,
+                     const char* help) {
+  return {name,
+          help,
+          OptionRow::kValue,
+          [=](TrainOptions& o, const Words& words) {
+            o.*field = parse_number<double>(flag(name), one(name, words), least, most);
+          },
+          [=](const TrainOptions& o) { return Words{number_text(o.*field)}; },
+          false};
 }
 
-OptionRow flag_row(const char* name, bool TrainOptions::* field, const char* help, bool machine = false) {
-  return {name, help, OptionRow::kFlag,
+OptionRow flag_row(const char* name, bool TrainOptions::*field, const char* help,
+                   bool machine = false) {
+  return {name,
+          help,
+          OptionRow::kFlag,
           [=](TrainOptions& o, const Words& words) {
             const std::string value = words.empty() ? "true" : one(name, words);
-            if (value != "true" && value != "false") fail_input("--{}: expected true or false, got \"{}\"", name, printable(value));
+            if (value != "true" && value != "false")
+              fail_input("--{}: expected true or false, got \"{}\"", name, printable(value));
             o.*field = value == "true";
           },
-          [=](const TrainOptions& o) { return Words{o.*field ? "true" : "false"}; }, machine};
+          [=](const TrainOptions& o) { return Words{o.*field ? "true" : "false"}; },
+          machine};
 }
 
-// Values may be given one by one or joined by commas where `commas` says so (names have none, paths may).
-OptionRow list_row(const char* name, Words TrainOptions::* field, bool commas, const char* help) {
-  return {name, help, OptionRow::kList,
+// Values may be given one by one or joined by commas where `commas` says so (names have none, paths
+// may).
+OptionRow list_row(const char* name, Words TrainOptions::*field, bool commas, const char* help) {
+  return {name,
+          help,
+          OptionRow::kList,
           [=](TrainOptions& o, const Words& words) {
             (o.*field).clear();
             for (const std::string& word : words) {
@@ -101,7 +117,8 @@ OptionRow list_row(const char* name, Words TrainOptions::* field, bool commas, c
               if (value.empty()) fail_input("--{}: an entry is empty", name);
             }
           },
-          [=](const TrainOptions& o) { return o.*field; }, false};
+          [=](const TrainOptions& o) { return o.*field; },
+          false};
 }
 
 std::vector<OptionRow> make_rows() {
@@ -109,45 +126,61 @@ std::vector<OptionRow> make_rows() {
   constexpr double kBig = 1e9;
   return {
       text_row("model", &O::model, "Model folder in Hugging Face layout"),
-      list_row("data", &O::data, false, "Training files: .txt, .jsonl ({\"text\"} or {\"prompt\", \"completion\"})"),
+      list_row("data", &O::data, false,
+               "Training files: .txt, .jsonl ({\"text\"} or {\"prompt\", \"completion\"})"),
       text_row("out", &O::out, "Run folder: created, or empty, or --force", true),
       flag_row("force", &O::force, "Overwrite what an earlier run left in the run folder", true),
-      choice_row("method", &O::method, {"lora", "full"}, "What is trained: a low-rank adapter, or every weight"),
+      choice_row("method", &O::method, {"lora", "full"},
+                 "What is trained: a low-rank adapter, or every weight"),
       integer_row("rank", &O::rank, 1, "Adapter rank"),
-      number_row("alpha", &O::alpha, 0, kBig, "Adapter strength: its output is scaled by alpha / rank"),
+      number_row("alpha", &O::alpha, 0, kBig,
+                 "Adapter strength: its output is scaled by alpha / rank"),
       number_row("lora-dropout", &O::lora_dropout, 0, 0.999, "Dropout of the adapter's input"),
       flag_row("rslora", &O::rslora, "Scale by alpha / sqrt(rank) instead"),
-      list_row("targets", &O::targets, true, "Linear layers that get an adapter, by name, or all-linear (default: PEFT's for the family)"),
+      list_row("targets", &O::targets, true,
+               "Linear layers that get an adapter, by name, or all-linear (default: PEFT's for the "
+               "family)"),
       choice_row("precision", &O::precision, {"fp32", "bf16", "fp16", "bf16-mixed", "fp16-mixed"},
                  "Type of activations; sums, trained weights and optimizer are fp32 always"),
       choice_row("optimizer", &O::optimizer, {"adamw", "sgd"}, "Update rule"),
-      number_row("lr", &O::lr, 0, 1e3, "Peak learning rate (default: 2e-4 for lora, 2e-5 for full)"),
-      number_row("weight-decay", &O::weight_decay, 0, 1e3, "Decoupled decay of matrices (norms and biases have none)"),
+      number_row("lr", &O::lr, 0, 1e3,
+                 "Peak learning rate (default: 2e-4 for lora, 2e-5 for full)"),
+      number_row("weight-decay", &O::weight_decay, 0, 1e3,
+                 "Decoupled decay of matrices (norms and biases have none)"),
       number_row("beta1", &O::beta1, 0, 0.999999, "AdamW: decay of the first moment"),
       number_row("beta2", &O::beta2, 0, 0.9999999, "AdamW: decay of the second moment"),
       number_row("eps", &O::eps, 0, 1, "AdamW: added to the denominator"),
       number_row("momentum", &O::momentum, 0, 0.999999, "SGD: momentum"),
-      choice_row("schedule", &O::schedule, {"cosine", "linear", "constant"}, "Learning rate after the warm-up"),
+      choice_row("schedule", &O::schedule, {"cosine", "linear", "constant"},
+                 "Learning rate after the warm-up"),
       number_row("warmup", &O::warmup, 0, kBig, "Warm-up: steps, or below 1 a share of all steps"),
       number_row("clip", &O::clip, 0, kBig, "Largest gradient norm (0: no clipping)"),
       integer_row("batch", &O::batch, 1, "Sequences an optimizer step, over all ranks"),
-      integer_row("micro-batch", &O::micro_batch, 0, "Sequences a forward pass (0: about 2048 tokens)"),
-      integer_row("seq-len", &O::seq_len, 0, "Tokens a sequence (0: the model's positions, at most 1024)"),
+      integer_row("micro-batch", &O::micro_batch, 0,
+                  "Sequences a forward pass (0: about 2048 tokens)"),
+      integer_row("seq-len", &O::seq_len, 0,
+                  "Tokens a sequence (0: the model's positions, at most 1024)"),
       number_row("epochs", &O::epochs, 0, kBig, "Passes over the data"),
       integer_row("steps", &O::steps, 0, "Optimizer steps (0: by --epochs)"),
       choice_row("packing", &O::packing, {"document", "concat", "none"},
                  "How documents fill sequences: packed and apart, one stream, or one a sequence"),
-      choice_row("model-dropout", &O::model_dropout, {"off", "config"}, "The checkpoint's own dropouts"),
+      choice_row("model-dropout", &O::model_dropout, {"off", "config"},
+                 "The checkpoint's own dropouts"),
       list_row("val", &O::val, false, "Validation files"),
       number_row("val-split", &O::val_split, 0, 0.9, "Share of the data held out for validation"),
       integer_row("eval-every", &O::eval_every, 0, "Steps between validations (0: ten a run)"),
-      integer_row("early-stop", &O::early_stop, 0, "Stop after so many validations without improvement (0: never)"),
-      flag_row("checkpoint-activations", &O::checkpoint_activations, "Recompute each block in backward: less memory"),
-      integer_row("save-every", &O::save_every, 0, "Steps between checkpoints (0: at the end only)", true),
+      integer_row("early-stop", &O::early_stop, 0,
+                  "Stop after so many validations without improvement (0: never)"),
+      flag_row("checkpoint-activations", &O::checkpoint_activations,
+               "Recompute each block in backward: less memory"),
+      integer_row("save-every", &O::save_every, 0, "Steps between checkpoints (0: at the end only)",
+                  true),
       integer_row("keep", &O::keep, 1, "Checkpoints kept", true),
-      text_row("resume", &O::resume, "auto: go on from the newest good checkpoint; or a checkpoint folder", true),
+      text_row("resume", &O::resume,
+               "auto: go on from the newest good checkpoint; or a checkpoint folder", true),
       choice_row("device", &O::device, {"auto", "cpu", "cuda"}, "Where to compute"),
-      text_row("parallel", &O::parallel, "Mesh of ranks, e.g. dp=4 (default: all ranks data-parallel)", true),
+      text_row("parallel", &O::parallel,
+               "Mesh of ranks, e.g. dp=4 (default: all ranks data-parallel)", true),
       integer_row("threads", &O::threads, 0, "Threads a rank (0: its share of the machine)", true),
       integer_row("seed", &O::seed, 0, "Seed of all random numbers"),
       integer_row("log-every", &O::log_every, 1, "Steps between lines of progress", true),
@@ -174,6 +207,24 @@ Words words_of(const YAML::Node& node, const std::string& where) {
 
 }  // namespace
 
+template <class Number>
+Number parse_number(const std::string& where, const std::string& text, Number least, Number most) {
+  Number value{};
+  const char* begin = text.data() + (text.starts_with('+') ? 1 : 0);
+  const auto [end, error] = std::from_chars(begin, text.data() + text.size(), value);
+  const bool whole = error == std::errc() && end == text.data() + text.size() && begin != end;
+  if (!whole || !(value >= least && value <= most)) {
+    fail_input("{}: expected {} in {}..{}, got \"{}\"", where,
+               std::is_integral_v<Number> ? "an integer" : "a number", least, most,
+               printable(text));
+  }
+  return value;
+}
+template int parse_number(const std::string&, const std::string&, int, int);
+template int64_t parse_number(const std::string&, const std::string&, int64_t, int64_t);
+template uint64_t parse_number(const std::string&, const std::string&, uint64_t, uint64_t);
+template double parse_number(const std::string&, const std::string&, double, double);
+
 const std::vector<OptionRow>& option_rows() {
   static const std::vector<OptionRow> rows = make_rows();
   return rows;
@@ -185,7 +236,8 @@ void read_config_file(const std::filesystem::path& path, TrainOptions& options) 
   try {
     root = YAML::Load(text);
   } catch (const YAML::Exception& e) {
-    fail_input("{}:{}:{}: invalid YAML: {}", shown(path), e.mark.line + 1, e.mark.column + 1, printable(e.msg));
+    fail_input("{}:{}:{}: invalid YAML: {}", shown(path), e.mark.line + 1, e.mark.column + 1,
+               printable(e.msg));
   }
   if (!root.IsMap()) fail_input("{}: expected lines of \"name: value\"", shown(path));
   Words known;
@@ -194,14 +246,17 @@ void read_config_file(const std::filesystem::path& path, TrainOptions& options) 
   for (const auto& pair : root) {
     const std::string key = normalized(pair.first.Scalar());
     const std::string where = fmt::format("{}:{}", shown(path), pair.first.Mark().line + 1);
-    const auto row = std::find_if(option_rows().begin(), option_rows().end(), [&](const OptionRow& r) { return key == r.name; });
+    const auto row = std::find_if(option_rows().begin(), option_rows().end(),
+                                  [&](const OptionRow& r) { return key == r.name; });
     if (row == option_rows().end()) {
       const std::string_view meant = nearest(key, known);
-      fail_input("{}: unknown name \"{}\"{}", where, printable(key), meant.empty() ? "" : fmt::format(" (did you mean {}?)", meant));
+      fail_input("{}: unknown name \"{}\"{}", where, printable(key),
+                 meant.empty() ? "" : fmt::format(" (did you mean {}?)", meant));
     }
     if (!seen.insert(key).second) fail_input("{}: \"{}\" is given twice", where, printable(key));
     const Words words = words_of(pair.second, where);
-    if (words.empty() && row->kind != OptionRow::kList) continue;  // "name:" alone keeps the default
+    if (words.empty() && row->kind != OptionRow::kList)
+      continue;  // "name:" alone keeps the default
     try {
       row->set(options, words);
     } catch (const Error& e) {
@@ -232,11 +287,15 @@ void check_options(const TrainOptions& o) {
   if (o.model.empty()) fail_input("--model: expected a model folder");
   if (o.data.empty()) fail_input("--data: expected at least one file");
   if (o.out.empty()) fail_input("--out: expected a folder for the run");
-  if (o.micro_batch > o.batch) fail_input("--micro-batch: {} is more than --batch {}", o.micro_batch, o.batch);
+  if (o.micro_batch > o.batch)
+    fail_input("--micro-batch: {} is more than --batch {}", o.micro_batch, o.batch);
   if (o.steps == 0 && o.epochs == 0) fail_input("--epochs: expected more than 0, or --steps");
   if (!o.val.empty() && o.val_split > 0) fail_input("--val-split: not together with --val");
-  if (o.early_stop > 0 && o.val.empty() && o.val_split == 0) fail_input("--early-stop: needs --val or --val-split");
-  if (o.device == "cuda") fail(Exit::kEnvironment, "--device cuda: this build has no CUDA backend (expected auto or cpu)");
+  if (o.early_stop > 0 && o.val.empty() && o.val_split == 0)
+    fail_input("--early-stop: needs --val or --val-split");
+  if (o.device == "cuda")
+    fail(Exit::kEnvironment,
+         "--device cuda: this build has no CUDA backend (expected auto or cpu)");
   if (!o.resume.empty() && o.force) fail_input("--resume: not together with --force");
 }
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Everything that `tenon finetune` can be told, once: name, default, help, and how text becomes a value. The command
-// line, the --config file and the run folder's config.yaml are all made from the same table.
+// Everything that `tenon finetune` can be told, once: name, default, help, and how text becomes a
+// value. The command line, the --config file and the run folder's config.yaml are all made from the
+// same table.
 #pragma once
 
 #include <cstdint>
@@ -35,17 +36,17 @@ struct TrainOptions {
   int64_t micro_batch = 0;  // 0: as many as make about 2048 tokens
   int64_t seq_len = 0;      // 0: the model's positions, at most 1024
   double epochs = 3;
-  int64_t steps = 0;        // 0: by epochs
+  int64_t steps = 0;  // 0: by epochs
   std::string packing = "document", model_dropout = "off";
 
   double val_split = 0;
-  int64_t eval_every = 0;   // 0: ten times a run
-  int64_t early_stop = 0;   // evaluations without improvement; 0: off
+  int64_t eval_every = 0;  // 0: ten times a run
+  int64_t early_stop = 0;  // evaluations without improvement; 0: off
   bool checkpoint_activations = false;
   int64_t save_every = 200;
   int64_t keep = 2;
-  std::string resume;       // "", "auto" or a checkpoint folder
-  int64_t threads = 0;      // 0: this rank's share of the machine
+  std::string resume;   // "", "auto" or a checkpoint folder
+  int64_t threads = 0;  // 0: this rank's share of the machine
   int64_t seed = 42;
   int64_t log_every = 1;
   bool quiet = false;
@@ -56,19 +57,28 @@ struct OptionRow {
   const char* name;  // "lora-dropout"
   const char* help;
   enum Kind { kValue, kFlag, kList } kind;
-  std::function<void(TrainOptions&, const std::vector<std::string>&)> set;  // throws Error(kInput) naming the option
+  std::function<void(TrainOptions&, const std::vector<std::string>&)>
+      set;  // throws Error(kInput) naming the option
   std::function<std::vector<std::string>(const TrainOptions&)> get;
   bool machine;  // how the job runs, not what it computes: ranks and resumed runs may differ in it
 };
 const std::vector<OptionRow>& option_rows();
 
-// Sets what a YAML (or JSON) file gives. Unknown or repeated names are errors with file, line and the nearest name.
+// The whole of `text` as a number in least..most: decimal, finite, whatever the locale. `where`,
+// such as the flag, begins the message of the Error(kInput) otherwise.
+template <class Number>
+Number parse_number(const std::string& where, const std::string& text, Number least, Number most);
+
+// Sets what a YAML (or JSON) file gives. Unknown or repeated names are errors with file, line and
+// the nearest name.
 void read_config_file(const std::filesystem::path& path, TrainOptions& options);
 
-// The resolved options as YAML, one a line, in the table's order: `--config` with it repeats the run.
+// The resolved options as YAML, one a line, in the table's order: `--config` with it repeats the
+// run.
 std::string config_text(const TrainOptions& options);
 
-// Checks that values fit each other and the world of `ranks`. Throws Error(kInput) naming the option.
+// Checks that values fit each other and the world of `ranks`. Throws Error(kInput) naming the
+// option.
 void check_options(const TrainOptions& options);
 
 }  // namespace tenon

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// The run folder: the contract with whoever reads a run's results. Existing output is never overwritten without
-// --force, and a run that fails before its first step leaves no folder behind that it made.
+// The run folder: the contract with whoever reads a run's results. Existing output is never
+// overwritten without --force, and a run that fails before its first step leaves nothing behind
+// that it made.
 #pragma once
 
 #include <filesystem>
@@ -25,27 +26,32 @@ struct RankReport {
 
 class RunFolder {
  public:
-  // Rank 0 opens the folder: creates it, or takes what is there when it is empty, to be resumed, or --force.
-  // Throws Error(kInput) when it holds something else, or another run is writing there.
+  // Rank 0 opens the folder: creates it, or takes what is there when it is empty, to be resumed, or
+  // --force. Throws Error(kInput) when it holds something else, when another run is writing there,
+  // or when the run would replace what it reads.
   RunFolder(const TrainOptions& options, bool rank0);
-  // Removes the folder again if it was made here and keep() was never called.
   ~RunFolder();
   RunFolder(const RunFolder&) = delete;
   RunFolder& operator=(const RunFolder&) = delete;
 
   const std::filesystem::path& path() const { return path_; }
   std::filesystem::path cache(const std::string& name) const { return path_ / "cache" / name; }
-  // From here on the folder stays. With --force, removes what an earlier run left; writes config.yaml.
+  // From here on the folder stays. With --force, removes what an earlier run left; writes
+  // config.yaml.
   void keep(const TrainOptions& resolved);
+  // Removes what was made here, unless keep() was called.
+  void discard();
 
  private:
   std::filesystem::path path_;
-  bool rank0_, force_, created_ = false, kept_ = false;
+  bool rank0_, force_, kept_ = false;
+  std::vector<std::filesystem::path> made_;  // what was not there before, outermost first
   std::optional<FolderLock> lock_;
 };
 
-// Collective: every rank's row of ranks.csv, written by rank 0. A rank's time is its own computing, communicating
-// (what even the last rank to arrive spends in collectives) and idling (what it waits beyond that for slower ranks).
+// Collective: every rank's row of ranks.csv, written by rank 0. A rank's time is its own computing,
+// communicating (what even the last rank to arrive spends in collectives) and idling (what it waits
+// beyond that for slower ranks).
 void write_ranks(const std::filesystem::path& folder, Communicator& world, const RankReport& mine);
 
 }  // namespace tenon

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// SIGTERM, SIGINT and SIGUSR1 ask for a stop: the first sets a flag that the trainer looks at between steps; a second
-// SIGTERM or SIGINT leaves at once with 128 + its number (the last checkpoint stays good).
+// SIGTERM, SIGINT and SIGUSR1 ask for a stop: the first sets a flag that the trainer looks at
+// between steps; a second SIGTERM or SIGINT leaves at once with 128 + its number (the last
+// checkpoint stays good).
 #pragma once
 
 namespace tenon {

@@ -16,7 +16,9 @@ namespace {
 namespace fs = std::filesystem;
 using Clock = std::chrono::steady_clock;
 
-double seconds_since(Clock::time_point begin) { return std::chrono::duration<double>(Clock::now() - begin).count(); }
+double seconds_since(Clock::time_point begin) {
+  return std::chrono::duration<double>(Clock::now() - begin).count();
+}
 
 Tensor int_tensor(const std::vector<int32_t>& values, int64_t rows, int64_t length) {
   Tensor tensor = Tensor::empty({rows, length}, DType::kI32);
@@ -31,7 +33,9 @@ struct Input {
 };
 
 Input input_of(const Batch& batch, DType dtype) {
-  const auto tensor = [&](const std::vector<int32_t>& values) { return int_tensor(values, batch.rows, batch.length); };
+  const auto tensor = [&](const std::vector<int32_t>& values) {
+    return int_tensor(values, batch.rows, batch.length);
+  };
   Input input;
   input.context.ids = tensor(batch.ids);
   input.context.positions = tensor(batch.positions);
@@ -53,33 +57,45 @@ DType activation_dtype(const std::string& precision) {
   return DType::kF32;
 }
 
-RunLength run_length(const TrainOptions& options, const PackedRows& train, bool validates, int ranks) {
+RunLength run_length(const TrainOptions& options, const PackedRows& train, bool validates,
+                     int ranks) {
   RunLength length;
   length.steps_per_epoch = (train.rows() + options.batch - 1) / options.batch;
   const double by_epochs = std::ceil(options.epochs * static_cast<double>(length.steps_per_epoch));
-  length.steps = options.steps > 0 ? options.steps : std::max<int64_t>(1, static_cast<int64_t>(by_epochs));
-  if (validates) length.eval_every = options.eval_every > 0 ? options.eval_every : std::max<int64_t>(1, length.steps / 10);
-  constexpr int64_t kTokens = 2048;  // enough rows to fill the matmul's tiles, few enough for 8 GB nodes
+  length.steps =
+      options.steps > 0 ? options.steps : std::max<int64_t>(1, static_cast<int64_t>(by_epochs));
+  if (validates)
+    length.eval_every =
+        options.eval_every > 0 ? options.eval_every : std::max<int64_t>(1, length.steps / 10);
+  constexpr int64_t kTokens =
+      2048;  // enough rows to fill the matmul's tiles, few enough for 8 GB nodes
   const int64_t per_rank = (options.batch + ranks - 1) / ranks;
   const int64_t fitting = std::clamp<int64_t>(kTokens / train.options().seq_len, 1, per_rank);
   length.micro_batch = options.micro_batch > 0 ? options.micro_batch : fitting;
   return length;
 }
 
-Evaluation evaluate(const Model& model, const PackedRows& data, Communicator& group, int64_t micro_batch, DType dtype) {
+Evaluation evaluate(const Model& model, const PackedRows& data, Communicator& group,
+                    int64_t micro_batch, DType dtype) {
   std::vector<int64_t> all(static_cast<size_t>(data.rows()));
   std::iota(all.begin(), all.end(), 0);
   const std::span<const int64_t> mine = rows_of_rank(all, group.rank(), group.size());
   double sums[2] = {0, 0};
   for (size_t at = 0; at < mine.size(); at += static_cast<size_t>(micro_batch)) {
-    const auto rows = mine.subspan(at, std::min(static_cast<size_t>(micro_batch), mine.size() - at));
+    const auto rows =
+        mine.subspan(at, std::min(static_cast<size_t>(micro_batch), mine.size() - at));
     const Input input = input_of(data.batch(rows), dtype);
-    const LossSum loss = linear_cross_entropy(forward(model, input.context), model.head().value, input.targets, 1);
+    const LossSum loss =
+        linear_cross_entropy(forward(model, input.context), model.head().value, input.targets, 1);
     sums[0] += loss.sum;
     sums[1] += static_cast<double>(loss.scored);
   }
   group.all_reduce(std::span<double>(sums), Reduce::kSum);
   return {sums[1] > 0 ? sums[0] / sums[1] : 0, static_cast<int64_t>(sums[1])};
+}
+
+std::string not_finite_text(double value) {
+  return std::isnan(value) ? "nan" : value > 0 ? "inf" : "-inf";
 }
 
 Trainer::Trainer(const Parts& parts)
@@ -88,8 +104,12 @@ Trainer::Trainer(const Parts& parts)
       scaler_(dtype_),
       order_(parts.train.rows(), parts.options.batch, static_cast<uint64_t>(parts.options.seed)) {
   const TrainOptions& o = p_.options;
-  const double warmup = o.warmup < 1 ? std::round(o.warmup * static_cast<double>(p_.length.steps)) : o.warmup;
-  schedule_ = {.kind = o.schedule, .peak = o.lr, .warmup = static_cast<int64_t>(warmup), .total = p_.length.steps};
+  const double warmup =
+      o.warmup < 1 ? std::round(o.warmup * static_cast<double>(p_.length.steps)) : o.warmup;
+  schedule_ = {.kind = o.schedule,
+               .peak = o.lr,
+               .warmup = static_cast<int64_t>(warmup),
+               .total = p_.length.steps};
 }
 
 void Trainer::restore(const TrainerState& state) {
@@ -101,7 +121,9 @@ void Trainer::restore(const TrainerState& state) {
 RunOutcome Trainer::run() {
   RunOutcome outcome;
   const Clock::time_point begin = Clock::now();
-  bool go_on = true;
+  const double seconds_before = state_.seconds;
+  bool go_on = !out_of_patience();
+  if (!go_on) outcome.end = RunEnd::kStoppedEarly;
   while (go_on && state_.step < p_.length.steps) {
     const Clock::time_point step_begin = Clock::now();
     const int64_t step = state_.step;
@@ -110,27 +132,40 @@ RunOutcome Trainer::run() {
     state_.step = step + 1;
     state_.tokens += result.tokens;
 
-    StepReport report{.step = state_.step, .total = p_.length.steps, .loss = result.loss, .lr = schedule_.rate(step),
-                      .grad_norm = norm, .tokens = result.tokens};
-    report.epoch = static_cast<double>(state_.step) / static_cast<double>(p_.length.steps_per_epoch);
+    StepReport report{.step = state_.step,
+                      .total = p_.length.steps,
+                      .loss = result.loss,
+                      .lr = schedule_.rate(step),
+                      .grad_norm = norm,
+                      .tokens = result.tokens};
+    report.epoch =
+        static_cast<double>(state_.step) / static_cast<double>(p_.length.steps_per_epoch);
     report.seconds = seconds_since(step_begin);
     report.memory_bytes = static_cast<int64_t>(result.memory_peak);
-    if (step == 0 || outcome.first_loss == 0) outcome.first_loss = result.loss;
-    outcome.last_loss = result.loss;
+    if (step == 0) state_.first_loss = result.loss;
+    state_.last_loss = result.loss;
+    state_.seconds = seconds_before + seconds_since(begin);
+    ++outcome.steps;
 
     const bool last = state_.step == p_.length.steps;
     if (p_.length.eval_every > 0 && (state_.step % p_.length.eval_every == 0 || last)) {
       go_on = evaluate_now(state_.step, report);
-      outcome.last_val = report.val_loss;
+    }
+    // Before the checkpoint: a run that is killed between the two goes on behind this row.
+    if (p_.metrics != nullptr) {
+      p_.metrics->write({.step = state_.step,
+                         .epoch = report.epoch,
+                         .tokens = state_.tokens,
+                         .loss = result.loss,
+                         .val_loss = report.val_loss,
+                         .lr = report.lr,
+                         .grad_norm = norm,
+                         .tokens_per_second = static_cast<double>(result.tokens) / report.seconds,
+                         .step_seconds = report.seconds,
+                         .memory_peak_bytes = report.memory_bytes});
     }
     const bool due = p_.options.save_every > 0 && state_.step % p_.options.save_every == 0;
-    if (due || last || !go_on || result.stop) save(&report);
-    if (p_.metrics != nullptr) {
-      p_.metrics->write({.step = state_.step, .epoch = report.epoch, .tokens = state_.tokens, .loss = result.loss,
-                         .val_loss = report.val_loss, .lr = report.lr, .grad_norm = norm,
-                         .tokens_per_second = static_cast<double>(result.tokens) / report.seconds,
-                         .step_seconds = report.seconds, .memory_peak_bytes = report.memory_bytes});
-    }
+    if (due || last || !go_on || result.stop) save(report);
     p_.console.step(report);
     if (!go_on) outcome.end = RunEnd::kStoppedEarly;
     if (result.stop && !last && go_on) {
@@ -157,7 +192,8 @@ Trainer::Step Trainer::forward_backward(int64_t step) {
   double sums[2] = {0, 0};  // loss, ranks asked to stop
   for (int64_t at = 0; at < count; at += p_.length.micro_batch) {
     const int64_t size = std::min(p_.length.micro_batch, count - at);
-    micro_batch(mine.subspan(static_cast<size_t>(at), static_cast<size_t>(size)), first + at, tokens, scale, at + size == count, sums[0]);
+    micro_batch(mine.subspan(static_cast<size_t>(at), static_cast<size_t>(size)), first + at,
+                tokens, scale, at + size == count, sums[0]);
   }
   p_.strategy.before_step();
 
@@ -165,12 +201,14 @@ Trainer::Step Trainer::forward_backward(int64_t step) {
   p_.group.all_reduce(std::span<double>(sums), Reduce::kSum);
   double memory[1] = {static_cast<double>(resident_peak_bytes())};
   p_.group.all_reduce(std::span<double>(memory), Reduce::kMax);
-  return {.loss = sums[0] / static_cast<double>(std::max<int64_t>(1, scored)), .tokens = seen, .stop = sums[1] > 0,
+  return {.loss = sums[0] / static_cast<double>(std::max<int64_t>(1, scored)),
+          .tokens = seen,
+          .stop = sums[1] > 0,
           .memory_peak = memory[0]};
 }
 
-void Trainer::micro_batch(std::span<const int64_t> rows, int64_t first_in_step, int64_t tokens, double scale, bool last,
-                          double& loss_sum) {
+void Trainer::micro_batch(std::span<const int64_t> rows, int64_t first_in_step, int64_t tokens,
+                          double scale, bool last, double& loss_sum) {
   Input input = input_of(p_.train.batch(rows, tokens), dtype_);
   Context& context = input.context;
   context.training = true;
@@ -178,13 +216,17 @@ void Trainer::micro_batch(std::span<const int64_t> rows, int64_t first_in_step, 
   context.seed = static_cast<uint64_t>(p_.options.seed);
   context.step = static_cast<uint32_t>(state_.step);
   context.sequence0 = static_cast<uint64_t>(first_in_step);
-  const BlockHooks hooks{[this](int64_t i) { p_.strategy.before_block(i); }, [this](int64_t i) { p_.strategy.after_block(i); }};
+  const BlockHooks hooks{[this](int64_t i) { p_.strategy.before_block(i); },
+                         [this](int64_t i) { p_.strategy.after_block(i); }};
   Tape tape;
   LossSum loss;
   {
     const Recording scope(tape);
-    const Tensor hidden = forward(p_.model, context, {.checkpoint_activations = p_.options.checkpoint_activations, .hooks = &hooks});
-    loss = linear_cross_entropy(hidden, p_.model.head().value, input.targets, static_cast<float>(scale));
+    const Tensor hidden =
+        forward(p_.model, context,
+                {.checkpoint_activations = p_.options.checkpoint_activations, .hooks = &hooks});
+    loss = linear_cross_entropy(hidden, p_.model.head().value, input.targets,
+                                static_cast<float>(scale));
   }
   loss_sum += loss.sum;
   if (last) p_.strategy.before_last_backward();
@@ -192,12 +234,14 @@ void Trainer::micro_batch(std::span<const int64_t> rows, int64_t first_in_step, 
 }
 
 double Trainer::update(int64_t step, const Step& result) {
-  if (!std::isfinite(result.loss)) numeric_failure(step, fmt::format("the loss is {}", result.loss));
+  if (!std::isfinite(result.loss))
+    numeric_failure(step, "the loss is " + not_finite_text(result.loss));
   const double unscale = 1 / scaler_.scale();
   const double norm = p_.optimizer.gradient_norm(unscale);
   const bool finite = std::isfinite(norm);
   if (!scaler_.update(finite)) {
-    numeric_failure(step, fmt::format("the gradient of {} is not finite", p_.optimizer.first_not_finite()));
+    numeric_failure(step,
+                    fmt::format("the gradient of {} is not finite", p_.optimizer.bad_gradient()));
   }
   if (finite) {
     const double clip = p_.options.clip > 0 ? std::min(1.0, p_.options.clip / (norm + 1e-6)) : 1.0;
@@ -211,7 +255,10 @@ double Trainer::update(int64_t step, const Step& result) {
 }
 
 bool Trainer::evaluate_now(int64_t step, StepReport& report) {
-  const Evaluation evaluation = evaluate(p_.model, *p_.val, p_.group, p_.length.micro_batch, dtype_);
+  const Evaluation evaluation =
+      evaluate(p_.model, *p_.val, p_.group, p_.length.micro_batch, dtype_);
+  if (!std::isfinite(evaluation.loss))
+    numeric_failure(step - 1, "the validation loss is " + not_finite_text(evaluation.loss));
   report.val_loss = evaluation.loss;
   const bool better = state_.best_step < 0 || evaluation.loss < state_.best_val;
   if (better) {
@@ -223,29 +270,49 @@ bool Trainer::evaluate_now(int64_t step, StepReport& report) {
   } else {
     ++state_.evals_without_gain;
   }
-  const bool patient = p_.options.early_stop == 0 || state_.evals_without_gain < p_.options.early_stop;
-  if (!patient) report.note += fmt::format("stops early: no gain since step {}", state_.best_step);
-  return patient;
+  if (out_of_patience())
+    report.note += fmt::format("stops early: no gain since step {}", state_.best_step);
+  return !out_of_patience();
 }
 
-void Trainer::save(StepReport* report) {
+bool Trainer::out_of_patience() const {
+  return p_.options.early_stop > 0 && state_.evals_without_gain >= p_.options.early_stop;
+}
+
+void Trainer::save(StepReport& report) {
   if (saved_step_ == state_.step) return;
-  state_.identity = p_.identity;
-  if (is_rank0()) {
-    // A full model's weights are in the state already; an adapter is small and of use at once.
-    const auto write = [&](const fs::path& target) {
-      if (p_.result_name == "adapter") p_.write_weights(target / p_.result_name);
-    };
-    save_checkpoint(folder() / "checkpoints", state_, p_.optimizer, write, p_.options.keep);
+  if (const std::string name = p_.optimizer.bad_weight(); !name.empty()) {
+    numeric_failure(state_.step - 1, fmt::format("the weights of {} are not finite", name));
   }
+  state_.identity = p_.identity;
+  if (is_rank0()) write_checkpoint();
   p_.group.barrier();
   saved_step_ = state_.step;
-  report->note += report->note.empty() ? "saved" : ", saved";
+  report.note += report.note.empty() ? "saved" : ", saved";
+}
+
+void Trainer::write_checkpoint() {
+  // A full model's weights are in the state already; an adapter is small and of use at once.
+  const auto write = [&](const fs::path& target) {
+    if (p_.result_name == "adapter") p_.write_weights(target / p_.result_name);
+  };
+  if (p_.metrics != nullptr) p_.metrics->sync();
+  try {
+    save_checkpoint(folder() / "checkpoints", state_, p_.optimizer, write, p_.options.keep);
+  } catch (const Error& e) {
+    fail(e.code(), "{}; {}", e.what(), last_good());
+  } catch (const fs::filesystem_error& e) {
+    fail(Exit::kIo, "{}; {}", e.what(), last_good());
+  }
+}
+
+std::string Trainer::last_good() const {
+  const Found found = newest_checkpoint(folder() / "checkpoints");
+  return fmt::format("last good checkpoint: {}", found.folder ? shown(*found.folder) : "none");
 }
 
 void Trainer::numeric_failure(int64_t step, const std::string& what) {
-  const Found found = newest_checkpoint(folder() / "checkpoints");
-  fail(Exit::kNumeric, "step {}: {}; last good checkpoint: {}", step + 1, what, found.folder ? shown(*found.folder) : "none");
+  fail(Exit::kNumeric, "step {}: {}; {}", step + 1, what, last_good());
 }
 
 }  // namespace tenon

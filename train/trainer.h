@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// The training loop: for each step the rank's micro-batches, the strategy's reduction, clipping, the optimizer, the
-// log. It knows no strategy. The loss and gradient of a step are means over all its scored tokens, whatever the
-// micro-batches and ranks.
+// The training loop: for each step the rank's micro-batches, the strategy's reduction, clipping,
+// the optimizer, the log. It knows no strategy. The loss and gradient of a step are means over all
+// its scored tokens, whatever the micro-batches and ranks.
 #pragma once
 
 #include <filesystem>
@@ -27,7 +27,8 @@ namespace tenon {
 struct RunLength {
   int64_t steps_per_epoch = 1, steps = 1, eval_every = 0, micro_batch = 1;
 };
-RunLength run_length(const TrainOptions& options, const PackedRows& train, bool validates, int ranks);
+RunLength run_length(const TrainOptions& options, const PackedRows& train, bool validates,
+                     int ranks);
 
 // "document", "concat" or "none".
 Packing packing_mode(const std::string& name);
@@ -39,16 +40,19 @@ struct Evaluation {
   double loss = 0;
   int64_t tokens = 0;
 };
-Evaluation evaluate(const Model& model, const PackedRows& data, Communicator& group, int64_t micro_batch, DType dtype);
+Evaluation evaluate(const Model& model, const PackedRows& data, Communicator& group,
+                    int64_t micro_batch, DType dtype);
+
+// A loss that is not finite, as a message has it: "nan", "inf" (a NaN has no sign to people).
+std::string not_finite_text(double value);
 
 enum class RunEnd : uint8_t { kFinished, kStoppedEarly, kSignal };
 
 struct RunOutcome {
   RunEnd end = RunEnd::kFinished;
   TrainerState state;
-  double first_loss = 0, last_loss = 0, seconds = 0;  // of this process's part of the run
-  std::optional<double> last_val;
-  double seconds_computing = 0;
+  int64_t steps = 0;   // of this process's part of the run
+  double seconds = 0;  // likewise
 };
 
 class Trainer {
@@ -58,40 +62,43 @@ class Trainer {
     Model& model;
     Optimizer& optimizer;
     Strategy& strategy;
-    Communicator& group;              // data-parallel ranks
+    Communicator& group;  // data-parallel ranks
     const PackedRows& train;
     const PackedRows* val = nullptr;
     Console& console;
-    Metrics* metrics = nullptr;       // on rank 0
+    Metrics* metrics = nullptr;  // on rank 0
     RunLength length;
     std::string identity;
     // Writes the result (adapter or model) into a folder that is being made.
     std::function<void(const std::filesystem::path&)> write_weights;
-    std::string result_name;          // "adapter" or "model"
+    std::string result_name;  // "adapter" or "model"
   };
   explicit Trainer(const Parts& parts);
 
   // Goes on from a checkpoint's state (weights and optimizer already restored).
   void restore(const TrainerState& state);
 
-  // Runs to the end, or to a signal (after a saved checkpoint).
-  // Throws Error(kNumeric) for a loss or gradient that is not finite, naming step and last good checkpoint.
+  // Runs to the end, or to a signal (after a saved checkpoint). Throws Error(kNumeric) for a loss
+  // or gradient that is not finite, naming step and last good checkpoint.
   RunOutcome run();
 
  private:
   struct Step {
-    double loss = 0;          // mean over the step's scored tokens
-    int64_t tokens = 0;       // of the step, over all ranks
-    bool stop = false;        // some rank was asked to stop
-    double memory_peak = 0;   // highest of the ranks
+    double loss = 0;         // mean over the step's scored tokens
+    int64_t tokens = 0;      // of the step, over all ranks
+    bool stop = false;       // some rank was asked to stop
+    double memory_peak = 0;  // highest of the ranks
   };
   Step forward_backward(int64_t step);
-  void micro_batch(std::span<const int64_t> rows, int64_t first_in_step, int64_t tokens, double scale, bool last,
-                   double& loss_sum);
-  double update(int64_t step, const Step& result);  // returns the gradient norm
+  void micro_batch(std::span<const int64_t> rows, int64_t first_in_step, int64_t tokens,
+                   double scale, bool last, double& loss_sum);
+  double update(int64_t step, const Step& result);      // returns the gradient norm
   bool evaluate_now(int64_t step, StepReport& report);  // false: stop early
-  void save(StepReport* report);
+  void save(StepReport& report);
+  void write_checkpoint();
   [[noreturn]] void numeric_failure(int64_t step, const std::string& what);
+  std::string last_good() const;
+  bool out_of_patience() const;
   bool is_rank0() const { return p_.group.rank() == 0; }
   std::filesystem::path folder() const { return p_.options.out; }
 

@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "train/job.h"
+
+#include "core/error.h"
+#include "text/token_file.h"
+#include "train/trainer.h"
+
+namespace tenon {
+namespace {
+
+namespace fs = std::filesystem;
+
+TrainOptions resolve(TrainOptions options, const Model& model) {
+  if (options.lr == 0) options.lr = options.method == "full" ? 2e-5 : 2e-4;
+  if (options.seq_len == 0) options.seq_len = std::min<int64_t>(1024, model.max_positions());
+  if (options.seq_len > model.max_positions()) {
+    fail_input("--seq-len: {} tokens, but the model has {} positions", options.seq_len,
+               model.max_positions());
+  }
+  if (options.method == "lora" && options.targets.empty()) {
+    options.targets = model.default_targets();
+  }
+  return options;
+}
+
+LoraOptions lora_of(const TrainOptions& o) {
+  return {.rank = o.rank,
+          .alpha = o.alpha,
+          .dropout = o.lora_dropout,
+          .rslora = o.rslora,
+          .targets = o.targets};
+}
+
+TokenFile tokenized(const fs::path& cache, const std::vector<std::string>& files, const Job& job) {
+  const std::vector<fs::path> sources(files.begin(), files.end());
+  fs::create_directories(cache.parent_path());
+  return build_or_open(cache, sources, *job.tokenizer);
+}
+
+}  // namespace
+
+void Job::write_result(const fs::path& folder) const {
+  if (full()) {
+    copy_model_files(options.model, folder);
+    save_weights(*model, folder, weights.dtype);
+  } else {
+    write_adapter(*model, folder, lora_of(options), options.model);
+  }
+}
+
+Job read_model(const TrainOptions& options) {
+  Job job;
+  job.model = build_model(options.model);
+  job.options = resolve(options, *job.model);
+  job.tokenizer = Tokenizer::load(options.model);
+  check_vocabulary(*job.tokenizer, *job.model, options.model);
+  job.model->visit_parameters(
+      [&](const std::string&, Parameter& parameter) { parameter.trainable = job.full(); });
+  job.weights = load_weights(*job.model, options.model);
+  if (!job.full()) {
+    attach_lora(*job.model, lora_of(job.options), static_cast<uint64_t>(options.seed));
+  }
+  job.trained = count_parameters(*job.model, [](const Parameter& p) { return p.trainable; });
+  job.all = count_parameters(*job.model, [](const Parameter&) { return true; });
+  return job;
+}
+
+void read_data(const RunFolder& folder, Job& job) {
+  const TrainOptions& o = job.options;
+  const PackingOptions packing{.mode = packing_mode(o.packing),
+                               .seq_len = o.seq_len,
+                               .pad_id = job.tokenizer->eos_id().value_or(0)};
+  const TokenFile file = tokenized(folder.cache("train.tokens"), o.data, job);
+  if (o.val_split > 0) {
+    const DocumentSplit split = split_documents(file, o.val_split, static_cast<uint64_t>(o.seed));
+    job.train.emplace(file, split.train, packing);
+    job.val.emplace(file, split.validation, packing);
+    return;
+  }
+  job.train.emplace(file, all_documents(file), packing);
+  if (o.val.empty()) return;
+  const TokenFile val = tokenized(folder.cache("val.tokens"), o.val, job);
+  job.val.emplace(val, all_documents(val), packing);
+}
+
+void check_vocabulary(const Tokenizer& tokenizer, const Model& model, const fs::path& folder) {
+  if (tokenizer.vocabulary_size() <= model.vocabulary()) return;
+  fail_input("{}: the tokenizer ({}) has {} entries, but the model only {} embedding rows",
+             shown(folder), tokenizer.file(), tokenizer.vocabulary_size(), model.vocabulary());
+}
+
+}  // namespace tenon

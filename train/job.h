@@ -1,0 +1,40 @@
+// SPDX-License-Identifier: Apache-2.0
+// What every rank of a fine-tuning job reads for itself: the model with what is trained in it, the
+// tokenizer, and the data as packed rows.
+#pragma once
+
+#include <memory>
+#include <optional>
+
+#include "models/adapter.h"
+#include "models/weights.h"
+#include "text/packing.h"
+#include "text/tokenizer.h"
+#include "train/run_folder.h"
+
+namespace tenon {
+
+struct Job {
+  TrainOptions options;  // resolved: every "0: by ..." replaced by what it means here
+  std::unique_ptr<Model> model;
+  std::unique_ptr<Tokenizer> tokenizer;
+  LoadedWeights weights;
+  int64_t trained = 0, all = 0;  // parameters
+  std::optional<PackedRows> train, val;
+
+  bool full() const { return options.method == "full"; }
+  // Writes the adapter, or the model that was trained as a whole, into `folder`.
+  void write_result(const std::filesystem::path& folder) const;
+};
+
+// Model, tokenizer and weights, and the adapter where one is trained.
+Job read_model(const TrainOptions& options);
+
+// The rows to train on and those held out. Token files are kept in the run folder's cache.
+void read_data(const RunFolder& folder, Job& job);
+
+// Throws Error(kInput) when the tokenizer has ids for which the model has no embedding row.
+void check_vocabulary(const Tokenizer& tokenizer, const Model& model,
+                      const std::filesystem::path& folder);
+
+}  // namespace tenon
