@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the commands of the program share: registration, the way they end, and the world they run in.
+// What the commands of the program share: registration, the way they end, and the world they run
+// in.
 #pragma once
 
 #include <CLI/CLI.hpp>
@@ -8,10 +9,12 @@
 
 #include "core/dtype.h"
 #include "core/error.h"
+#include "train/options.h"
 
 namespace tenon {
 
-// A command adds its flags to a subcommand of `app`; run is called when the user chose it and returns the exit code.
+// A command adds its flags to a subcommand of `app`; run is called when the user chose it and
+// returns the exit code.
 struct Command {
   CLI::App* app = nullptr;
   std::function<int()> run;
@@ -27,7 +30,28 @@ Command add_inspect(CLI::App& app);
 // fp32, bf16, fp16 (also float32, bfloat16, float16).
 DType parse_dtype(const std::string& text, const std::string& flag);
 
-// Adds --threads and returns where its value will be (0: this rank's share of the machine).
+// Adds an option that takes a number in least..most; `value` holds the default, 0 where the help
+// says what is meant.
+template <class Number>
+void add_number(CLI::App& app, const std::string& name, Number& value, Number least, Number most,
+                const std::string& help) {
+  const auto set = [=, &value](const std::string& text) {
+    value = parse_number(name, text, least, most);
+  };
+  const std::string shown_default =
+      value == Number{0} && least > Number{0} ? "" : fmt::format(" [{}]", value);
+  app.add_option_function<std::string>(name, set, help + shown_default)->type_name("");
+}
+
+// Adds --threads; 0 is this rank's share of the machine.
 void add_threads(CLI::App& app, int& threads);
+
+// The exit code and the one line of the exception that is being handled.
+Error current_error();
+
+// Checks the words after the program's name before CLI11 reads them, so that a name that is not
+// known (with the nearest one), a value that is missing, a repeat and a word too many are told
+// alike. Throws Error(kInput).
+void check_arguments(const CLI::App& app, const std::vector<std::string>& arguments);
 
 }  // namespace tenon

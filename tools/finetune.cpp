@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// tenon finetune: the flags are the rows of train/options.h's table; a --config file comes before them.
+// tenon finetune: the flags are the rows of train/options.h's table; a --config file comes before
+// them.
 #include "train/finetune.h"
 
 #include "tools/command.h"
@@ -27,15 +28,18 @@ std::string default_text(const OptionRow& row) {
 }  // namespace
 
 Command add_finetune(CLI::App& app) {
-  CLI::App* command = app.add_subcommand("finetune", "Fine-tune a model: LoRA or full, alone or under mpirun");
+  CLI::App* command =
+      app.add_subcommand("finetune", "Fine-tune a model: LoRA or full, alone or under mpirun");
   auto given = std::make_shared<Given>();
   given->words.resize(option_rows().size());
-  command->add_option("--config", given->config, "YAML or JSON file with any of these names; flags win over it");
+  command->add_option("--config", given->config,
+                      "YAML or JSON file with any of these names; flags win over it");
   for (size_t i = 0; i < option_rows().size(); ++i) {
     const OptionRow& row = option_rows()[i];
     const std::string name = std::string("--") + row.name;
     const std::string text = default_text(row);
-    const std::string help = text.empty() || text == "0" ? row.help : fmt::format("{} [{}]", row.help, text);
+    const std::string help =
+        text.empty() || text == "0" ? row.help : fmt::format("{} [{}]", row.help, text);
     CLI::Option* option = nullptr;
     if (row.kind == OptionRow::kFlag) {
       option = command->add_flag(name, help);
@@ -52,14 +56,14 @@ Command add_finetune(CLI::App& app) {
             for (size_t i = 0; i < option_rows().size(); ++i) {
               const OptionRow& row = option_rows()[i];
               if (given->options[i]->count() == 0) continue;
-              const bool repeated = row.kind != OptionRow::kList && given->options[i]->count() > 1;
-              if (repeated) fail_input("--{}: given {} times", row.name, given->options[i]->count());
-              row.set(options, row.kind == OptionRow::kFlag ? std::vector<std::string>{} : given->words[i]);
+              row.set(options, row.kind == OptionRow::kFlag ? given->options[i]->results()
+                                                            : given->words[i]);
             }
             check_options(options);  // before MPI starts: usage errors need no ranks
-            return in_world(static_cast<int>(options.threads), [&](World& world, const Machine& machine) {
-              return finetune(options, world.communicator(), machine);
-            });
+            return in_world(static_cast<int>(options.threads),
+                            [&](World& world, const Machine& machine) {
+                              return finetune(options, world.communicator(), machine);
+                            });
           }};
 }
 

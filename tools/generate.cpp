@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// tenon generate: continues a prompt; the text goes to stdout as it comes.
+// tenon generate: continues a prompt; the text goes to stdout as it comes. Of a file of prompts,
+// each continuation is one line: a JSON string, so that a newline inside it does not break the
+// line.
 #include <cstdio>
 #include <filesystem>
+#include <limits>
 #include <nlohmann/json.hpp>
-#include <fstream>
-#include <iostream>
 
 #include "core/file.h"
 #include "core/parallel_for.h"
@@ -13,6 +14,7 @@
 #include "models/weights.h"
 #include "text/tokenizer.h"
 #include "tools/command.h"
+#include "train/job.h"
 
 namespace tenon {
 namespace {
@@ -28,10 +30,12 @@ struct GenerateOptions {
 };
 
 // End tokens: generation_config.json, else config.json, else the tokenizer's.
-std::vector<int32_t> end_tokens(const fs::path& folder, const Tokenizer& tokenizer, int64_t vocabulary) {
+std::vector<int32_t> end_tokens(const fs::path& folder, const Tokenizer& tokenizer,
+                                int64_t vocabulary) {
   for (const char* name : {"generation_config.json", "config.json"}) {
     if (!fs::exists(folder / name)) continue;
-    const std::vector<int64_t> ids = JsonObject::read(folder / name).integers("eos_token_id", 0, vocabulary - 1);
+    const std::vector<int64_t> ids =
+        JsonObject::read(folder / name).integers("eos_token_id", 0, vocabulary - 1);
     if (!ids.empty()) return {ids.begin(), ids.end()};
   }
   return tokenizer.eos_id() ? std::vector<int32_t>{*tokenizer.eos_id()} : std::vector<int32_t>{};
@@ -40,41 +44,54 @@ std::vector<int32_t> end_tokens(const fs::path& folder, const Tokenizer& tokeniz
 class Speaker {
  public:
   Speaker(const Model& model, const Tokenizer& tokenizer, const GenerateOptions& options)
-      : model_(model), tokenizer_(tokenizer), options_(options), ends_(end_tokens(options.model, tokenizer, model.vocabulary())) {}
+      : model_(model),
+        tokenizer_(tokenizer),
+        options_(options),
+        ends_(end_tokens(options.model, tokenizer, model.vocabulary())) {}
 
-  // Prints the continuation of one prompt (number `index` of the run).
-  void say(const std::string& prompt, uint64_t index) const {
-    std::vector<int32_t> ids = tokenizer_.encode(prompt);
-    if (ids.empty() && tokenizer_.bos_id()) ids.push_back(*tokenizer_.bos_id());
-    if (ids.empty()) fail_input("--prompt: expected some text");
-    if (static_cast<int64_t>(ids.size()) >= model_.max_positions()) {
-      fail_input("--prompt: {} tokens, but the model has {} positions", ids.size(), model_.max_positions());
-    }
-    for (const int32_t id : ids) {
-      if (id >= model_.vocabulary()) fail_input("--prompt: token {} is past the model's {} embedding rows", id, model_.vocabulary());
-    }
+  // Prints the continuation as it comes.
+  void say(const std::string& prompt) const {
     StreamDecoder decoder(tokenizer_, true);
-    const size_t prompt_tokens = ids.size();
-    const auto print = [&](int32_t id) {
-      if (!options_.ids) put(decoder.push(id));
+    continue_prompt(prompt, "--prompt", 0, [&](int32_t id) {
+      put(decoder.push(id));
       return true;
-    };
-    const StopReason reason = generate(model_, ids, options_.max_tokens, ends_, options_.sampling,
-                                       parse_dtype(options_.precision, "--precision"), index, print);
-    if (options_.ids) {
-      std::string text = "[";
-      for (size_t i = prompt_tokens; i < ids.size(); ++i) text += fmt::format("{}{}", text.size() > 1 ? ", " : "", ids[i]);
-      put(text + "]");
-    } else {
-      put(decoder.finish());
-    }
-    put("\n");
-    if (reason == StopReason::kContextFull) std::fprintf(stderr, "tenon: note: the model's context is full\n");
+    });
+    put(decoder.finish() + "\n");
+  }
+
+  // Prints one line: the continuation of prompt number `index` as a JSON string, or its ids as a
+  // JSON array. `where` the prompt stands is for messages.
+  void say_line(const std::string& prompt, const std::string& where, uint64_t index) const {
+    const std::vector<int32_t> ids = continue_prompt(prompt, where, index, {});
+    const nlohmann::json line =
+        options_.ids ? nlohmann::json(ids) : nlohmann::json(tokenizer_.decode(ids, true));
+    put(line.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) + "\n");
   }
 
  private:
+  // The ids that follow the prompt.
+  std::vector<int32_t> continue_prompt(const std::string& prompt, const std::string& where,
+                                       uint64_t index,
+                                       const std::function<bool(int32_t)>& on_token) const {
+    std::vector<int32_t> ids = tokenizer_.encode(prompt);
+    if (ids.empty() && tokenizer_.bos_id()) ids.push_back(*tokenizer_.bos_id());
+    if (ids.empty()) fail_input("{}: expected some text", where);
+    if (static_cast<int64_t>(ids.size()) >= model_.max_positions()) {
+      fail_input("{}: {} tokens, but the model has {} positions", where, ids.size(),
+                 model_.max_positions());
+    }
+    const auto prompt_tokens = static_cast<int64_t>(ids.size());
+    const StopReason reason =
+        generate(model_, ids, options_.max_tokens, ends_, options_.sampling,
+                 parse_dtype(options_.precision, "--precision"), index, on_token);
+    if (reason == StopReason::kContextFull)
+      std::fprintf(stderr, "tenon: note: the model's context is full\n");
+    return {ids.begin() + prompt_tokens, ids.end()};
+  }
+
   static void put(const std::string& text) {
-    if (std::fwrite(text.data(), 1, text.size(), stdout) != text.size() || std::fflush(stdout) != 0) {
+    if (std::fwrite(text.data(), 1, text.size(), stdout) != text.size() ||
+        std::fflush(stdout) != 0) {
       fail(Exit::kIo, "stdout: cannot be written");
     }
   }
@@ -87,15 +104,17 @@ class Speaker {
 
 int run_generate(const GenerateOptions& options) {
   if (options.threads > 0) set_thread_count(options.threads);
-  if (options.prompt.empty() == options.prompts.empty()) fail_input("expected one of --prompt TEXT and --prompts FILE");
+  if (options.prompt.empty() == options.prompts.empty())
+    fail_input("expected one of --prompt TEXT and --prompts FILE");
   parse_dtype(options.precision, "--precision");
   const std::unique_ptr<Model> model = build_model(options.model);
   const std::unique_ptr<Tokenizer> tokenizer = Tokenizer::load(options.model);
+  check_vocabulary(*tokenizer, *model, options.model);
   load_weights(*model, options.model);
   if (!options.adapter.empty()) read_adapter(*model, options.adapter, false);
   const Speaker speaker(*model, *tokenizer, options);
   if (!options.prompt.empty()) {
-    speaker.say(options.prompt, 0);
+    options.ids ? speaker.say_line(options.prompt, "--prompt", 0) : speaker.say(options.prompt);
     return 0;
   }
   const std::string text = read_text(options.prompts, int64_t{1} << 30);
@@ -106,7 +125,7 @@ int run_generate(const GenerateOptions& options) {
     const std::string line = text.substr(begin, end - begin);
     begin = end + 1;
     if (line.empty()) continue;
-    speaker.say(JsonObject(parse_json(line, where), where).text("prompt"), index);
+    speaker.say_line(JsonObject(parse_json(line, where), where).text("prompt"), where, index);
   }
   return 0;
 }
@@ -119,14 +138,20 @@ Command add_generate(CLI::App& app) {
   command->add_option("--model", options->model, "Model folder")->required();
   command->add_option("--adapter", options->adapter, "PEFT adapter folder");
   command->add_option("--prompt", options->prompt, "Text to continue");
-  command->add_option("--prompts", options->prompts, "JSONL file with a \"prompt\" a line: one continuation a line");
-  command->add_option("--max-tokens", options->max_tokens, "Most tokens to add")->check(CLI::Range(1, 1 << 24))->capture_default_str();
-  command->add_option("--temperature", options->sampling.temperature, "0: greedy")->check(CLI::Range(0.0, 100.0))->capture_default_str();
-  command->add_option("--top-k", options->sampling.top_k, "Only the k likeliest (0: off)")->check(CLI::Range(0, 1 << 24))->capture_default_str();
-  command->add_option("--top-p", options->sampling.top_p, "Only the likeliest with this mass (1: off)")->check(CLI::Range(0.0, 1.0))->capture_default_str();
-  command->add_option("--seed", options->sampling.seed, "Seed of the draws")->capture_default_str();
+  command->add_option("--prompts", options->prompts,
+                      "JSONL file with a \"prompt\" a line: one JSON string a line comes out");
+  add_number<int64_t>(*command, "--max-tokens", options->max_tokens, 1, 1 << 24,
+                      "Most tokens to add");
+  add_number<double>(*command, "--temperature", options->sampling.temperature, 0, 100, "0: greedy");
+  add_number<int64_t>(*command, "--top-k", options->sampling.top_k, 0, 1 << 24,
+                      "Only the k likeliest (0: off)");
+  add_number<double>(*command, "--top-p", options->sampling.top_p, 0, 1,
+                     "Only the likeliest with this mass (1: off)");
+  add_number<uint64_t>(*command, "--seed", options->sampling.seed, 0,
+                       std::numeric_limits<int64_t>::max(), "Seed of the draws");
   command->add_flag("--ids", options->ids, "Print token ids as a JSON array instead of text");
-  command->add_option("--precision", options->precision, "Activations in fp32, bf16 or fp16")->capture_default_str();
+  command->add_option("--precision", options->precision, "Activations in fp32, bf16 or fp16")
+      ->capture_default_str();
   add_threads(*command, options->threads);
   return {command, [options] { return run_generate(*options); }};
 }

@@ -1,35 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "tools/in_world.h"
 
-#include <filesystem>
-#include <new>
-
 #include "core/parallel_for.h"
+#include "tools/command.h"
 #include "tools/version.h"
 
 namespace tenon {
-namespace {
-
-// The exit code and message of the exception that is being handled.
-Error current_error() {
-  try {
-    throw;
-  } catch (const Error& e) {
-    return e;
-  } catch (const std::bad_alloc&) {
-    return Error(Exit::kMemory, "out of memory");
-  } catch (const std::filesystem::filesystem_error& e) {
-    return Error(Exit::kIo, e.what());
-  } catch (const std::exception& e) {
-    return Error(Exit::kInternal, fmt::format("internal error: {}", e.what()));
-  }
-}
-
-}  // namespace
-
 int in_world(int threads, const std::function<int(World& world, const Machine& machine)>& run) {
   World world = World::start();
-  const std::string speaker = world.size() > 1 ? fmt::format("[{}] ", world.communicator().describe()) : "";
+  const std::string speaker =
+      world.size() > 1 ? fmt::format("[{}] ", world.communicator().describe()) : "";
   try {
     const Machine machine{.hostname = world.hostname(),
                           .build = build_id(),
@@ -43,7 +23,8 @@ int in_world(int threads, const std::function<int(World& world, const Machine& m
   } catch (...) {
     const Error e = current_error();
     const std::string message = e.what();
-    World::abort(e.code(), message.empty() ? "" : fmt::format("tenon: error: {}{}", speaker, message));
+    World::abort(e.code(),
+                 message.empty() ? "" : fmt::format("tenon: error: {}{}", speaker, message));
   }
 }
 

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// tenon inspect PATH: what a safetensors file, model, adapter, checkpoint, token file or run folder holds; exit 2 with
-// the reason when it is not valid.
+// tenon inspect PATH: what a safetensors file, model, adapter, checkpoint, token file or run folder
+// holds; exit 2 with the reason when it is not valid.
 #include <cstdio>
 #include <filesystem>
+#include <nlohmann/json.hpp>
 
 #include "core/file.h"
 #include "core/weight_files.h"
@@ -18,92 +19,117 @@ namespace {
 
 namespace fs = std::filesystem;
 
-void print(const std::string& text) { std::printf("%s\n", text.c_str()); }
+// What is found, line by line: it is printed when all of it is known to be good.
+class Page {
+ public:
+  void line(const std::string& text) { text_ += text + "\n"; }
+  void print() const { std::fputs(text_.c_str(), stdout); }
 
-void list_tensors(const SafetensorsFile& file) {
+ private:
+  std::string text_;
+};
+
+void list_tensors(Page& page, const SafetensorsFile& file) {
   for (const TensorEntry& entry : file.entries()) {
-    print(fmt::format("  {:<60} {:<6} {}", printable(entry.name, 200), entry.dtype_name, shape_text(entry)));
+    page.line(fmt::format("  {:<60} {:<6} {}", printable(entry.name, 200), entry.dtype_name,
+                          shape_text(entry)));
   }
 }
 
-void inspect_safetensors(const fs::path& path) {
+void inspect_safetensors(Page& page, const fs::path& path) {
   const SafetensorsFile file = SafetensorsFile::open(path);
   int64_t elements = 0;
   for (const TensorEntry& entry : file.entries()) elements += entry.elements();
-  print(fmt::format("{}: safetensors, {} tensors, {} elements", shown(path), file.entries().size(), elements));
-  for (const auto& [key, value] : file.metadata()) print(fmt::format("  metadata {} = {}", printable(key), printable(value)));
-  list_tensors(file);
+  page.line(fmt::format("{}: safetensors, {} tensors, {} elements", shown(path),
+                        file.entries().size(), elements));
+  for (const auto& [key, value] : file.metadata())
+    page.line(fmt::format("  metadata {} = {}", printable(key), printable(value)));
+  list_tensors(page, file);
 }
 
-void inspect_tokens(const fs::path& path) {
+void inspect_tokens(Page& page, const fs::path& path) {
   const TokenFile file = TokenFile::open(path);
-  print(fmt::format("{}: token file, {} documents, {} tokens, {} scored, largest id {}", shown(path), file.documents(), file.tokens(),
-                    file.scored_tokens(), file.largest_id()));
+  page.line(fmt::format("{}: token file, {} documents, {} tokens, {} scored, largest id {}",
+                        shown(path), file.documents(), file.tokens(), file.scored_tokens(),
+                        file.largest_id()));
 }
 
-void inspect_model(const fs::path& folder) {
+void inspect_model(Page& page, const fs::path& folder) {
   const std::unique_ptr<Model> model = build_model(folder.string());
   const LoadedWeights weights = load_weights(*model, folder);
   const int64_t count = count_parameters(*model, [](const Parameter&) { return true; });
-  print(fmt::format("{}: {} model, {} parameters in {}, {} blocks, vocabulary {}, {} positions", shown(folder), model->family(), count,
-                    name_of(weights.dtype), model->blocks(), model->vocabulary(), model->max_positions()));
-  std::string linears;
+  page.line(fmt::format("{}: {} model, {} parameters in {}, {} blocks, vocabulary {}, {} positions",
+                        shown(folder), model->family(), count, name_of(weights.dtype),
+                        model->blocks(), model->vocabulary(), model->max_positions()));
+  page.line("  linear layers of block 0 (targets for --targets):");
   model->visit_linears([&](const std::string& path, Linear& linear) {
-    if (path.find(".0.") != std::string::npos) linears += fmt::format("  {} {} -> {}\n", path, linear.in(), linear.out());
+    if (path.find(".0.") == std::string::npos) return;
+    page.line(fmt::format("  {} {} -> {}", path, linear.in(), linear.out()));
   });
-  std::printf("  linear layers of block 0 (targets for --targets):\n%s", linears.c_str());
   if (fs::exists(folder / "tokenizer.json") || fs::exists(folder / "vocab.json")) {
     const auto tokenizer = Tokenizer::load(folder);
-    print(fmt::format("  tokenizer {}: {} entries, end of text {}", tokenizer->file(), tokenizer->vocabulary_size(),
-                      tokenizer->eos_id() ? std::to_string(*tokenizer->eos_id()) : "none"));
+    page.line(fmt::format("  tokenizer {}: {} entries, end of text {}", tokenizer->file(),
+                          tokenizer->vocabulary_size(),
+                          tokenizer->eos_id() ? std::to_string(*tokenizer->eos_id()) : "none"));
   } else {
-    print("  no tokenizer");
+    page.line("  no tokenizer");
   }
 }
 
-void inspect_adapter(const fs::path& folder) {
+void inspect_adapter(Page& page, const fs::path& folder) {
   const JsonObject config = JsonObject::read(folder / "adapter_config.json");
-  print(fmt::format("{}: PEFT adapter, {} rank {} alpha {}, base {}", shown(folder), config.text("peft_type", "LORA"),
-                    config.integer("r", 1, 1 << 20), config.number("lora_alpha", 0, 1e9, 8),
-                    printable(config.optional_text("base_model_name_or_path").value_or("not named"))));
-  list_tensors(SafetensorsFile::open(folder / "adapter_model.safetensors"));
+  page.line(fmt::format(
+      "{}: PEFT adapter, {} rank {} alpha {}, base {}", shown(folder),
+      printable(config.text("peft_type", "LORA")), config.integer("r", 1, 1 << 20),
+      config.number("lora_alpha", 0, 1e9, 8),
+      printable(config.optional_text("base_model_name_or_path").value_or("not named"))));
+  list_tensors(page, SafetensorsFile::open(folder / "adapter_model.safetensors"));
 }
 
-void inspect_checkpoint(const fs::path& folder) {
+void inspect_checkpoint(Page& page, const fs::path& folder) {
   const int64_t step = verify_checkpoint(folder);
-  print(fmt::format("{}: checkpoint of step {}, complete", shown(folder), step));
-  list_tensors(SafetensorsFile::open(folder / "state.safetensors"));
+  page.line(fmt::format("{}: checkpoint of step {}, complete", shown(folder), step));
+  list_tensors(page, SafetensorsFile::open(folder / "state.safetensors"));
 }
 
-void inspect_run(const fs::path& folder) {
+void inspect_run(Page& page, const fs::path& folder) {
   const Found found = newest_checkpoint(folder / "checkpoints");
-  print(fmt::format("{}: run folder, {}", shown(folder),
-                    found.folder ? fmt::format("newest good checkpoint {}", found.folder->filename().string()) : "no good checkpoint"));
-  for (const std::string& why : found.rejected) print("  not good: " + why);
-  for (const char* name : {"adapter", "adapter-best", "model", "model-best", "summary.json", "metrics.csv", "ranks.csv"}) {
-    if (fs::exists(folder / name)) print(fmt::format("  {}", name));
+  page.line(fmt::format(
+      "{}: run folder, {}", shown(folder),
+      found.folder ? fmt::format("newest good checkpoint {}", found.folder->filename().string())
+                   : "no good checkpoint"));
+  for (const std::string& why : found.rejected) page.line("  not good: " + why);
+  for (const char* name : {"adapter", "adapter-best", "model", "model-best", "summary.json",
+                           "metrics.csv", "ranks.csv"}) {
+    if (fs::exists(folder / name)) page.line(fmt::format("  {}", name));
   }
   if (fs::exists(folder / "summary.json")) {
-    std::printf("%s", read_text(folder / "summary.json", kJsonFileBytes).c_str());
+    const std::string summary = read_text(folder / "summary.json", kJsonFileBytes);
+    parse_json(summary, shown(folder / "summary.json"));
+    page.line(summary.substr(0, summary.find_last_not_of('\n') + 1));
   }
 }
 
 int inspect(const fs::path& path) {
+  Page page;
   if (!fs::exists(path)) fail_input("{}: no such file or folder", shown(path));
   if (!fs::is_directory(path)) {
-    path.extension() == ".tokens" ? inspect_tokens(path) : inspect_safetensors(path);
+    path.extension() == ".tokens" ? inspect_tokens(page, path) : inspect_safetensors(page, path);
   } else if (fs::exists(path / "manifest.json")) {
-    inspect_checkpoint(path);
+    inspect_checkpoint(page, path);
   } else if (fs::exists(path / "adapter_config.json")) {
-    inspect_adapter(path);
+    inspect_adapter(page, path);
   } else if (fs::exists(path / "config.json")) {
-    inspect_model(path);
+    inspect_model(page, path);
   } else if (fs::exists(path / "config.yaml")) {
-    inspect_run(path);
+    inspect_run(page, path);
   } else {
-    fail_input("{}: expected a model, adapter, checkpoint or run folder (config.json, adapter_config.json, manifest.json or config.yaml)",
-               shown(path));
+    fail_input(
+        "{}: expected a model, adapter, checkpoint or run folder (config.json, "
+        "adapter_config.json, manifest.json or config.yaml)",
+        shown(path));
   }
+  page.print();
   return 0;
 }
 
@@ -111,8 +137,12 @@ int inspect(const fs::path& path) {
 
 Command add_inspect(CLI::App& app) {
   auto path = std::make_shared<std::string>();
-  CLI::App* command = app.add_subcommand("inspect", "What a file or folder of Tenon's holds, and whether it is valid");
-  command->add_option("path", *path, "safetensors or token file; model, adapter, checkpoint or run folder")->required();
+  CLI::App* command = app.add_subcommand(
+      "inspect", "What a file or folder of Tenon's holds, and whether it is valid");
+  command
+      ->add_option("path", *path,
+                   "safetensors or token file; model, adapter, checkpoint or run folder")
+      ->required();
   return {command, [path] { return inspect(*path); }};
 }
 

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The `tenon` program: chooses a command and turns what it throws into one line on stderr and an exit code.
+// The `tenon` program: chooses a command and turns what it throws into one line on stderr and an
+// exit code.
 #include <cstdio>
 #include <new>
 
@@ -11,32 +12,6 @@
 
 namespace tenon {
 namespace {
-
-// True when `name`'s letters stand in `word` in this order: "lr" in "lern-rate".
-bool abbreviates(std::string_view name, std::string_view word) {
-  size_t at = 0;
-  for (const char letter : word) at += at < name.size() && name[at] == letter;
-  return at == name.size() && name.substr(0, 1) == word.substr(0, 1);
-}
-
-// The message for a word that the command does not know, with the name that was probably meant; else CLI11's own.
-std::string explain(const CLI::App& command, const std::string& message, const std::vector<std::string>& arguments) {
-  std::vector<std::string> known;
-  for (const CLI::Option* option : command.get_options()) {
-    for (const std::string& name : option->get_lnames()) known.push_back(name);
-  }
-  for (const std::string& argument : arguments) {
-    if (!argument.starts_with("--")) continue;
-    const std::string word = argument.substr(2, argument.find('=') - 2);
-    if (std::find(known.begin(), known.end(), word) != known.end()) continue;
-    std::string_view meant = nearest(word, known);
-    for (const std::string& name : known) {
-      if (meant.empty() && abbreviates(name, word)) meant = name;
-    }
-    return fmt::format("unknown option --{}{}", printable(word), meant.empty() ? "" : fmt::format(" (did you mean --{}?)", meant));
-  }
-  return printable(message, 300);
-}
 
 std::string one_line(std::string text) {
   for (char& c : text) c = c == '\n' ? ' ' : c;
@@ -52,25 +27,27 @@ int run(int argc, char** argv) {
   CLI::App app("Tenon fine-tunes language models where the machines are small or few.", "tenon");
   app.set_version_flag("--version", version_text());
   app.require_subcommand(1);
-  const std::vector<Command> commands = {add_finetune(app), add_init(app),   add_evaluate(app), add_generate(app),
-                                         add_inspect(app),  add_verify(app)};
+  const std::vector<Command> commands = {add_finetune(app), add_init(app),    add_evaluate(app),
+                                         add_generate(app), add_inspect(app), add_verify(app)};
   const std::vector<std::string> arguments(argv + 1, argv + argc);
   try {
+    check_arguments(app, arguments);
     app.parse(argc, argv);
   } catch (const CLI::CallForHelp& e) {
     return app.exit(e);
   } catch (const CLI::CallForVersion& e) {
     return app.exit(e);
   } catch (const CLI::ParseError& e) {
-    const CLI::App* chosen = &app;
-    for (const Command& command : commands) {
-      if (!arguments.empty() && arguments[0] == command.app->get_name()) chosen = command.app;
-    }
-    const std::string name = chosen == &app ? "tenon" : "tenon " + chosen->get_name();
-    return report(Exit::kInput, fmt::format("{} (see {} --help)", explain(*chosen, one_line(e.what()), arguments), name));
+    const std::string command = arguments.empty() ? "" : " " + printable(arguments[0]);
+    return report(Exit::kInput,
+                  fmt::format("{} (see tenon{} --help)", printable(e.what(), 300), command));
   }
   for (const Command& command : commands) {
-    if (command.app->parsed()) return command.run();
+    if (!command.app->parsed()) continue;
+    const int code = command.run();
+    if (std::fflush(stdout) != 0 || std::ferror(stdout) != 0)
+      fail(Exit::kIo, "stdout: cannot be written");
+    return code;
   }
   return report(Exit::kInternal, "no command ran");
 }
@@ -85,7 +62,26 @@ DType parse_dtype(const std::string& text, const std::string& flag) {
 }
 
 void add_threads(CLI::App& app, int& threads) {
-  app.add_option("--threads", threads, "Threads (default: the cores this process may use)")->check(CLI::Range(1, 4096));
+  add_number(app, "--threads", threads, 1, 4096,
+             "Threads (default: the cores this process may use)");
+}
+
+Error current_error() {
+  try {
+    throw;
+  } catch (const Error& e) {
+    return Error(e.code(), one_line(e.what()));
+  } catch (const std::bad_alloc&) {
+    return Error(Exit::kMemory, "out of memory");
+  } catch (const std::filesystem::filesystem_error& e) {
+    const bool named_wrongly = e.code() == std::errc::filename_too_long ||
+                               e.code() == std::errc::too_many_symbolic_link_levels ||
+                               e.code() == std::errc::not_a_directory;
+    return Error(named_wrongly ? Exit::kInput : Exit::kIo,
+                 fmt::format("{}: {}", shown(e.path1()), e.code().message()));
+  } catch (const std::exception& e) {
+    return Error(Exit::kInternal, fmt::format("internal error: {}", one_line(e.what())));
+  }
 }
 
 }  // namespace tenon
@@ -94,13 +90,8 @@ int main(int argc, char** argv) {
   tenon::install_sigbus_reporter();
   try {
     return tenon::run(argc, argv);
-  } catch (const tenon::Error& e) {
+  } catch (...) {
+    const tenon::Error e = tenon::current_error();
     return tenon::report(e.code(), e.what());
-  } catch (const std::bad_alloc&) {
-    return tenon::report(tenon::Exit::kMemory, "out of memory");
-  } catch (const std::filesystem::filesystem_error& e) {
-    return tenon::report(tenon::Exit::kIo, tenon::one_line(e.what()));
-  } catch (const std::exception& e) {
-    return tenon::report(tenon::Exit::kInternal, fmt::format("internal error: {}", tenon::one_line(e.what())));
   }
 }

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// tenon verify CASE_DIR...: this build against reference outputs: logits, loss, gradients, ten full and ten LoRA steps
-// and a greedy continuation, each with its worst figure and the bound it must keep.
+// tenon verify CASE_DIR...: this build against reference outputs: logits, loss, gradients, ten full
+// and ten LoRA steps and a greedy continuation, each with its worst figure and the bound it must
+// keep.
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
-#include <nlohmann/json.hpp>
 
 #include "core/file.h"
 #include "core/parallel_for.h"
@@ -12,6 +12,7 @@
 #include "models/generate.h"
 #include "models/weights.h"
 #include "tools/command.h"
+#include "tools/verify_case.h"
 #include "train/optimizer.h"
 
 namespace tenon {
@@ -25,8 +26,8 @@ struct VerifyOptions {
   int threads = 0;
 };
 
-// What a careful implementation reaches in fp32; half-width activations round every intermediate result to 8 (bf16) or
-// 11 (fp16) bits, and a trajectory of ten steps carries that on.
+// What a careful implementation reaches in fp32; half-width activations round every intermediate
+// result to 8 (bf16) or 11 (fp16) bits, and a trajectory of ten steps carries that on.
 struct Tolerances {
   double logits, gradients, losses, finals;
 };
@@ -44,12 +45,13 @@ class Sheet {
   void figure(const std::string& what, double worst, double bound, const std::string& at = "") {
     const bool good = worst <= bound;  // a NaN is not
     failed_ |= !good;
-    std::printf("  %-34s %.3e  bound %.1e  %s%s\n", what.c_str(), worst, bound, good ? "ok" : "FAILED",
-                at.empty() ? "" : ("  (" + at + ")").c_str());
+    std::printf("  %-34s %.3e  bound %.1e  %s%s\n", what.c_str(), worst, bound,
+                good ? "ok" : "FAILED", at.empty() ? "" : ("  (" + at + ")").c_str());
   }
   void exact(const std::string& what, bool same, const std::string& detail) {
     failed_ |= !same;
-    std::printf("  %-34s %s%s\n", what.c_str(), same ? "ok" : "FAILED", detail.empty() ? "" : ("  (" + detail + ")").c_str());
+    std::printf("  %-34s %s%s\n", what.c_str(), same ? "ok" : "FAILED",
+                detail.empty() ? "" : ("  (" + detail + ")").c_str());
   }
   void absent(const std::string& what) { std::printf("  %-34s not in this case\n", what.c_str()); }
   bool failed() const { return failed_; }
@@ -58,109 +60,47 @@ class Sheet {
   bool failed_ = false;
 };
 
-// A case folder, read as far as it goes.
-struct Case {
-  fs::path folder;
-  fs::path model;
-  std::optional<SafetensorsFile> inputs, steps, expected;
-  JsonObject facts;
-  DType precision;
-};
-
-std::optional<SafetensorsFile> open_if_there(const fs::path& path) {
-  if (!fs::exists(path)) return std::nullopt;
-  return SafetensorsFile::open(path);
-}
-
-Tensor int_tensor(const SafetensorsFile& file, const std::string& name) {
-  const TensorEntry* entry = file.find(name);
-  const std::string where = shown(file.file()->path());
-  if (entry == nullptr) fail_input("{}: expected a tensor \"{}\"", where, name);
-  if (!entry->dtype || entry->shape.size() != 2 || (*entry->dtype != DType::kI32 && *entry->dtype != DType::kI64)) {
-    fail_input("{}: tensor \"{}\": expected I32 or I64 [B, T], got {} {}", where, name, entry->dtype_name, shape_text(*entry));
-  }
-  Tensor out = Tensor::empty({entry->shape[0], entry->shape[1]}, DType::kI32);
-  for (int64_t i = 0; i < out.numel(); ++i) {
-    if (*entry->dtype == DType::kI32) {
-      std::memcpy(out.data<int32_t>() + i, entry->data + 4 * i, 4);
-    } else {
-      int64_t value = 0;
-      std::memcpy(&value, entry->data + 8 * i, 8);
-      out.data<int32_t>()[i] = static_cast<int32_t>(value);
-    }
-  }
-  return out;
-}
-
-// The batch as the model sees it: labels shifted to targets (position t is scored against label t + 1).
-struct Batch {
-  Context context;
-  Tensor targets;
-  int64_t scored = 0;
-};
-
-Batch make_batch(const Case& c, const Model& model, const Tensor& ids, const Tensor& labels) {
-  const int64_t rows = ids.dim(0), tokens = ids.dim(1);
-  if (labels.shape() != ids.shape()) fail_input("{}: input_ids and labels differ in shape", shown(c.folder));
-  if (tokens > model.max_positions()) {
-    fail_input("{}: {} tokens for a model of {} positions", shown(c.folder), tokens, model.max_positions());
-  }
-  Batch batch;
-  batch.context.ids = ids;
-  batch.context.dtype = c.precision;
-  batch.context.positions = Tensor::empty(ids.shape(), DType::kI32);
-  batch.targets = Tensor::empty(ids.shape(), DType::kI32);
-  for (int64_t i = 0; i < rows * tokens; ++i) {
-    const int64_t t = i % tokens;
-    const int32_t id = ids.data<int32_t>()[i];
-    const int32_t target = t + 1 < tokens ? labels.data<int32_t>()[i + 1] : -100;
-    if (id < 0 || id >= model.vocabulary() || (target != -100 && (target < 0 || target >= model.vocabulary()))) {
-      fail_input("{}: token {} is outside the vocabulary of {}", shown(c.folder), id, model.vocabulary());
-    }
-    batch.context.positions.data<int32_t>()[i] = static_cast<int32_t>(t);
-    batch.targets.data<int32_t>()[i] = target;
-    batch.scored += target != -100;
-  }
-  return batch;
-}
-
-// Half-width gradients of small magnitude would underflow: the loss is multiplied by this and the gradients divided.
+// Half-width gradients of small magnitude would underflow: the loss is multiplied by this and the
+// gradients divided.
 double loss_scale(DType precision) { return precision == DType::kF16 ? 1024 : 1; }
 
 // Loss, and gradients in the parameters' slots (times loss_scale).
-double forward_backward(const Case& c, const Model& model, const Batch& batch) {
+double forward_backward(const Case& c, const Model& model, const CaseBatch& batch) {
   Tape tape;
   LossSum loss;
   {
     const Recording scope(tape);
-    const double scale = loss_scale(c.precision) / static_cast<double>(std::max<int64_t>(batch.scored, 1));
-    loss = linear_cross_entropy(forward(model, batch.context), model.head().value, batch.targets, static_cast<float>(scale));
+    const double scale =
+        loss_scale(c.precision) / static_cast<double>(std::max<int64_t>(batch.scored, 1));
+    loss = linear_cross_entropy(forward(model, batch.context), model.head().value, batch.targets,
+                                static_cast<float>(scale));
   }
   tape.backward(loss.loss);
   return loss.sum / static_cast<double>(std::max<int64_t>(batch.scored, 1));
 }
 
-Tensor all_logits(const Model& model, const Batch& batch) {
+Tensor all_logits(const Model& model, const CaseBatch& batch) {
   return logits(forward(model, batch.context), model.head().value);
 }
 
+// The larger of two figures; a NaN stays.
+double worse(double a, double b) { return std::isnan(a) || a >= b ? a : b; }
+
 // The largest difference over the largest magnitude expected.
-double worst_logit(const Tensor& got, const TensorEntry& expected) {
-  const float* want = reinterpret_cast<const float*>(expected.data);
+double worst_logit(const Tensor& got, const std::vector<float>& want) {
   double worst = 0, largest = 0;
-  for (int64_t i = 0; i < got.numel(); ++i) {
-    const double difference = std::fabs(static_cast<double>(got.data<float>()[i]) - static_cast<double>(want[i]));
-    worst = difference <= worst ? worst : difference;  // a NaN stays
+  for (size_t i = 0; i < want.size(); ++i) {
+    worst = worse(
+        worst, std::fabs(static_cast<double>(got.data<float>()[i]) - static_cast<double>(want[i])));
     largest = std::max(largest, std::fabs(static_cast<double>(want[i])));
   }
   return worst / largest;
 }
 
-// |got * scale - expected| / |expected| in the Euclidean norm; the absolute norm where nothing is expected.
-double relative(const float* got, const TensorEntry& expected, double scale) {
-  const float* want = reinterpret_cast<const float*>(expected.data);
+// |got * scale - want| / |want| in the Euclidean norm; the absolute norm where nothing is expected.
+double relative(const float* got, const std::vector<float>& want, double scale) {
   double difference = 0, norm = 0;
-  for (int64_t i = 0; i < expected.elements(); ++i) {
+  for (size_t i = 0; i < want.size(); ++i) {
     const double d = static_cast<double>(got[i]) * scale - static_cast<double>(want[i]);
     difference += d * d;
     norm += static_cast<double>(want[i]) * static_cast<double>(want[i]);
@@ -168,63 +108,48 @@ double relative(const float* got, const TensorEntry& expected, double scale) {
   return norm > 0 ? std::sqrt(difference / norm) : std::sqrt(difference);
 }
 
-const TensorEntry* expected_tensor(const Case& c, const std::string& name, int64_t elements) {
-  const TensorEntry* entry = c.expected ? c.expected->find(name) : nullptr;
-  if (entry == nullptr) return nullptr;
-  if (entry->dtype != DType::kF32 || entry->elements() != elements) {
-    fail_input("{}: tensor \"{}\": expected F32 with {} elements, got {} {}", shown(c.expected->file()->path()), name, elements,
-               entry->dtype_name, shape_text(*entry));
-  }
-  return entry;
-}
-
-// Compares the fp32 tensors that `pick` gives for each parameter with "<prefix><name>" and reports the worst.
-void compare_all(const Case& c, Model& model, Sheet& sheet, const std::string& what, const std::string& prefix,
-                 const std::string& name_prefix, double scale, double bound,
-                 const std::function<Tensor(const Parameter&)>& pick) {
+// Compares the fp32 tensors that `pick` gives for each parameter with "<prefix><name>" and reports
+// the worst.
+void compare_all(const Case& c, Model& model, Sheet& sheet, const std::string& what,
+                 const std::string& prefix, const std::string& name_prefix, double scale,
+                 double bound, const std::function<Tensor(const Parameter&)>& pick) {
   double worst = -1;
   std::string at;
   int compared = 0, missing = 0;
   model.visit_parameters([&](const std::string& path, Parameter& parameter) {
     if (!parameter.trainable) return;
-    const TensorEntry* entry = expected_tensor(c, prefix + name_prefix + path, parameter.shape.numel());
-    if (entry == nullptr) {
+    const auto want = expected_values(c, prefix + name_prefix + path, parameter.shape.numel());
+    if (!want) {
       ++missing;
       return;
     }
-    const double figure = relative(pick(parameter).data<float>(), *entry, scale);
+    const double figure = relative(pick(parameter).data<float>(), *want, scale);
     ++compared;
-    if (!(figure <= worst)) {
-      worst = figure;
-      at = path;
-    }
+    const bool known_bad = std::isnan(worst);
+    worst = worse(worst, figure);
+    if (!known_bad && !(worst > figure)) at = path;
   });
   if (compared == 0) return sheet.absent(what);
-  sheet.figure(what, worst, bound, fmt::format("{} tensors, worst {}{}", compared, at,
-                                               missing > 0 ? fmt::format("; {} not in this case", missing) : ""));
+  sheet.figure(what, worst, bound,
+               fmt::format("{} tensors, worst {}{}", compared, at,
+                           missing > 0 ? fmt::format("; {} not in this case", missing) : ""));
 }
 
-std::vector<double> numbers(const JsonObject& facts, const std::string& key) {
-  std::vector<double> values;
-  if (const Json* list = facts.find(key); list != nullptr && list->is_array()) {
-    for (const Json& value : *list) values.push_back(value.get<double>());
-  }
-  return values;
-}
-
-double worst_difference(const std::vector<double>& got, const std::vector<double>& want, bool relative_to_want) {
+double worst_difference(const std::vector<double>& got, const std::vector<double>& want,
+                        bool relative_to_want) {
   double worst = 0;
   for (size_t i = 0; i < want.size(); ++i) {
     const double scale = relative_to_want ? std::max(1e-12, std::fabs(want[i])) : 1;
-    const double difference = i < got.size() ? std::fabs(got[i] - want[i]) / scale : NAN;
-    worst = difference <= worst ? worst : difference;
+    worst = worse(worst, i < got.size() ? std::fabs(got[i] - want[i]) / scale : NAN);
   }
   return worst;
 }
 
-// Trains the trainable parameters on the case's steps as reference/README.md says, and compares the trajectory.
+// Trains the trainable parameters on the case's steps as reference/README.md says, and compares the
+// trajectory.
 void check_steps(const Case& c, Model& model, Sheet& sheet, const std::string& kind, double lr) {
-  const std::vector<double> want = numbers(c.facts, kind + "_losses"), want_norms = numbers(c.facts, kind + "_grad_norms");
+  const std::vector<double> want = numbers(c.facts, kind + "_losses"),
+                            want_norms = numbers(c.facts, kind + "_grad_norms");
   if (want.empty() || !c.steps) return sheet.absent(kind + " steps");
   Optimizer optimizer(model, {.weight_decay = 0.01, .decay_vectors = true});
   const double unscale = 1 / loss_scale(c.precision);
@@ -238,16 +163,18 @@ void check_steps(const Case& c, Model& model, Sheet& sheet, const std::string& k
     optimizer.step(lr, unscale * std::min(1.0, 1.0 / (norms.back() + 1e-6)));
   }
   const Tolerances t = tolerances(c.precision);
-  sheet.figure(fmt::format("{} {} losses", want.size(), kind), worst_difference(losses, want, false), t.losses);
+  sheet.figure(fmt::format("{} {} losses", want.size(), kind),
+               worst_difference(losses, want, false), t.losses);
   if (!want_norms.empty()) {
-    sheet.figure(fmt::format("{} {} gradient norms", want_norms.size(), kind), worst_difference(norms, want_norms, true),
-                 10 * t.gradients, "relative");
+    sheet.figure(fmt::format("{} {} gradient norms", want_norms.size(), kind),
+                 worst_difference(norms, want_norms, true), 10 * t.gradients, "relative");
   }
 }
 
 std::unique_ptr<Model> load(const Case& c, bool train_base) {
   std::unique_ptr<Model> model = build_model(c.model.string());
-  model->visit_parameters([&](const std::string&, Parameter& parameter) { parameter.trainable = train_base; });
+  model->visit_parameters(
+      [&](const std::string&, Parameter& parameter) { parameter.trainable = train_base; });
   load_weights(*model, c.model);
   return model;
 }
@@ -257,19 +184,22 @@ void check_base(const Case& c, Sheet& sheet) {
   const Tolerances t = tolerances(c.precision);
   if (c.inputs) {
     const Tensor ids = int_tensor(*c.inputs, "input_ids"), labels = int_tensor(*c.inputs, "labels");
-    const Batch batch = make_batch(c, *model, ids, labels);
+    const CaseBatch batch = make_batch(c, *model, ids, labels);
     const int64_t elements = ids.numel() * model->vocabulary();
-    if (const TensorEntry* entry = expected_tensor(c, "logits", elements)) {
-      sheet.figure("logits", worst_logit(all_logits(*model, batch), *entry), t.logits, "of their largest magnitude");
+    if (const auto want = expected_values(c, "logits", elements)) {
+      sheet.figure("logits", worst_logit(all_logits(*model, batch), *want), t.logits,
+                   "of their largest magnitude");
     } else {
       sheet.absent("logits");
     }
     const double loss = forward_backward(c, *model, batch);
     if (c.facts.has("loss")) {
-      sheet.figure("loss", std::fabs(loss - c.facts.number("loss", -1e9, 1e9)), t.losses, fmt::format("{:.6f}", loss));
+      sheet.figure("loss", std::fabs(loss - c.facts.number("loss", -1e9, 1e9)), t.losses,
+                   fmt::format("{:.6f}", loss));
     }
     if (c.facts.has("scored_tokens")) {
-      sheet.exact("scored tokens", batch.scored == c.facts.integer("scored_tokens", 0, int64_t{1} << 40), "");
+      sheet.exact("scored tokens",
+                  batch.scored == c.facts.integer("scored_tokens", 0, int64_t{1} << 40), "");
     }
     const double unscale = 1 / loss_scale(c.precision);
     if (c.facts.has("grad_norm")) {
@@ -290,30 +220,44 @@ void check_greedy(const Case& c, Sheet& sheet) {
   if (want.size() <= 8) return sheet.absent("greedy continuation");
   const std::unique_ptr<Model> model = load(c, false);
   std::vector<int32_t> ids;
-  for (size_t i = 0; i < 8; ++i) ids.push_back(static_cast<int32_t>(want[i]));
+  for (size_t i = 0; i < 8; ++i) {
+    const bool valid = want[i] >= 0 && want[i] < static_cast<double>(model->vocabulary());
+    if (!valid)
+      c.facts.reject("greedy_from_first_8_tokens_of_row_0",
+                     fmt::format("ids below {}", model->vocabulary()));
+    ids.push_back(static_cast<int32_t>(want[i]));
+  }
   generate(*model, ids, static_cast<int64_t>(want.size()) - 8, {}, {}, c.precision, 0);
   size_t same = 0;
-  while (same < want.size() && same < ids.size() && ids[same] == static_cast<int32_t>(want[same])) ++same;
+  while (same < want.size() && same < ids.size() && ids[same] == static_cast<int32_t>(want[same]))
+    ++same;
   const std::string detail = fmt::format("{} of {} tokens the same", same, want.size());
   if (c.precision == DType::kF32) {
     sheet.exact("greedy continuation", same == want.size(), detail);
   } else {
-    std::printf("  %-34s %s (not required in %s)\n", "greedy continuation", detail.c_str(), name_of(c.precision));
+    std::printf("  %-34s %s (not required in %s)\n", "greedy continuation", detail.c_str(),
+                name_of(c.precision));
   }
 }
 
-// Row 1 with its last nine positions padded: positions after the end see nothing of the text and are not scored.
+// Row 1 with its last nine positions padded: positions after the end see nothing of the text and
+// are not scored.
 void check_padding(const Case& c, Sheet& sheet) {
   if (!c.facts.has("loss_row1_last9_padded") || !c.inputs) return sheet.absent("loss with padding");
   const std::unique_ptr<Model> model = load(c, false);
   const Tensor ids = int_tensor(*c.inputs, "input_ids");
   Tensor labels = int_tensor(*c.inputs, "labels");
   const int64_t tokens = ids.dim(1);
-  for (int64_t t = std::max<int64_t>(0, tokens - 9); t < tokens; ++t) labels.data<int32_t>()[tokens + t] = -100;
-  const Batch batch = make_batch(c, *model, ids, labels);
-  const LossSum loss = linear_cross_entropy(forward(*model, batch.context), model->head().value, batch.targets, 1);
+  if (ids.dim(0) < 2 || labels.shape() != ids.shape())
+    c.facts.reject("loss_row1_last9_padded", "inputs of two rows");
+  for (int64_t t = std::max<int64_t>(0, tokens - 9); t < tokens; ++t)
+    labels.data<int32_t>()[tokens + t] = -100;
+  const CaseBatch batch = make_batch(c, *model, ids, labels);
+  const LossSum loss =
+      linear_cross_entropy(forward(*model, batch.context), model->head().value, batch.targets, 1);
   const double got = loss.sum / static_cast<double>(loss.scored);
-  sheet.figure("loss with padding", std::fabs(got - c.facts.number("loss_row1_last9_padded", -1e9, 1e9)),
+  sheet.figure("loss with padding",
+               std::fabs(got - c.facts.number("loss_row1_last9_padded", -1e9, 1e9)),
                tolerances(c.precision).losses);
 }
 
@@ -323,33 +267,29 @@ void check_adapter(const Case& c, Sheet& sheet) {
   read_adapter(*model, c.folder / "adapter", true);
   const Tolerances t = tolerances(c.precision);
   if (c.inputs) {
-    const Batch batch = make_batch(c, *model, int_tensor(*c.inputs, "input_ids"), int_tensor(*c.inputs, "labels"));
-    if (const TensorEntry* entry = expected_tensor(c, "lora.logits", batch.context.ids.numel() * model->vocabulary())) {
-      sheet.figure("lora logits", worst_logit(all_logits(*model, batch), *entry), t.logits, "of their largest magnitude");
+    const CaseBatch batch =
+        make_batch(c, *model, int_tensor(*c.inputs, "input_ids"), int_tensor(*c.inputs, "labels"));
+    if (const auto want =
+            expected_values(c, "lora.logits", batch.context.ids.numel() * model->vocabulary())) {
+      sheet.figure("lora logits", worst_logit(all_logits(*model, batch), *want), t.logits,
+                   "of their largest magnitude");
     }
     const double loss = forward_backward(c, *model, batch);
     if (c.facts.has("lora_loss")) {
-      sheet.figure("lora loss", std::fabs(loss - c.facts.number("lora_loss", -1e9, 1e9)), t.losses, fmt::format("{:.6f}", loss));
+      sheet.figure("lora loss", std::fabs(loss - c.facts.number("lora_loss", -1e9, 1e9)), t.losses,
+                   fmt::format("{:.6f}", loss));
     }
-    compare_all(c, *model, sheet, "lora gradients", "lora.grad.", kPeftPrefix, 1 / loss_scale(c.precision), t.gradients,
+    compare_all(c, *model, sheet, "lora gradients", "lora.grad.", kPeftPrefix,
+                1 / loss_scale(c.precision), t.gradients,
                 [](const Parameter& parameter) { return parameter.value.slot()->grad; });
   }
   check_steps(c, *model, sheet, "lora", c.facts.number("lora_lr", 0, 1, 5e-3));
-  compare_all(c, *model, sheet, "lora weights after the steps", "lora.final.", kPeftPrefix, 1, t.finals,
-              [](const Parameter& parameter) { return parameter.value; });
+  compare_all(c, *model, sheet, "lora weights after the steps", "lora.final.", kPeftPrefix, 1,
+              t.finals, [](const Parameter& parameter) { return parameter.value; });
 }
 
 bool verify_case(const fs::path& folder, const VerifyOptions& options) {
-  if (!fs::is_directory(folder)) fail_input("{}: expected a case folder", shown(folder));
-  Case c{.folder = folder,
-         .model = options.model.empty() ? folder / "model" : fs::path(options.model),
-         .inputs = open_if_there(folder / "inputs.safetensors"),
-         .steps = open_if_there(folder / "steps.safetensors"),
-         .expected = open_if_there(folder / "expected.safetensors"),
-         .facts = fs::exists(folder / "expected.json") ? JsonObject::read(folder / "expected.json")
-                                                       : JsonObject(Json::object(), shown(folder)),
-         .precision = parse_dtype(options.precision, "--precision")};
-  if (!c.inputs && !c.steps) fail_input("{}: expected inputs.safetensors or steps.safetensors", shown(folder));
+  const Case c = open_case(folder, options.model, parse_dtype(options.precision, "--precision"));
   std::printf("%s (%s)\n", shown(folder).c_str(), name_of(c.precision));
   Sheet sheet;
   check_base(c, sheet);
@@ -365,10 +305,16 @@ bool verify_case(const fs::path& folder, const VerifyOptions& options) {
 Command add_verify(CLI::App& app) {
   auto options = std::make_shared<VerifyOptions>();
   CLI::App* command = app.add_subcommand("verify", "Check this build against reference outputs");
-  command->add_option("cases", options->cases, "Case folders (model/, adapter/, inputs, steps, expected)")->required();
-  command->add_option("--model", options->model, "A model folder from elsewhere instead of the case's own");
-  command->add_option("--precision", options->precision, "Activations in fp32, bf16 or fp16")->capture_default_str();
-  command->add_option("--device", options->device, "auto or cpu")->check(CLI::IsMember({"auto", "cpu"}));
+  command
+      ->add_option("cases", options->cases,
+                   "Case folders (model/, adapter/, inputs, steps, expected)")
+      ->required();
+  command->add_option("--model", options->model,
+                      "A model folder from elsewhere instead of the case's own");
+  command->add_option("--precision", options->precision, "Activations in fp32, bf16 or fp16")
+      ->capture_default_str();
+  command->add_option("--device", options->device, "auto or cpu")
+      ->check(CLI::IsMember({"auto", "cpu"}));
   add_threads(*command, options->threads);
   return {command, [options] {
             if (options->threads > 0) set_thread_count(options->threads);

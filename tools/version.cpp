@@ -12,7 +12,8 @@ std::string version_name() { return fmt::format("tenon {}", kVersion); }
 
 std::string version_text() {
   std::string tables;
-  for (const KernelTable* table : usable_tables()) tables += fmt::format("{}{}", tables.empty() ? "" : ", ", table->name);
+  for (const KernelTable* table : usable_tables())
+    tables += fmt::format("{}{}", tables.empty() ? "" : ", ", table->name);
   return fmt::format("{} ({}, {}; kernels {})", version_name(), kBuildType, kCompiler, tables);
 }
 

@@ -1,16 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 // tenon_world_compare TENON MODEL ADAPTER QUESTIONS: what an adapter changed. Runs the `tenon`
-// program on each question of QUESTIONS (JSON lines with prompt and completion) with and without
-// the adapter, counts the answers that are exactly the completion, measures the loss, and prints a
-// table and some answers.
+// program on QUESTIONS (JSON lines with prompt and completion) with and without the adapter, counts
+// the answers that are exactly the completion, measures the loss, and prints a table and some
+// answers.
 #include <algorithm>
-#include <atomic>
 #include <cstdio>
 #include <fstream>
-#include <future>
+#include <sstream>
 #include <stdexcept>
 #include <string>
-#include <thread>
 #include <vector>
 
 #include <sys/wait.h>
@@ -51,12 +49,10 @@ std::string output_of(const std::vector<std::string>& arguments) {
   return output;
 }
 
-// The generated text alone: without the prompt, where it is repeated, and without white space at
-// both ends.
-std::string answer_in(std::string output, const std::string& prompt) {
-  if (output.compare(0, prompt.size(), prompt) == 0) output.erase(0, prompt.size());
-  const size_t first = output.find_first_not_of(" \n"), last = output.find_last_not_of(" \n");
-  return first == std::string::npos ? "" : output.substr(first, last - first + 1);
+// Without white space at both ends.
+std::string trimmed(const std::string& text) {
+  const size_t first = text.find_first_not_of(" \n"), last = text.find_last_not_of(" \n");
+  return first == std::string::npos ? "" : text.substr(first, last - first + 1);
 }
 
 std::vector<Question> read_questions(const std::string& path) {
@@ -80,24 +76,17 @@ Result measure(const std::string& tenon, const std::vector<std::string>& base,
   result.loss = report.at("loss");
   result.perplexity = report.at("perplexity");
 
-  result.answers.resize(questions.size());
-  std::atomic<size_t> next = 0;
-  const auto work = [&] {
-    for (size_t i; (i = next++) < questions.size();) {
-      std::vector<std::string> generate = {
-          tenon, "generate",      "--prompt", questions[i].prompt, "--max-tokens",
-          "24",  "--temperature", "0",        "--threads",         "1"};
-      generate.insert(generate.end(), base.begin(), base.end());
-      result.answers[i] = answer_in(output_of(generate), questions[i].prompt);
-    }
-  };
-  std::vector<std::future<void>> workers;
-  for (unsigned i = 0; i < std::max(1u, std::thread::hardware_concurrency()); ++i) {
-    workers.push_back(std::async(std::launch::async, work));
+  // A line for each question: the answer as a JSON string.
+  std::vector<std::string> generate = {tenon, "generate", "--prompts", data, "--max-tokens", "24"};
+  generate.insert(generate.end(), base.begin(), base.end());
+  std::istringstream said(output_of(generate));
+  for (std::string line; std::getline(said, line);) {
+    result.answers.push_back(trimmed(Json::parse(line)));
   }
-  for (std::future<void>& worker : workers) worker.get();
+  if (result.answers.size() != questions.size())
+    throw std::runtime_error(data + ": not as many answers as questions");
   for (size_t i = 0; i < questions.size(); ++i)
-    result.right += result.answers[i] == answer_in(questions[i].completion, "");
+    result.right += result.answers[i] == trimmed(questions[i].completion);
   return result;
 }
 

@@ -1,0 +1,258 @@
+// SPDX-License-Identifier: Apache-2.0
+// The program under mpirun: the same losses however many ranks there are, and errors that end the
+// job with one line and leave nothing behind.
+#include <signal.h>
+
+#include <catch2/catch.hpp>
+#include <cmath>
+
+#include "tests/tools/lab.h"
+
+namespace tenon::test {
+namespace {
+
+namespace fs = std::filesystem;
+
+// The lines of a job's stderr that Tenon wrote as errors: mpirun adds its own.
+Words errors_of(const Result& result) {
+  Words errors;
+  for (const std::string& line : lines(result.err)) {
+    if (line.find("tenon: error:") != std::string::npos) errors.push_back(line);
+  }
+  return errors;
+}
+
+void check_job_refused(const Lab& lab, const Words& words, int code, const Words& parts) {
+  const Listing before = list(lab.path());
+  const Result result = run(words, {}, 30);
+  INFO(result.err);
+  CHECK(result.code == code);
+  CHECK(result.out.empty());
+  const Words errors = errors_of(result);
+  REQUIRE(errors.size() == 1);
+  CHECK(errors[0].starts_with("tenon: error: "));
+  for (const std::string& part : parts) CHECK_THAT(errors[0], Catch::Contains(part));
+  CHECK(list(lab.path()) == before);
+}
+
+// mpirun -n 2 of a command that differs on rank 1: there, `flag` has another value.
+Words differing(const Lab& lab, const Words& words, const std::string& flag,
+                const std::string& value) {
+  lab.put("wrapper.sh", "[ \"$OMPI_COMM_WORLD_RANK\" = 1 ] && exec \"$@\" '" + flag + "' '" +
+                            value + "'\nexec \"$@\"\n");
+  Words common;
+  for (size_t i = 0; i < words.size(); ++i) {
+    if (words[i] == flag) {
+      lab.put("wrapper.sh", "if [ \"$OMPI_COMM_WORLD_RANK\" = 1 ]; then exec \"$@\" '" + flag +
+                                "' '" + value + "'; fi\nexec \"$@\" '" + flag + "' '" +
+                                words[i + 1] + "'\n");
+      ++i;
+    } else {
+      common.push_back(words[i]);
+    }
+  }
+  Words job = {"/bin/bash", lab.at("wrapper.sh")};
+  const Words program = tenon_words(common);
+  job.insert(job.end(), program.begin(), program.end());
+  return mpirun_words(2, job);
+}
+
+TEST_CASE("one, two and three ranks give the same losses") {
+  const Lab lab;
+  // Seven rows are left for the last step of an epoch, and a batch does not divide by the ranks.
+  const Words more = {"--batch", "5",           "--steps", "10",           "--lora-dropout",
+                      "0.1",     "--val-split", "0.2",     "--eval-every", "5"};
+  const auto losses = [&](int ranks) {
+    const std::string out = "run" + std::to_string(ranks);
+    Words words = more;
+    words.insert(words.end(), {"--out", lab.at(out)});
+    const Result result = tenon_ranks(ranks, lab.finetune(words));
+    INFO(result.err);
+    REQUIRE(result.code == 0);
+    CHECK(lines(lab.get(out + "/ranks.csv")).size() == static_cast<size_t>(ranks) + 1);
+    CHECK(lab.metrics("step", out).size() == 10);
+    Words all = lab.metrics("loss", out);
+    all.push_back(lab.metrics("val_loss", out).back());
+    return all;
+  };
+  const Words alone = losses(1);
+  for (const int ranks : {2, 3}) {
+    const Words together = losses(ranks);
+    for (size_t i = 0; i < alone.size(); ++i) {
+      CHECK(std::fabs(std::stod(alone[i]) - std::stod(together[i])) <= 1e-6);
+    }
+  }
+}
+
+TEST_CASE("ranks without a row in a step take part") {
+  const Lab lab;
+  std::string documents;
+  for (int i = 0; i < 7; ++i) documents += "{\"text\": \"The fox saw the river.\"}\n";
+  lab.put("d.jsonl", documents);
+  // 3 + 3 + 1 rows an epoch: two of three ranks have none in the third step.
+  const Words words = lab.finetune({"--data", lab.at("d.jsonl"), "--packing", "none", "--batch",
+                                    "3", "--steps", "0", "--epochs", "2"});
+  REQUIRE(tenon(words).code == 0);
+  const Words alone = lab.metrics("loss");
+  fs::remove_all(lab.out());
+  REQUIRE(tenon_ranks(3, words).code == 0);
+  const Words together = lab.metrics("loss");
+  REQUIRE(alone.size() == 6);
+  REQUIRE(together.size() == 6);
+  for (size_t i = 0; i < alone.size(); ++i) {
+    CHECK(std::fabs(std::stod(alone[i]) - std::stod(together[i])) <= 1e-6);
+  }
+}
+
+TEST_CASE("evaluate shares the work") {
+  const Lab lab;
+  const Words words = {"evaluate", "--model", lab.model(), "--data", lab.data(), "--seq-len", "16"};
+  const Json alone = Json::parse(tenon(words).out);
+  const Result result = tenon_ranks(2, words);
+  REQUIRE(result.code == 0);
+  REQUIRE(lines(result.out).size() == 1);
+  const Json together = Json::parse(result.out);
+  CHECK(together.at("tokens") == alone.at("tokens"));
+  CHECK(std::fabs(together.at("loss").get<double>() - alone.at("loss").get<double>()) <= 1e-6);
+}
+
+TEST_CASE("bad input under mpirun is one line") {
+  const Lab lab;
+  check_job_refused(lab, mpirun_words(2, tenon_words(lab.finetune({"--targets", "nope"}))), 2,
+                    {"nope", "c_attn"});
+  lab.put("empty.txt", "");
+  check_job_refused(lab,
+                    mpirun_words(2, tenon_words(lab.finetune({"--data", lab.at("empty.txt")}))), 2,
+                    {"empty.txt"});
+  check_job_refused(lab,
+                    mpirun_words(2, tenon_words({"evaluate", "--model", lab.model(), "--data",
+                                                 lab.at("empty.txt")})),
+                    2, {"empty.txt"});
+}
+
+TEST_CASE("more ranks than sequences") {
+  const Lab lab;
+  check_job_refused(lab, mpirun_words(3, tenon_words(lab.finetune({"--batch", "2"}))), 2,
+                    {"ranks (3)", "--batch of 2"});
+  lab.put("two.jsonl", "{\"text\": \"The fox.\"}\n{\"text\": \"The sea.\"}\n");
+  check_job_refused(
+      lab,
+      mpirun_words(3,
+                   tenon_words(lab.finetune({"--data", lab.at("two.jsonl"), "--packing", "none"}))),
+      2, {"ranks (3)", "2 of data"});
+}
+
+TEST_CASE("ranks that disagree name the difference") {
+  const Lab lab;
+  lab.put("other.txt", sentences(119));
+  lab.copy("model", "other");
+  lab.edit_tensors("other/model.safetensors", [](Json&, std::string& data) { data[99] ^= 1; });
+  const auto refused = [&](const std::string& flag, const std::string& value, const Words& parts) {
+    INFO(flag);
+    const Words job = differing(lab, lab.finetune(), flag, value);
+    check_job_refused(lab, job, 3, parts);
+  };
+  refused("--data", lab.at("other.txt"), {"ranks disagree: data content: rank 0: ", ", rank 1: "});
+  refused("--model", lab.at("other"), {"ranks disagree: model content: "});
+  refused("--lr", "0.5", {"ranks disagree: --lr: rank 0: 0, rank 1: 0.5"});
+  refused("--steps", "7", {"ranks disagree: --steps: rank 0: 6, rank 1: 7"});
+  refused("--save-every", "7", {"ranks disagree: --save-every: rank 0: 200, rank 1: 7"});
+}
+
+TEST_CASE("a file that one rank lacks ends the job, and the rank is named") {
+  const Lab lab;
+  check_job_refused(lab, differing(lab, lab.finetune(), "--data", lab.at("none.txt")), 2,
+                    {"rank 1/2", "none.txt"});
+  check_job_refused(lab, differing(lab, lab.finetune(), "--model", lab.at("none")), 2,
+                    {"rank 1/2", "none"});
+}
+
+TEST_CASE("the same content elsewhere, and of another time, agrees") {
+  const Lab lab;
+  lab.copy("data.txt", "copy.txt");
+  fs::last_write_time(lab.at("copy.txt"), fs::file_time_type::clock::now() - std::chrono::hours(9));
+  const Result result = run(differing(lab, lab.finetune(), "--data", lab.at("copy.txt")));
+  INFO(result.err);
+  CHECK(result.code == 0);
+}
+
+// The ranks of a job, when they have taken the first steps.
+std::vector<pid_t> ranks_of(const Process& job) {
+  REQUIRE(eventually([&] {
+    const std::string said = job.err();
+    const size_t header = said.find("step  epoch");
+    return header != std::string::npos && lines(said.substr(header)).size() > 20;
+  }));
+  return job.children();
+}
+
+Words long_run(const Lab& lab, const std::string& out) {
+  return lab.finetune(
+      {"--out", lab.at(out), "--steps", "400", "--save-every", "40", "--resume", "auto"});
+}
+
+TEST_CASE("kill -9 of a rank ends the job; --resume auto ends as an undisturbed run") {
+  const Lab lab;
+  REQUIRE(tenon_ranks(2, long_run(lab, "calm")).code == 0);
+  for (const size_t victim : {size_t{0}, size_t{1}}) {
+    Process job(mpirun_words(2, tenon_words(long_run(lab, "run"))));
+    const std::vector<pid_t> ranks = ranks_of(job);
+    REQUIRE(ranks.size() == 2);
+    ::kill(ranks[victim], SIGKILL);
+    const Result killed = job.wait(15);
+    CHECK(killed.code != kTimeout);
+    CHECK(killed.code != 0);
+    CHECK(eventually([&] { return ::kill(ranks[1 - victim], 0) != 0; }, 10));
+  }
+  const Result last = tenon_ranks(2, long_run(lab, "run"));
+  INFO(last.err);
+  REQUIRE(last.code == 0);
+  CHECK(list(lab.at("run/adapter")) == list(lab.at("calm/adapter")));
+  CHECK(lab.metrics("loss", "run") == lab.metrics("loss", "calm"));
+  CHECK(lab.metrics("step", "run").size() == 400);
+}
+
+TEST_CASE("a run may go on with another number of ranks") {
+  const Lab lab;
+  const Words words = lab.finetune({"--steps", "10", "--save-every", "5", "--val-split", "0.2",
+                                    "--lora-dropout", "0.1", "--resume", "auto"});
+  REQUIRE(tenon(words).code == 0);
+  const Words losses = lab.metrics("loss");
+  fs::remove_all(lab.at("run/checkpoints/step-10"));
+  fs::remove_all(lab.at("run/adapter"));
+  const Result result = tenon_ranks(2, words);
+  INFO(result.err);
+  REQUIRE(result.code == 0);
+  CHECK_THAT(result.err, Catch::Contains("step-5 (step 5)"));
+  const Words together = lab.metrics("loss");
+  REQUIRE(together.size() == 10);
+  for (size_t i = 0; i < 10; ++i) {
+    CHECK(std::fabs(std::stod(losses[i]) - std::stod(together[i])) <= 1e-6);
+  }
+}
+
+TEST_CASE("SIGTERM to one rank stops all of them after a saved step") {
+  const Lab lab;
+  Process job(mpirun_words(2, tenon_words(long_run(lab, "run"))));
+  const std::vector<pid_t> ranks = ranks_of(job);
+  REQUIRE(ranks.size() == 2);
+  ::kill(ranks[1], SIGTERM);
+  const Result stopped = job.wait(15);
+  INFO(stopped.err);
+  CHECK(stopped.code == 75);
+  CHECK(Json::parse(lab.get("run/summary.json")).at("end") == "stopped by a signal");
+}
+
+TEST_CASE("a loss that is not a number is told once") {
+  const Lab lab;
+  lab.edit_tensors("model/model.safetensors", [](Json&, std::string& data) {
+    for (size_t i = 3; i < data.size(); i += 4) data[i] = data[i - 1] = '\x7f';
+  });
+  const Result result = tenon_ranks(2, lab.finetune());
+  INFO(result.err);
+  CHECK(result.code == 4);
+  CHECK(errors_of(result).size() == 1);
+}
+
+}  // namespace
+}  // namespace tenon::test

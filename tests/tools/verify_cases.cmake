@@ -1,0 +1,27 @@
+# SPDX-License-Identifier: Apache-2.0
+cmake_policy(VERSION 3.25)
+# cmake -DPROGRAM=tenon -DTHREADS=n -DROOT=repository -DCASE=reference|shared -P: `tenon verify` on the repository's cases, or on
+# the one in ../shared, which may not be there. TENON_CPU names the kernels; a CPU that lacks them skips the test.
+execute_process(COMMAND ${CMAKE_COMMAND} -E env --unset=TENON_CPU ${PROGRAM} --version OUTPUT_VARIABLE version)
+if(NOT version MATCHES "kernels [^)]*$ENV{TENON_CPU}")
+  message("SKIPPED: this CPU has no $ENV{TENON_CPU}")
+  return()
+endif()
+if(CASE STREQUAL "shared")
+  set(cases ${ROOT}/../shared/reference/gpt2)
+  if(NOT EXISTS ${cases}/inputs.safetensors)
+    message("SKIPPED: there is no ${cases}")
+    return()
+  endif()
+else()
+  file(GLOB cases ${ROOT}/tests/reference/cases/gpt2-*)
+  if(cases STREQUAL "")
+    message(FATAL_ERROR "expected cases in ${ROOT}/tests/reference/cases")
+  endif()
+endif()
+execute_process(COMMAND ${PROGRAM} verify ${cases} --threads ${THREADS}
+                RESULT_VARIABLE code OUTPUT_VARIABLE report ERROR_VARIABLE errors)
+message("${report}${errors}")
+if(NOT code EQUAL 0)
+  message(FATAL_ERROR "exit code: expected 0, got ${code}")
+endif()
