@@ -1,0 +1,357 @@
+// SPDX-License-Identifier: Apache-2.0
+// The training loop as a whole, on a run of milliseconds: it learns; it is the same run however it
+// is split over ranks and micro-batches; it goes on from a checkpoint bit for bit.
+#include <catch2/catch.hpp>
+#include <cmath>
+#include <numeric>
+
+#include "tests/train/tiny_run.h"
+
+namespace tenon::test {
+namespace {
+
+namespace fs = std::filesystem;
+
+double mean(const std::vector<double>& values, size_t begin, size_t end) {
+  return std::accumulate(values.begin() + static_cast<long>(begin),
+                         values.begin() + static_cast<long>(end), 0.0) /
+         static_cast<double>(end - begin);
+}
+
+// The checkpoint of a run with an adapter, with another state beside the same weights.
+void change_state(const fs::path& run, int64_t step, const TrainOptions& o,
+                  const std::function<void(TrainerState&)>& change) {
+  const auto model = tiny_model();
+  attach_lora(*model, {.rank = o.rank, .alpha = o.alpha, .targets = o.targets},
+              static_cast<uint64_t>(o.seed));
+  Optimizer optimizer(*model, {});
+  const fs::path checkpoints = run / "checkpoints";
+  TrainerState state = load_checkpoint(checkpoints / fmt::format("step-{}", step), optimizer);
+  change(state);
+  save_checkpoint(
+      checkpoints, state, optimizer, [](const fs::path&) {}, 10);
+}
+
+}  // namespace
+
+TEST_CASE("a run learns, and leaves what the run folder promises", "[trainer]") {
+  const std::string method = GENERATE("lora", "full"),
+                    precision = GENERATE("fp32", "bf16-mixed", "fp16-mixed");
+  INFO(method << " " << precision);
+  const TempFolder folder;
+  const TokenFile train = tiny_tokens(folder / "train.tokens", 40, 1),
+                  val = tiny_tokens(folder / "val.tokens", 9, 2);
+  TrainOptions o = tiny_options(folder / "run");
+  o.method = method;
+  o.precision = precision;
+  o.packing = "document";
+  o.lr = method == "full" ? 0.01 : 0.03;
+  o.model_dropout = "off";
+  o.steps = 40;
+  o.eval_every = 10;
+  o.save_every = 15;
+  const TinyResult got = run_tiny(o, 1, train, &val)[0];
+  const std::vector<double> losses = metric(o.out, "loss"), val_losses = metric(o.out, "val_loss");
+  REQUIRE(losses.size() == 40);
+  CHECK(mean(losses, 35, 40) < 0.75 * mean(losses, 0, 3));
+  CHECK(val_losses[39] < val_losses[9]);
+  for (size_t i = 0; i < 40; ++i) CHECK(std::isnan(val_losses[i]) == (i % 10 != 9));
+  CHECK(got.outcome.end == RunEnd::kFinished);
+  CHECK(got.outcome.state.step == 40);
+  CHECK(got.outcome.state.optimizer_steps == 40);
+  CHECK(got.outcome.state.best_val ==
+        *std::min_element(val_losses.begin(), val_losses.end(), [](double a, double b) {
+          return a < b || (std::isnan(b) && !std::isnan(a));
+        }));
+  CHECK(metric(o.out, "step").back() == 40);
+  CHECK(metric(o.out, "tokens").back() == static_cast<double>(got.outcome.state.tokens));
+  CHECK(metric(o.out, "lr")[0] == Approx(o.lr / 3));
+  CHECK(metric(o.out, "perplexity")[39] == Approx(std::exp(val_losses[39])));
+
+  const std::string result = method == "full" ? "model" : "adapter";
+  CHECK(fs::exists(folder / "run" / (result + "-best")));
+  CHECK(!fs::exists(folder / "run/checkpoints/step-15"));  // --keep 2
+  for (const char* step : {"step-30", "step-40"}) {
+    CHECK(verify_checkpoint(folder / "run/checkpoints" / step) > 0);
+    CHECK(fs::exists(folder / "run/checkpoints" / step / "adapter") == (method == "lora"));
+  }
+}
+
+// The whole loop in plain lines, for one rank and one micro-batch: the Trainer must make these very bits.
+TEST_CASE("a run is its steps, one after the other", "[trainer]") {
+  const std::string precision = GENERATE("fp32", "fp16");
+  const TempFolder folder;
+  const TokenFile train = tiny_tokens(folder / "train.tokens", 15, 1);
+  TrainOptions o = tiny_options(folder / "run");
+  o.method = "full";
+  o.precision = precision;
+  o.micro_batch = o.batch;
+  o.warmup = 0.5;
+  o.clip = 0.75;
+  o.schedule = "linear";
+  const TinyResult got = run_tiny(o, 1, train)[0];
+
+  const auto model = tiny_model();
+  train_all(*model);
+  Optimizer optimizer(*model, {.weight_decay = o.weight_decay});
+  const PackedRows rows(train, all_documents(train),
+                        {.mode = Packing::kNone, .seq_len = o.seq_len});
+  RowOrder order(rows.rows(), o.batch, static_cast<uint64_t>(o.seed));
+  const double scale = precision == "fp16" ? 65536 : 1;
+  const double rates[] = {0.25, 0.5,     0.75,
+                          1,    2.0 / 3, 1.0 / 3};  // rises over 3 of the 6 steps, then falls to 0
+  std::vector<double> losses;
+  int64_t tokens = 0, clipped = 0;
+  for (uint32_t step = 0; step < 6; ++step) {
+    const Batch batch = rows.batch(order.rows_of_step(step));
+    for (const int64_t row : order.rows_of_step(step)) tokens += rows.length(row);
+    const Shape shape{batch.rows, batch.length};
+    TinyBatch input;
+    input.context = {.ids = integers(shape, batch.ids),
+                     .positions = integers(shape, batch.positions),
+                     .doc_start = integers(shape, batch.doc_start),
+                     .dtype = activation_dtype(precision),
+                     .training = true,
+                     .model_dropout = true,
+                     .seed = static_cast<uint64_t>(o.seed),
+                     .step = step};
+    input.targets = integers(shape, batch.targets);
+    optimizer.zero_gradients();
+    const auto scored = static_cast<double>(batch.scored);
+    losses.push_back(backward_of(*model, input, static_cast<float>(scale / scored)) / scored);
+    const double norm = optimizer.gradient_norm(1 / scale);
+    clipped += norm > o.clip ? 1 : 0;
+    optimizer.step(o.lr * rates[step], std::min(1.0, o.clip / (norm + 1e-6)) / scale);
+  }
+  CHECK(clipped > 0);
+  CHECK(metric(o.out, "loss") == losses);
+  CHECK(got.outcome.state.tokens == tokens);
+  optimizer.visit_state([&](const std::string& name, Tensor& tensor) {
+    INFO(name);
+    CHECK(got.state.at(name) == values(tensor));
+  });
+}
+
+// Bound: splits change in which order fp32 sums are taken. A step's loss then differs by a few roundings of its terms,
+// and so do gradients: with lr |g|^2 << loss each step adds less to the loss's error than it has itself. 64 roundings a
+// step are granted.
+TEST_CASE("ranks and micro-batches change nothing but the order of sums", "[trainer]") {
+  const TempFolder folder;
+  const TokenFile train = tiny_tokens(folder / "train.tokens", 20, 1),
+                  val = tiny_tokens(folder / "val.tokens", 7, 2);
+  TrainOptions o = tiny_options(folder / "alone");
+  o.method = GENERATE("lora", "full");
+  o.optimizer = GENERATE("adamw", "sgd");
+  o.eval_every = 2;
+  o.micro_batch = 6;
+  const TinyResult alone = run_tiny(o, 1, train, &val)[0];
+  const auto bound = [&](const std::vector<double>& losses) {
+    std::vector<double> limits;
+    for (size_t step = 0; step < losses.size(); ++step) {
+      const double granted = 64 * 0x1p-24 * static_cast<double>(step + 1) * losses[step];
+      limits.push_back(std::isnan(granted) ? 0 : granted);
+    }
+    return Bound{.absolute = limits};
+  };
+  const auto evaluations = [](const fs::path& run) {
+    std::vector<double> all = metric(run, "val_loss");
+    std::erase_if(all, [](double v) { return std::isnan(v); });
+    return all;
+  };
+  const std::vector<double> losses = metric(o.out, "loss"), evals = evaluations(o.out);
+  CHECK(losses.size() == 6);
+  CHECK(evals.size() == 3);
+  for (const auto& [ranks, micro_batch] :
+       {std::pair{1, 1}, {1, 4}, {2, 1}, {2, 2}, {3, 1}, {3, 4}, {4, 2}}) {
+    INFO(ranks << " ranks, micro-batches of " << micro_batch);
+    TrainOptions split = o;
+    split.out = (folder / fmt::format("{}-{}", ranks, micro_batch)).string();
+    split.micro_batch = micro_batch;
+    const std::vector<TinyResult> got = run_tiny(split, ranks, train, &val);
+    CHECK_WITHIN(metric(split.out, "loss"), losses, bound(losses));
+    CHECK_WITHIN(evaluations(split.out), evals, bound(evals));
+    for (const TinyResult& rank : got) {
+      CHECK(rank.state == got[0].state);
+      CHECK(rank.outcome.state.tokens == alone.outcome.state.tokens);
+      CHECK(rank.outcome.state.best_val == got[0].outcome.state.best_val);
+    }
+  }
+}
+
+TEST_CASE("recomputed activations make the same run, bit for bit", "[trainer]") {
+  const TempFolder folder;
+  const TokenFile train = tiny_tokens(folder / "train.tokens", 20, 1);
+  TrainOptions kept = tiny_options(folder / "kept"), again = tiny_options(folder / "again");
+  kept.method = again.method = GENERATE("lora", "full");
+  again.checkpoint_activations = true;
+  CHECK(run_tiny(again, 1, train)[0].state == run_tiny(kept, 1, train)[0].state);
+  CHECK(metric(again.out, "loss") == metric(kept.out, "loss"));
+}
+
+TEST_CASE("the seed decides the run, the number of threads does not", "[trainer]") {
+  const TempFolder folder;
+  const TokenFile train = tiny_tokens(folder / "train.tokens", 20, 1);
+  TrainOptions o = tiny_options(folder / "a"), other = tiny_options(folder / "b");
+  const TinyResult first = run_tiny(o, 1, train)[0];
+  CHECK(run_tiny(other, 1, train, nullptr, {}, 3)[0].state == first.state);
+  other.seed = 43;
+  CHECK(run_tiny(other, 1, train)[0].state != first.state);
+}
+
+TEST_CASE("a run that goes on from any checkpoint is the undisturbed run", "[trainer]") {
+  const int ranks = GENERATE(1, 2);
+  const std::string precision = GENERATE("fp32", "fp16"), optimizer = GENERATE("adamw", "sgd");
+  const std::string method = ranks == 1 ? "lora" : "full";
+  INFO(ranks << " ranks " << precision << " " << optimizer);
+  const TempFolder folder;
+  const TokenFile train = tiny_tokens(folder / "train.tokens", 20, 1),
+                  val = tiny_tokens(folder / "val.tokens", 7, 2);
+  TrainOptions o = tiny_options(folder / "whole");
+  o.method = method;
+  o.precision = precision;
+  o.optimizer = optimizer;
+  o.eval_every = 2;
+  o.save_every = 1;
+  o.keep = 10;
+  const std::vector<TinyResult> whole = run_tiny(o, ranks, train, &val);
+  for (int64_t step = 1; step <= 6; ++step) {
+    INFO("from step " << step);
+    TrainOptions resumed = o;
+    resumed.out = (folder / fmt::format("from-{}", step)).string();
+    fs::create_directories(fs::path(resumed.out) / "checkpoints");
+    const fs::path checkpoint =
+        fs::path(resumed.out) / "checkpoints" / fmt::format("step-{}", step);
+    fs::copy(folder / "whole/checkpoints" / fmt::format("step-{}", step), checkpoint,
+             fs::copy_options::recursive);
+    for (const char* name : {"metrics.csv", "metrics.jsonl"})
+      fs::copy(folder / "whole" / name, fs::path(resumed.out) / name);
+    const std::vector<TinyResult> got = run_tiny(resumed, ranks, train, &val, checkpoint);
+    for (size_t rank = 0; rank < got.size(); ++rank) {
+      CHECK(got[rank].state == whole[rank].state);
+      CHECK(got[rank].outcome.state.best_val == whole[rank].outcome.state.best_val);
+      CHECK(got[rank].outcome.state.best_step == whole[rank].outcome.state.best_step);
+      CHECK(got[rank].outcome.state.tokens == whole[rank].outcome.state.tokens);
+      CHECK(got[rank].outcome.state.loss_scale == whole[rank].outcome.state.loss_scale);
+      CHECK(got[rank].outcome.end == RunEnd::kFinished);
+    }
+    for (const char* column : {"step", "epoch", "tokens", "loss", "lr", "grad_norm"}) {
+      CHECK(metric(resumed.out, column) == metric(o.out, column));
+    }
+    if (step < 6) {
+      CHECK(get_file(fs::path(resumed.out) / "checkpoints/step-6/state.safetensors") ==
+            get_file(folder / "whole/checkpoints/step-6/state.safetensors"));
+    }
+  }
+}
+
+TEST_CASE("a run without progress stops early, and stays stopped when it is resumed", "[trainer]") {
+  const int ranks = GENERATE(1, 2);
+  const TempFolder folder;
+  const TokenFile train = tiny_tokens(folder / "train.tokens", 20, 1),
+                  val = tiny_tokens(folder / "val.tokens", 7, 2);
+  TrainOptions o = tiny_options(folder / "run");
+  o.lr = 0;  // no validation is better than the first
+  o.eval_every = 2;
+  o.early_stop = 3;
+  o.steps = 20;
+  const RunOutcome outcome = run_tiny(o, ranks, train, &val)[0].outcome;
+  CHECK(outcome.end == RunEnd::kStoppedEarly);
+  CHECK(outcome.state.step == 8);
+  CHECK(outcome.state.best_step == 2);
+  CHECK(outcome.state.evals_without_gain == 3);
+  CHECK(verify_checkpoint(folder / "run/checkpoints/step-8") == 8);
+  CHECK(fs::exists(folder / "run/adapter-best"));
+  const RunOutcome again =
+      run_tiny(o, ranks, train, &val, folder / "run/checkpoints/step-8")[0].outcome;
+  CHECK(again.end == RunEnd::kStoppedEarly);
+  CHECK(again.state.step == 8);
+  CHECK(metric(o.out, "step").size() == 8);
+  o.early_stop = 0;
+  CHECK(run_tiny(o, ranks, train, &val, folder / "run/checkpoints/step-8")[0].outcome.end ==
+        RunEnd::kFinished);
+}
+
+TEST_CASE("a loss that is not finite ends the run with the step and the last good checkpoint",
+          "[trainer]") {
+  const int ranks = GENERATE(1, 2);
+  const TempFolder folder;
+  const TokenFile train = tiny_tokens(folder / "train.tokens", 20, 1);
+  TrainOptions o = tiny_options(folder / "run");
+  o.method = "full";
+  o.optimizer = "sgd";
+  o.warmup = 0;
+  o.clip = 0;
+  o.schedule = "constant";
+  o.lr = 0.001;
+  o.steps = 2;
+  o.save_every = 1;
+  run_tiny(o, ranks, train);
+  o.steps = 6;
+  const auto error = [&](double lr) {
+    o.lr = lr;
+    return error_of([&] { run_tiny(o, ranks, train, nullptr, folder / "run/checkpoints/step-2"); });
+  };
+  // Beyond fp32 at once; then so large that the next loss is not finite.
+  CHECK_THAT(error(1e39), Catch::StartsWith("4: step 3: the weights of transformer.") &&
+                              Catch::EndsWith(" are not finite; last good checkpoint: " +
+                                              shown(folder / "run/checkpoints/step-2")));
+  CHECK_THAT(error(1e30), Catch::StartsWith("4: step 4: the loss is ") &&
+                              Catch::EndsWith("; last good checkpoint: " +
+                                              shown(folder / "run/checkpoints/step-3")));
+  o.out = (folder / "fresh").string();
+  o.save_every = 0;
+  CHECK_THAT(error_of([&] { run_tiny(o, ranks, train); }),
+             Catch::EndsWith("last good checkpoint: none"));
+}
+
+TEST_CASE("an fp16 overflow skips the step on all ranks and halves the scale", "[trainer]") {
+  const TempFolder folder;
+  const TokenFile train = tiny_tokens(folder / "train.tokens", 20, 1);
+  TrainOptions o = tiny_options(folder / "run");
+  o.precision = "fp16";
+  o.save_every = 1;
+  o.keep = 10;
+  o.steps = 1;
+  const TinyResult before = run_tiny(o, 2, train)[0];
+  // A scale that no gradient bears.
+  change_state(folder / "run", 1, o, [](TrainerState& state) { state.loss_scale = 0x1p40; });
+  o.steps = 4;
+  const std::vector<TinyResult> got =
+      run_tiny(o, 2, train, nullptr, folder / "run/checkpoints/step-1");
+  CHECK(got[0].outcome.state.step == 4);
+  CHECK(got[0].outcome.state.optimizer_steps == 1);
+  CHECK(got[0].outcome.state.loss_scale == 0x1p37);
+  CHECK(got[0].outcome.state.good_steps == 0);
+  for (const TinyResult& rank : got) CHECK(rank.state == before.state);
+  CHECK(got[1].outcome.state.loss_scale == 0x1p37);
+  CHECK(std::isfinite(metric(o.out, "loss").back()));
+}
+
+TEST_CASE("the length of a run follows from options and data", "[trainer]") {
+  const TempFolder folder;
+  const TokenFile train = tiny_tokens(folder / "train.tokens", 20, 1);
+  const PackedRows rows(train, all_documents(train), {.mode = Packing::kNone, .seq_len = 12});
+  REQUIRE(rows.rows() == 20);
+  const auto length = [&](const std::function<void(TrainOptions&)>& change, bool validates = false,
+                          int ranks = 1) {
+    TrainOptions o;
+    o.batch = 6;
+    change(o);
+    return run_length(o, rows, validates, ranks);
+  };
+  using O = TrainOptions;
+  CHECK(length([](O&) {}).steps_per_epoch == 4);
+  CHECK(length([](O&) {}).steps == 12);
+  CHECK(length([](O& o) { o.epochs = 0.3; }).steps == 2);
+  CHECK(length([](O& o) { o.epochs = 0.001; }).steps == 1);
+  CHECK(length([](O& o) { o.steps = 7; }).steps == 7);
+  CHECK(length([](O&) {}).eval_every == 0);
+  CHECK(length([](O& o) { o.steps = 55; }, true).eval_every == 5);
+  CHECK(length([](O&) {}, true).eval_every == 1);
+  CHECK(length([](O& o) { o.eval_every = 3; }, true).eval_every == 3);
+  CHECK(length([](O&) {}).micro_batch == 6);  // 2048 tokens are more than the batch
+  CHECK(length([](O&) {}, false, 4).micro_batch == 2);
+  CHECK(length([](O& o) { o.micro_batch = 3; }, false, 4).micro_batch == 3);
+}
+
+}  // namespace tenon::test
