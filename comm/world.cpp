@@ -71,8 +71,8 @@ void die_with_launcher() {
   if (getppid() != launcher) _exit(static_cast<int>(Exit::kPeer));  // it died before the call
 }
 
-// The cores that a process may run on, one number for each: two hardware threads of a core share its vector units, so
-// that a second thread there gains a matmul nothing.
+// The cores that a process may run on, one number for each: two hardware threads of a core share
+// its vector units, so that a second thread there gains a matmul nothing.
 std::vector<int> cores_of(pid_t process) {
   std::vector<int> cores;
   hwloc_topology_t topology = nullptr;

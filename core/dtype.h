@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Element types. Quantised weights are not dtypes: they are structs of tensors, so an element always has a size.
-// Kernels include this header: plain types and constexpr only.
+// Element types. Quantised weights are not dtypes: they are structs of tensors, so an element
+// always has a size. Kernels include this header: plain types and constexpr only.
 #pragma once
 
 #include <cstdint>
@@ -9,7 +9,8 @@ namespace tenon {
 
 enum class DType : uint8_t { kF32, kBF16, kF16, kI32, kI64, kU8 };
 
-// Bit patterns of the two half-width floats. Arithmetic happens in fp32; kernels widen on load and round on store.
+// Bit patterns of the two half-width floats. Arithmetic happens in fp32; kernels widen on load and
+// round on store.
 struct BF16 {
   uint16_t bits;
 };

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Errors as Tenon reports them: one line that says who speaks, where, what was expected and what was found, and
-// the exit code that the program ends with. Everything that can fail throws Error; only `tools` catches it.
+// Errors as Tenon reports them: one line that says who speaks, where, what was expected and what
+// was found, and the exit code that the program ends with. Everything that can fail throws Error;
+// only `tools` catches it.
 #pragma once
 
 #include <fmt/core.h>
@@ -45,11 +46,13 @@ template <class... Args>
   throw Error(Exit::kInput, fmt::format(format, std::forward<Args>(args)...));
 }
 
-// Text that came from a file or the command line, made safe for one line of a message: control characters, ESC,
-// newlines, bidi marks and invalid UTF-8 are escaped (\n, \x1b, \u202e), and it is cut at `limit` bytes with "...".
+// Text that came from a file or the command line, made safe for one line of a message: control
+// characters, ESC, newlines, bidi marks and invalid UTF-8 are escaped (\n, \x1b, \u202e), and it is
+// cut at `limit` bytes with "...".
 std::string printable(std::string_view text, size_t limit = 120);
 
-// The candidate nearest to `name` by edit distance, or "" when none is near: for "did you mean" hints.
+// The candidate nearest to `name` by edit distance, or "" when none is near: for "did you mean"
+// hints.
 template <class Names>
 std::string_view nearest(std::string_view name, const Names& candidates);
 int edit_distance(std::string_view a, std::string_view b);
@@ -70,7 +73,8 @@ std::string_view nearest(std::string_view name, const Names& candidates) {
 
 }  // namespace tenon
 
-// Checks what a programmer or a mismatched tensor broke. The message starts with the speaker in brackets: "[matmul] ...".
+// Checks what a programmer or a mismatched tensor broke. The message starts with the speaker in
+// brackets: "[matmul] ...".
 #define TENON_CHECK(condition, ...)                                         \
   do {                                                                      \
     if (!(condition)) ::tenon::fail(::tenon::Exit::kInternal, __VA_ARGS__); \

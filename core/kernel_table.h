@@ -1,14 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
-// The contract between ops and kernels: one argument struct and one row of TENON_KERNELS for each kernel. Core declares
-// it; a kernels folder implements it once for each device and ISA and knows nothing of Tensor. A table that lacks a
-// kernel does not compile.
+// The contract between ops and kernels: one argument struct and one row of TENON_KERNELS for each
+// kernel. Core declares it; a kernels folder implements it once for each device and ISA and knows
+// nothing of Tensor. A table that lacks a kernel does not compile.
 //
-// Conventions, for every kernel unless its struct says otherwise: arrays are row-major and contiguous; an activation
-// array has type `dtype` (kF32, kBF16 or kF16), a weight array its own dtype; sums are kept in fp32 or better and rounded
-// once on store; a null pointer means "absent" for an input and "not wanted" for an output; arrays do not overlap
-// unless allowed; any extent may be 0; results do not depend on the number of threads.
+// Conventions, for every kernel unless its struct says otherwise: arrays are row-major and
+// contiguous; an activation array has type `dtype` (kF32, kBF16 or kF16), a weight array its own
+// dtype; sums are kept in fp32 or better and rounded once on store; a null pointer means "absent"
+// for an input and "not wanted" for an output; arrays do not overlap unless allowed; any extent may
+// be 0; results do not depend on the number of threads.
 //
-// Letters: B batch, T tokens, C channels, H heads, G key/value heads, D head size, V vocabulary, R adapter rank.
+// Letters: B batch, T tokens, C channels, H heads, G key/value heads, D head size, V vocabulary, R
+// adapter rank.
 #pragma once
 
 #include <cstdint>
@@ -26,8 +28,9 @@ struct MatrixOperand {
   DType dtype = DType::kF32;
 };
 
-// c = alpha * (op(a) op(b) + op(a2) op(b2)) + bias, or that added to c where `accumulate`.
-// The second pair extends the K loop: with T = x A^T, [x | T] [W | B]^T is one product (design.md, "LoRA for nearly nothing").
+// c = alpha * (op(a) op(b) + op(a2) op(b2)) + bias, or that added to c where `accumulate`. The
+// second pair extends the K loop: with T = x A^T, [x | T] [W | B]^T is one product (design.md,
+// "LoRA for nearly nothing").
 struct MatmulArgs {
   MatrixOperand a;    // op(a): (m, k)
   MatrixOperand b;    // op(b): (k, n)
@@ -54,7 +57,8 @@ struct EmbeddingArgs {
   DType dtype = DType::kF32;
 };
 
-// dtable[ids[t]] += dy[t], summed in the order of t (deterministic); dtable is fp32 and accumulates.
+// dtable[ids[t]] += dy[t], summed in the order of t (deterministic); dtable is fp32 and
+// accumulates.
 struct EmbeddingGradArgs {
   const int32_t* ids = nullptr;  // (rows)
   const void* dy = nullptr;      // (rows, C)
@@ -63,7 +67,8 @@ struct EmbeddingGradArgs {
   DType dtype = DType::kF32;
 };
 
-// s = x + residual (s = x without residual); y = (s - mean) / sqrt(var + eps) * weight + bias, per row.
+// s = x + residual (s = x without residual); y = (s - mean) / sqrt(var + eps) * weight + bias, per
+// row.
 struct LayerNormArgs {
   const void* x = nullptr;         // (rows, C)
   const void* residual = nullptr;  // (rows, C) or null
@@ -133,15 +138,16 @@ struct AttentionArgs {
   int64_t kv_batch_stride =
       0;  // elements from one sequence's keys to the next's (keys * kv_stride unless a cache is longer)
   float scale = 1.0f;
-  // Dropout of the probabilities: element ((((sequence0 + b) * H + h) * queries + i) * P + j), P = keys rounded up to 4.
+  // Dropout of the probabilities: element ((((sequence0 + b) * H + h) * queries + i) * P + j), P =
+  // keys rounded up to 4.
   float dropout = 0.0f;
   RandomStream random;
   uint64_t sequence0 = 0;  // global index of the batch's first sequence
   DType dtype = DType::kF32;
 };
 
-// Gradients by recomputing the probabilities from q, k and lse. dq, dk and dv are written (not accumulated), laid out
-// as q, k and v are with strides dq_stride and dkv_stride.
+// Gradients by recomputing the probabilities from q, k and lse. dq, dk and dv are written (not
+// accumulated), laid out as q, k and v are with strides dq_stride and dkv_stride.
 struct AttentionGradArgs {
   AttentionArgs forward;       // as it was called, out and lse filled
   const void* dout = nullptr;  // (B, queries, H, D), tokens out_stride apart
@@ -151,8 +157,9 @@ struct AttentionGradArgs {
   int64_t dq_stride = 0, dkv_stride = 0;
 };
 
-// y[i] = x[i] / (1 - p) where word (position0 + i) of the stream is at or above dropout_threshold(p), else 0. The same
-// kernel is its own gradient. y may be x. With `add`, y[i] = add[i] + that.
+// y[i] = x[i] / (1 - p) where word (position0 + i) of the stream is at or above
+// dropout_threshold(p), else 0. The same kernel is its own gradient. y may be x. With `add`, y[i] =
+// add[i] + that.
 struct DropoutArgs {
   const void* x = nullptr;    // (count)
   const void* add = nullptr;  // (count) or null
@@ -164,8 +171,8 @@ struct DropoutArgs {
   DType dtype = DType::kF32;
 };
 
-// For each row: loss = log(sum(exp(logits))) - logits[target]; logits become (softmax - onehot(target)) * scale when
-// `write_gradient`. Logits are fp32.
+// For each row: loss = log(sum(exp(logits))) - logits[target]; logits become (softmax -
+// onehot(target)) * scale when `write_gradient`. Logits are fp32.
 struct CrossEntropyArgs {
   float* logits = nullptr;           // (rows, V) in: logits, out: their gradient
   const int32_t* targets = nullptr;  // (rows), each in [0, V)
@@ -228,7 +235,8 @@ struct CastArgs {
   DType from = DType::kF32, to = DType::kF32;
 };
 
-// *out = sum of squares of x in double, by fixed chunks of 4096 elements summed in order. Not finite when x is not.
+// *out = sum of squares of x in double, by fixed chunks of 4096 elements summed in order. Not
+// finite when x is not.
 struct SumSquaresArgs {
   const float* x = nullptr;  // (count)
   int64_t count = 0;
@@ -248,8 +256,8 @@ struct AdamWArgs {
   float correction1 = 1, correction2 = 1;
 };
 
-// SGD as in PyTorch: g = grad * grad_scale + weight_decay * w; m = momentum m + g; w -= lr * m (g where momentum is 0
-// and m is null).
+// SGD as in PyTorch: g = grad * grad_scale + weight_decay * w; m = momentum m + g; w -= lr * m (g
+// where momentum is 0 and m is null).
 struct SgdArgs {
   float* weight = nullptr;      // (count)
   const float* grad = nullptr;  // (count)

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Memory accounting by kind, now and peak. Every Storage is charged to the account of the thread that made it, so
-// that ranks which are threads of one process are counted apart.
+// Memory accounting by kind, now and peak. Every Storage is charged to the account of the thread
+// that made it, so that ranks which are threads of one process are counted apart.
 #pragma once
 
 #include <array>
@@ -33,7 +33,8 @@ class MemoryAccount {
 MemoryAccount& memory_process();
 MemoryAccount& memory();
 
-// Charges what this thread allocates to `account` while the scope lives. The account must outlive what was charged.
+// Charges what this thread allocates to `account` while the scope lives. The account must outlive
+// what was charged.
 class MemoryScope {
  public:
   explicit MemoryScope(MemoryAccount& account);
@@ -45,7 +46,8 @@ class MemoryScope {
   MemoryAccount* previous_;
 };
 
-// Resident memory of the process now and at its highest, in bytes (VmRSS and VmHWM of /proc/self/status).
+// Resident memory of the process now and at its highest, in bytes (VmRSS and VmHWM of
+// /proc/self/status).
 int64_t resident_bytes();
 int64_t resident_peak_bytes();
 

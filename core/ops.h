@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// The ops of a transformer: few and large, each with its gradient beside it in core/ops/. An op checks, allocates,
-// launches kernels and records its backward; parameters' gradients accumulate in fp32, activations' have the dtype of
-// the activation.
+// The ops of a transformer: few and large, each with its gradient beside it in core/ops/. An op
+// checks, allocates, launches kernels and records its backward; parameters' gradients accumulate in
+// fp32, activations' have the dtype of the activation.
 //
-// Letters: B batch, T tokens, C channels, H heads, G key/value heads, D head size, V vocabulary, R adapter rank.
-// "rows" is B*T; an activation's leading dims are free, its last one is its channels.
+// Letters: B batch, T tokens, C channels, H heads, G key/value heads, D head size, V vocabulary, R
+// adapter rank. "rows" is B*T; an activation's leading dims are free, its last one is its channels.
 #pragma once
 
 #include <utility>
@@ -15,22 +15,25 @@
 
 namespace tenon {
 
-// token_table[ids] + position_table[positions] as `dtype`. ids and positions: int32, same shape (B, T); result (B, T, C).
-// An undefined position_table adds nothing. Requires: ids and positions inside their tables (the caller checks data).
+// token_table[ids] + position_table[positions] as `dtype`. ids and positions: int32, same shape (B,
+// T); result (B, T, C). An undefined position_table adds nothing. Requires: ids and positions
+// inside their tables (the caller checks data).
 Tensor embedding(const Tensor& ids, const Tensor& positions, const Tensor& token_table,
                  const Tensor& position_table, DType dtype);
 
 // y = (x - mean) / sqrt(var + eps) * weight + bias over the last dim; weight and bias fp32 (C).
 Tensor layer_norm(const Tensor& x, const Tensor& weight, const Tensor& bias, float eps);
 
-// {s, layer_norm(s)} with s = residual + x: the residual stream and the next half-block's input in one pass.
+// {s, layer_norm(s)} with s = residual + x: the residual stream and the next half-block's input in
+// one pass.
 std::pair<Tensor, Tensor> add_layer_norm(const Tensor& residual, const Tensor& x,
                                          const Tensor& weight, const Tensor& bias, float eps);
 
 // How a weight matrix lies: nn.Linear's (out, in), or GPT-2's Conv1D (in, out).
 enum class WeightLayout : uint8_t { kOutIn, kInOut };
 
-// Where a dropout draws its bits: element i of the tensor is word position0 + i of the stream. p = 0 drops nothing.
+// Where a dropout draws its bits: element i of the tensor is word position0 + i of the stream. p =
+// 0 drops nothing.
 struct Dropout {
   float p = 0;
   RandomStream random;
@@ -45,8 +48,9 @@ struct LoraFactors {
   Dropout dropout;
 };
 
-// y = x W^T + bias (+ adapter), (rows, in) -> (rows, out). bias may be undefined, lora null. Frozen tensors get no
-// gradient and no buffer. The adapter is folded into the K loop of the same product, forward and backward.
+// y = x W^T + bias (+ adapter), (rows, in) -> (rows, out). bias may be undefined, lora null. Frozen
+// tensors get no gradient and no buffer. The adapter is folded into the K loop of the same product,
+// forward and backward.
 Tensor linear(const Tensor& x, const Tensor& weight, WeightLayout layout, const Tensor& bias,
               const LoraFactors* lora);
 
@@ -66,18 +70,20 @@ struct AttentionOptions {
   Dropout dropout;   // position0 counts sequences: the global index of the batch's first one
 };
 
-// Causal self-attention of packed projections: qkv (B, T, (H + 2G) D), heads of q first, then k, then v -> (B, T, H D).
+// Causal self-attention of packed projections: qkv (B, T, (H + 2G) D), heads of q first, then k,
+// then v -> (B, T, H D).
 Tensor attention(const Tensor& qkv, const AttentionOptions& options);
 
-// Attention of `qkv`'s new tokens over everything in a key/value cache, after appending their k and v at `past`:
-// keys and values (B, capacity, G D). No gradient. Requires: past + T <= capacity.
+// Attention of `qkv`'s new tokens over everything in a key/value cache, after appending their k and
+// v at `past`: keys and values (B, capacity, G D). No gradient. Requires: past + T <= capacity.
 Tensor attention_cached(const Tensor& qkv, const Tensor& keys, const Tensor& values, int64_t past,
                         const AttentionOptions& options);
 
-// The sum over scored rows of -log softmax(x W^T)[target], times `scale`. Rows with target -100 are left out, not
-// masked; the logits exist for a chunk of rows at a time and never as a whole. Where a gradient is wanted it is
-// computed in the same pass (dlogits overwrite the chunk's logits), so backward only hands it over: the loss must be
-// the last thing computed, its incoming gradient is taken to be 1.
+// The sum over scored rows of -log softmax(x W^T)[target], times `scale`. Rows with target -100 are
+// left out, not masked; the logits exist for a chunk of rows at a time and never as a whole. Where
+// a gradient is wanted it is computed in the same pass (dlogits overwrite the chunk's logits), so
+// backward only hands it over: the loss must be the last thing computed, its incoming gradient is
+// taken to be 1.
 struct LossSum {
   Tensor loss;         // (1), fp32: scale * sum
   double sum = 0;      // of the unscaled losses, added in row order

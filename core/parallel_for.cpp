@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// parallel_for over OpenMP: its pool is shared with oneDNN in the benchmarks, and each rank thread of a test gets its
-// own team.
+// parallel_for over OpenMP: its pool is shared with oneDNN in the benchmarks, and each rank thread
+// of a test gets its own team.
 #include "core/parallel_for.h"
 
 #include <omp.h>

@@ -1,15 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
-// Philox4x32-10, a counter-based random number generator (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3",
-// SC11). A number is a function of (seed, purpose, step, position) and of nothing else, so results do not depend on
-// threads, ranks or micro-batches. Shared with kernels: `static` functions only (no symbol to be merged by the linker).
+// Philox4x32-10, a counter-based random number generator (Salmon et al., "Parallel random numbers:
+// as easy as 1, 2, 3", SC11). A number is a function of (seed, purpose, step, position) and of
+// nothing else, so results do not depend on threads, ranks or micro-batches. Shared with kernels:
+// `static` functions only (no symbol to be merged by the linker).
 #pragma once
 
 #include <cstdint>
 
 namespace tenon {
 
-// One stream of random 32-bit words. Word number `position` of the stream is lane (position % 4) of the Philox block
-// with key = seed and counter = {position / 4 low, position / 4 high, step, purpose}.
+// One stream of random 32-bit words. Word number `position` of the stream is lane (position % 4) of
+// the Philox block with key = seed and counter = {position / 4 low, position / 4 high, step,
+// purpose}.
 struct RandomStream {
   uint64_t seed = 0;
   uint32_t purpose = 0;  // which use: a dropout site, weight init, shuffling, sampling

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// A Storage owns a run of bytes, 64-byte aligned, charged to a memory account by kind. Freed bytes go back to a cache
-// of the process, so that a training step after the first one asks the system for nothing; the cache never makes the
-// process larger than its largest live set. A borrowed Storage looks at bytes that something else keeps alive, such as
-// a mapped file.
+// A Storage owns a run of bytes, 64-byte aligned, charged to a memory account by kind. Freed bytes
+// go back to a cache of the process, so that a training step after the first one asks the system
+// for nothing; the cache never makes the process larger than its largest live set. A borrowed
+// Storage looks at bytes that something else keeps alive, such as a mapped file.
 //
 // Safe to share between threads; the bytes themselves are the callers' business.
 #pragma once
@@ -16,7 +16,8 @@ namespace tenon {
 
 class Storage {
  public:
-  // Contents are undefined. Requires: bytes >= 0. Throws Error(kMemory), saying what was asked and what is held.
+  // Contents are undefined. Requires: bytes >= 0. Throws Error(kMemory), saying what was asked and
+  // what is held.
   static std::shared_ptr<Storage> allocate(int64_t bytes, MemoryKind kind);
 
   // Looks at `data`, which `owner` keeps alive and which is never written through this storage.

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// A Tensor is a shape, a dtype and a place in a shared Storage: always contiguous and row-major. Copying a Tensor
-// shares its bytes; clone() copies them. A tensor that takes part in differentiation also has a gradient slot, made by
-// the tape for what an op returns and by `require_grad` for parameters.
+// A Tensor is a shape, a dtype and a place in a shared Storage: always contiguous and row-major.
+// Copying a Tensor shares its bytes; clone() copies them. A tensor that takes part in
+// differentiation also has a gradient slot, made by the tape for what an op returns and by
+// `require_grad` for parameters.
 #pragma once
 
 #include <array>
@@ -81,8 +82,9 @@ class Tensor {
   DType dtype_ = DType::kF32;
 };
 
-// Where a tensor's gradient gathers. A parameter's gradient is fp32 and stays until it is zeroed; an activation's has
-// the activation's dtype and goes when the op that made the activation has used it.
+// Where a tensor's gradient gathers. A parameter's gradient is fp32 and stays until it is zeroed;
+// an activation's has the activation's dtype and goes when the op that made the activation has used
+// it.
 struct GradSlot {
   Tensor grad;
   bool parameter = false;

@@ -46,7 +46,9 @@ std::vector<std::string> linear_names(Model& model) {
   return names;
 }
 
-std::string known_targets(Model& model) { return fmt::format("{}", fmt::join(linear_names(model), ", ")); }
+std::string known_targets(Model& model) {
+  return fmt::format("{}", fmt::join(linear_names(model), ", "));
+}
 
 double scale_of(double alpha, int64_t rank, bool rslora) {
   const auto r = static_cast<double>(rank);
@@ -69,7 +71,8 @@ void give_adapter(Linear& linear, int64_t rank, double scale, double dropout) {
 }
 
 void freeze_base(Model& model) {
-  model.visit_parameters([](const std::string&, Parameter& parameter) { parameter.trainable = false; });
+  model.visit_parameters(
+      [](const std::string&, Parameter& parameter) { parameter.trainable = false; });
 }
 
 // What adapter_config.json says about one adapter.
@@ -83,11 +86,13 @@ struct AdapterConfig {
   bool targets(const std::string& path) const {
     if (!target_pattern.empty()) return full_match(path, target_pattern, where);
     const std::vector<std::string>& list = options.targets;
-    return std::any_of(list.begin(), list.end(), [&](const std::string& entry) { return names_module(path, entry); });
+    return std::any_of(list.begin(), list.end(),
+                       [&](const std::string& entry) { return names_module(path, entry); });
   }
   // The override whose key matches the path as PEFT's `(.*\.)?(KEY)$`, else the general value.
   template <class T>
-  T value_for(const std::string& path, const std::vector<std::pair<std::string, T>>& overrides, T general) const {
+  T value_for(const std::string& path, const std::vector<std::pair<std::string, T>>& overrides,
+              T general) const {
     for (const auto& [key, value] : overrides) {
       if (full_match(path, "(.*\\.)?(" + key + ")", where)) return value;
     }
@@ -95,20 +100,26 @@ struct AdapterConfig {
   }
 };
 
-// Fields that change the arithmetic in ways Tenon does not compute: absent, null, false, "" or empty, or refused.
+// Fields that change the arithmetic in ways Tenon does not compute: absent, null, false, "" or
+// empty, or refused.
 void refuse_unsupported(const JsonObject& config) {
-  for (const char* key : {"use_dora", "use_qalora", "use_bdlora", "lora_bias", "layer_replication", "modules_to_save",
-                          "trainable_token_indices", "target_parameters", "alora_invocation_tokens", "arrow_config",
-                          "megatron_config", "exclude_modules", "layers_to_transform", "kasa_config", "velora_config",
-                          "monteclora_config"}) {
+  for (const char* key :
+       {"use_dora", "use_qalora", "use_bdlora", "lora_bias", "layer_replication", "modules_to_save",
+        "trainable_token_indices", "target_parameters", "alora_invocation_tokens", "arrow_config",
+        "megatron_config", "exclude_modules", "layers_to_transform", "kasa_config", "velora_config",
+        "monteclora_config"}) {
     const Json* value = config.find(key);
-    const bool off = value == nullptr || value->is_null() || *value == false || (value->is_structured() && value->empty());
+    const bool off = value == nullptr || value->is_null() || *value == false ||
+                     (value->is_structured() && value->empty());
     if (!off) config.reject(key, "it to be off (Tenon does not compute this kind of adapter)");
   }
-  // PiSSA, CorDA, OLoRA, LoftQ and their like subtract something from the base weights when the adapter is attached.
+  // PiSSA, CorDA, OLoRA, LoftQ and their like subtract something from the base weights when the
+  // adapter is attached.
   if (const Json* init = config.find("init_lora_weights"); init != nullptr && init->is_string()) {
     if (*init != "gaussian" && *init != "eva" && *init != "orthogonal") {
-      config.reject("init_lora_weights", "true, false, \"gaussian\", \"eva\" or \"orthogonal\" (others change the base model)");
+      config.reject(
+          "init_lora_weights",
+          "true, false, \"gaussian\", \"eva\" or \"orthogonal\" (others change the base model)");
     }
   }
   if (config.text("bias", "none") != "none") config.reject("bias", "\"none\"");
@@ -136,30 +147,37 @@ AdapterConfig read_config(const fs::path& folder) {
     json.reject("target_modules", "a list of names, a regular expression, or \"all-linear\"");
   }
   if (const auto ranks = json.optional_object("rank_pattern")) {
-    for (const std::string& key : ranks->keys()) config.ranks.emplace_back(key, ranks->integer(key, 1, 65536));
+    for (const std::string& key : ranks->keys())
+      config.ranks.emplace_back(key, ranks->integer(key, 1, 65536));
   }
   if (const auto alphas = json.optional_object("alpha_pattern")) {
-    for (const std::string& key : alphas->keys()) config.alphas.emplace_back(key, alphas->number(key, 0, 1e9));
+    for (const std::string& key : alphas->keys())
+      config.alphas.emplace_back(key, alphas->number(key, 0, 1e9));
   }
   return config;
 }
 
-// Other tools drop PEFT's prefix or keep the adapter's name ("default") before ".weight": both are accepted.
+// Other tools drop PEFT's prefix or keep the adapter's name ("default") before ".weight": both are
+// accepted.
 std::string plain_name(std::string name) {
   if (name.starts_with(kPeftPrefix)) name.erase(0, std::string(kPeftPrefix).size());
   constexpr const char* kDefault = ".default.weight";
-  if (name.ends_with(kDefault)) name.replace(name.size() - std::string(kDefault).size(), std::string::npos, ".weight");
+  if (name.ends_with(kDefault))
+    name.replace(name.size() - std::string(kDefault).size(), std::string::npos, ".weight");
   return name;
 }
 
 void load_adapter_weights(Model& model, const fs::path& path, bool trainable) {
   const SafetensorsFile file = SafetensorsFile::open(path);
   std::string problems;
-  const auto problem = [&](const std::string& text) { problems += (problems.empty() ? "" : "; ") + text; };
+  const auto problem = [&](const std::string& text) {
+    problems += (problems.empty() ? "" : "; ") + text;
+  };
   std::map<std::string, const TensorEntry*> entries;
   for (const TensorEntry& entry : file.entries()) {
     const std::string name = plain_name(entry.name);
-    if (!entries.emplace(name, &entry).second) problem(fmt::format("{} is there twice", printable(name)));
+    if (!entries.emplace(name, &entry).second)
+      problem(fmt::format("{} is there twice", printable(name)));
   }
   model.visit_parameters([&](const std::string& name, Parameter& parameter) {
     if (!parameter.adapter) return;
@@ -168,17 +186,21 @@ void load_adapter_weights(Model& model, const fs::path& path, bool trainable) {
     const TensorEntry& entry = *found->second;
     entries.erase(found);
     if (!has_shape(entry, parameter.shape)) {
-      return problem(fmt::format("{} is {}, expected {}", name, shape_text(entry), parameter.shape.text()));
+      return problem(
+          fmt::format("{} is {}, expected {}", name, shape_text(entry), parameter.shape.text()));
     }
     if (!entry.dtype || !is_float(*entry.dtype)) {
-      return problem(fmt::format("{} has dtype {}, expected F32, F16 or BF16", name, entry.dtype_name));
+      return problem(
+          fmt::format("{} has dtype {}, expected F32, F16 or BF16", name, entry.dtype_name));
     }
     parameter.value = own_fp32(entry, parameter.shape);
     parameter.trainable = trainable;
     if (trainable) require_grad(parameter.value);
   });
-  for (const auto& [name, entry] : entries) problem(fmt::format("{} is unexpected", printable(name)));
-  if (!problems.empty()) fail_input("{}: the adapter does not fit this model: {}", shown(path), problems);
+  for (const auto& [name, entry] : entries)
+    problem(fmt::format("{} is unexpected", printable(name)));
+  if (!problems.empty())
+    fail_input("{}: the adapter does not fit this model: {}", shown(path), problems);
 }
 
 }  // namespace
@@ -197,11 +219,13 @@ void attach_lora(Model& model, const LoraOptions& options, uint64_t seed) {
     }
     const uint64_t stream = index++;
     if (!wanted) return;
-    give_adapter(linear, options.rank, scale_of(options.alpha, options.rank, options.rslora), options.dropout);
+    give_adapter(linear, options.rank, scale_of(options.alpha, options.rank, options.rslora),
+                 options.dropout);
     Parameter& a = linear.lora->a;
     a.value = Tensor::empty(a.shape, DType::kF32, MemoryKind::kWeights);
     const float bound = 1.0f / std::sqrt(static_cast<float>(linear.in()));
-    const RandomStream random{.seed = seed, .purpose = static_cast<uint32_t>(Purpose::kAdapterInit)};
+    const RandomStream random{.seed = seed,
+                              .purpose = static_cast<uint32_t>(Purpose::kAdapterInit)};
     for (int64_t i = 0; i < a.value.numel(); ++i) {
       const uint32_t word = philox_word(random, (stream << 32) + static_cast<uint64_t>(i));
       a.value.data<float>()[i] = bound * (2 * uniform_from(word) - 1);
@@ -212,10 +236,11 @@ void attach_lora(Model& model, const LoraOptions& options, uint64_t seed) {
     require_grad(b.value);
   });
   if (!unused.empty()) {
-    fail_input("--targets: no linear layer is named \"{}\" (this model has {})", printable(*unused.begin()),
-               known_targets(model));
+    fail_input("--targets: no linear layer is named \"{}\" (this model has {})",
+               printable(*unused.begin()), known_targets(model));
   }
-  if (index == 0 || options.targets.empty()) fail_input("--targets: expected at least one of {}", known_targets(model));
+  if (index == 0 || options.targets.empty())
+    fail_input("--targets: expected at least one of {}", known_targets(model));
 }
 
 LoraOptions read_adapter(Model& model, const fs::path& folder, bool trainable) {
@@ -226,36 +251,45 @@ LoraOptions read_adapter(Model& model, const fs::path& folder, bool trainable) {
     if (!config.targets(path)) return;
     const int64_t rank = config.value_for(path, config.ranks, config.options.rank);
     const double alpha = config.value_for(path, config.alphas, config.options.alpha);
-    give_adapter(linear, rank, scale_of(alpha, rank, config.options.rslora), config.options.dropout);
+    give_adapter(linear, rank, scale_of(alpha, rank, config.options.rslora),
+                 config.options.dropout);
     matched.push_back(path);
   });
   if (matched.empty()) {
-    fail_input("{}: field \"target_modules\": matches no linear layer of this model (it has {})", config.where,
-               known_targets(model));
+    fail_input("{}: field \"target_modules\": matches no linear layer of this model (it has {})",
+               config.where, known_targets(model));
   }
   load_adapter_weights(model, folder / kWeightsName, trainable);
   if (!config.target_pattern.empty()) config.options.targets = matched;
   return config.options;
 }
 
-void write_adapter(Model& model, const fs::path& folder, const LoraOptions& options, const std::string& base) {
+void write_adapter(Model& model, const fs::path& folder, const LoraOptions& options,
+                   const std::string& base) {
   fs::create_directories(folder);
   std::vector<TensorToWrite> tensors;
   model.visit_parameters([&](const std::string& path, Parameter& parameter) {
     if (!parameter.adapter) return;
-    tensors.push_back({kPeftPrefix + path, DType::kF32, {parameter.shape[0], parameter.shape[1]}, parameter.value.raw()});
+    tensors.push_back({kPeftPrefix + path,
+                       DType::kF32,
+                       {parameter.shape[0], parameter.shape[1]},
+                       parameter.value.raw()});
   });
   write_safetensors(folder / kWeightsName, tensors);
   std::vector<std::string> targets = options.targets;
-  if (std::find(targets.begin(), targets.end(), "all-linear") != targets.end()) targets = linear_names(model);
+  if (std::find(targets.begin(), targets.end(), "all-linear") != targets.end())
+    targets = linear_names(model);
   // Where a module's rank or scale is its own, the general ones do not say it.
-  nlohmann::ordered_json ranks = nlohmann::ordered_json::object(), alphas = nlohmann::ordered_json::object();
+  nlohmann::ordered_json ranks = nlohmann::ordered_json::object(),
+                         alphas = nlohmann::ordered_json::object();
   model.visit_linears([&](const std::string& path, Linear& linear) {
     if (!linear.lora) return;
     const int64_t rank = linear.lora->a.shape[0];
     if (rank != options.rank) ranks[path] = rank;
-    if (linear.lora->scale == static_cast<float>(scale_of(options.alpha, rank, options.rslora))) return;
-    alphas[path] = alpha_json(static_cast<double>(linear.lora->scale) / scale_of(1, rank, options.rslora));
+    if (linear.lora->scale == static_cast<float>(scale_of(options.alpha, rank, options.rslora)))
+      return;
+    alphas[path] =
+        alpha_json(static_cast<double>(linear.lora->scale) / scale_of(1, rank, options.rslora));
   });
   const nlohmann::ordered_json config = {{"peft_type", "LORA"},
                                          {"task_type", "CAUSAL_LM"},

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// GPT-2 and DistilGPT-2 (Radford et al. 2019), arithmetic and names as in transformers' GPT2LMHeadModel: pre-norm
-// blocks, learned positions, Conv1D weights (in, out), the head tied to the token embedding unless the config says
-// otherwise.
+// GPT-2 and DistilGPT-2 (Radford et al. 2019), arithmetic and names as in transformers'
+// GPT2LMHeadModel: pre-norm blocks, learned positions, Conv1D weights (in, out), the head tied to
+// the token embedding unless the config says otherwise.
 #include <cmath>
 #include <vector>
 
@@ -22,10 +22,14 @@ struct Gpt2Config {
 
 Activation activation_of(const JsonObject& config) {
   static const std::pair<const char*, Activation> kNames[] = {
-      {"gelu_new", Activation::kGeluTanh},  {"gelu_pytorch_tanh", Activation::kGeluTanh},
-      {"gelu_fast", Activation::kGeluTanh}, {"gelu", Activation::kGeluErf},
-      {"quick_gelu", Activation::kQuickGelu}, {"relu", Activation::kRelu},
-      {"silu", Activation::kSilu},          {"swish", Activation::kSilu},
+      {"gelu_new", Activation::kGeluTanh},
+      {"gelu_pytorch_tanh", Activation::kGeluTanh},
+      {"gelu_fast", Activation::kGeluTanh},
+      {"gelu", Activation::kGeluErf},
+      {"quick_gelu", Activation::kQuickGelu},
+      {"relu", Activation::kRelu},
+      {"silu", Activation::kSilu},
+      {"swish", Activation::kSilu},
       {"tanh", Activation::kTanh}};
   const std::string name = config.text("activation_function", "gelu_new");
   std::string known;
@@ -54,13 +58,24 @@ Gpt2Config read_config(const JsonObject& json) {
   c.embedding_dropout = static_cast<float>(json.number("embd_pdrop", 0, 0.999, 0.1));
   c.attention_dropout = static_cast<float>(json.number("attn_pdrop", 0, 0.999, 0.1));
   c.init_std = json.number("initializer_range", 0, 10, 0.02);
-  if (c.channels % c.heads != 0) json.reject("n_embd", fmt::format("a multiple of n_head = {}", c.heads));
-  if (json.boolean("add_cross_attention", false)) json.reject("add_cross_attention", "false (a decoder alone)");
+  if (c.channels % c.heads != 0)
+    json.reject("n_embd", fmt::format("a multiple of n_head = {}", c.heads));
+  if (json.boolean("add_cross_attention", false))
+    json.reject("add_cross_attention", "false (a decoder alone)");
   return c;
 }
 
 // Dropout sites of a block; those of the adapters follow.
-enum Site : uint32_t { kEmbedding, kAttention, kAttentionOut, kMlpOut, kLoraAttn, kLoraAttnProj, kLoraFc, kLoraMlpProj };
+enum Site : uint32_t {
+  kEmbedding,
+  kAttention,
+  kAttentionOut,
+  kMlpOut,
+  kLoraAttn,
+  kLoraAttnProj,
+  kLoraFc,
+  kLoraMlpProj
+};
 
 struct Attention {
   Linear c_attn, c_proj;
@@ -129,19 +144,24 @@ class Gpt2 final : public Model {
   int64_t cache_channels() const override { return config_.channels; }
 
   Tensor embed(const Context& context) const override {
-    const Tensor x = embedding(context.ids, context.positions, transformer_.wte.value, transformer_.wpe.value, context.dtype);
-    return dropout(x, model_dropout(context, 0, kEmbedding, config_.embedding_dropout, config_.channels));
+    const Tensor x = embedding(context.ids, context.positions, transformer_.wte.value,
+                               transformer_.wpe.value, context.dtype);
+    return dropout(
+        x, model_dropout(context, 0, kEmbedding, config_.embedding_dropout, config_.channels));
   }
 
   Tensor block(int64_t i, const Tensor& x, const Context& context) const override {
     const Block& b = transformer_.h[static_cast<size_t>(i)];
     const int64_t channels = config_.channels;
     const Tensor attended = attend(i, b.attn, b.ln_1(x), context);
-    const Dropout after_attention = model_dropout(context, i, kAttentionOut, config_.residual_dropout, channels);
+    const Dropout after_attention =
+        model_dropout(context, i, kAttentionOut, config_.residual_dropout, channels);
     const auto [middle, normed] = b.ln_2.add(x, dropout(attended, after_attention));
-    const Tensor inner = activation(b.mlp.c_fc(normed, adapter_dropout(context, i, kLoraFc, b.mlp.c_fc)), config_.activation);
+    const Tensor inner = activation(
+        b.mlp.c_fc(normed, adapter_dropout(context, i, kLoraFc, b.mlp.c_fc)), config_.activation);
     const Tensor out = b.mlp.c_proj(inner, adapter_dropout(context, i, kLoraMlpProj, b.mlp.c_proj));
-    return residual_add(middle, out, model_dropout(context, i, kMlpOut, config_.residual_dropout, channels));
+    return residual_add(middle, out,
+                        model_dropout(context, i, kMlpOut, config_.residual_dropout, channels));
   }
 
   Tensor finish(const Tensor& x) const override { return transformer_.ln_f(x); }
@@ -151,12 +171,16 @@ class Gpt2 final : public Model {
     for_each_parameter(transformer_, "transformer", f);
     if (lm_head_) f("lm_head.weight", *lm_head_);
   }
-  void visit_linears(const LinearVisitor& f) override { for_each_linear(transformer_, "transformer", f); }
+  void visit_linears(const LinearVisitor& f) override {
+    for_each_linear(transformer_, "transformer", f);
+  }
 
-  // transformers draws every matrix from N(0, initializer_range), and c_proj narrower by sqrt(2 layers).
+  // transformers draws every matrix from N(0, initializer_range), and c_proj narrower by sqrt(2
+  // layers).
   double init_std(const std::string& path) const override {
     const bool residual = path.ends_with(".c_proj.weight");
-    return residual ? config_.init_std / std::sqrt(2.0 * static_cast<double>(config_.layers)) : config_.init_std;
+    return residual ? config_.init_std / std::sqrt(2.0 * static_cast<double>(config_.layers))
+                    : config_.init_std;
   }
   bool ignorable(const std::string& path) const override {
     return path.ends_with(".attn.bias") || path.ends_with(".attn.masked_bias");
@@ -168,7 +192,8 @@ class Gpt2 final : public Model {
  private:
   Tensor attend(int64_t i, const Attention& attn, const Tensor& x, const Context& context) const {
     const Tensor qkv = attn.c_attn(x, adapter_dropout(context, i, kLoraAttn, attn.c_attn));
-    AttentionOptions options{.heads = config_.heads, .kv_heads = config_.heads, .doc_start = context.doc_start};
+    AttentionOptions options{
+        .heads = config_.heads, .kv_heads = config_.heads, .doc_start = context.doc_start};
     if (config_.scale_attention) {
       options.scale = 1.0f / std::sqrt(static_cast<float>(config_.channels / config_.heads));
     }
@@ -176,24 +201,29 @@ class Gpt2 final : public Model {
     options.dropout = model_dropout(context, i, kAttention, config_.attention_dropout, 0);
     options.dropout.position0 = context.sequence0;
     const size_t at = static_cast<size_t>(i);
-    const Tensor y = context.cache != nullptr ? attention_cached(qkv, context.cache->keys[at], context.cache->values[at],
-                                                                 context.cache->past, options)
-                                              : attention(qkv, options);
+    const Tensor y = context.cache != nullptr
+                         ? attention_cached(qkv, context.cache->keys[at], context.cache->values[at],
+                                            context.cache->past, options)
+                         : attention(qkv, options);
     return attn.c_proj(y, adapter_dropout(context, i, kLoraAttnProj, attn.c_proj));
   }
 
-  // Where a dropout of block i draws from: its own stream, from the first element of the batch's first sequence on.
+  // Where a dropout of block i draws from: its own stream, from the first element of the batch's
+  // first sequence on.
   static Dropout at_site(const Context& context, int64_t i, Site site, float p, int64_t channels) {
     if (!context.training || p == 0) return {};
-    const auto purpose = static_cast<uint32_t>(Purpose::kDropout) + 16 * static_cast<uint32_t>(i) + site;
+    const auto purpose =
+        static_cast<uint32_t>(Purpose::kDropout) + 16 * static_cast<uint32_t>(i) + site;
     return {.p = p,
             .random = {.seed = context.seed, .purpose = purpose, .step = context.step},
             .position0 = context.sequence0 * static_cast<uint64_t>(context.ids.dim(1) * channels)};
   }
-  static Dropout model_dropout(const Context& context, int64_t i, Site site, float p, int64_t channels) {
+  static Dropout model_dropout(const Context& context, int64_t i, Site site, float p,
+                               int64_t channels) {
     return at_site(context, i, site, context.model_dropout ? p : 0, channels);
   }
-  static Dropout adapter_dropout(const Context& context, int64_t i, Site site, const Linear& linear) {
+  static Dropout adapter_dropout(const Context& context, int64_t i, Site site,
+                                 const Linear& linear) {
     return at_site(context, i, site, linear.lora ? linear.lora->dropout : 0, linear.in());
   }
 
@@ -204,6 +234,8 @@ class Gpt2 final : public Model {
 
 }  // namespace
 
-std::unique_ptr<Model> build_gpt2(const JsonObject& config) { return std::make_unique<Gpt2>(read_config(config)); }
+std::unique_ptr<Model> build_gpt2(const JsonObject& config) {
+  return std::make_unique<Gpt2>(read_config(config));
+}
 
 }  // namespace tenon

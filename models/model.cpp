@@ -14,7 +14,8 @@ Tensor forward(const Model& model, const Context& context, const RunOptions& opt
     hook(hooks.before_block, i);
     if (options.checkpoint_activations) {
       // The context is copied: backward runs the block again after the caller's is gone.
-      x = recompute([&model, i, context](const Tensor& in) { return model.block(i, in, context); }, x);
+      x = recompute([&model, i, context](const Tensor& in) { return model.block(i, in, context); },
+                    x);
     } else {
       x = model.block(i, x, context);
     }

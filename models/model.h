@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// A Model is an embedding, a list of blocks and a head: the one virtual interface of this folder. Every memory or
-// parallel technique cuts a model between blocks, in the one loop `forward` below, which calls the hooks around each
-// block; families never see it.
+// A Model is an embedding, a list of blocks and a head: the one virtual interface of this folder.
+// Every memory or parallel technique cuts a model between blocks, in the one loop `forward` below,
+// which calls the hooks around each block; families never see it.
 #pragma once
 
 #include <functional>
@@ -23,9 +23,9 @@ struct KvCache {
 // What a forward pass sees besides the weights. ids, positions and doc_start: (B, T) int32.
 struct Context {
   Tensor ids, positions;
-  Tensor doc_start;          // undefined: every row is one document
-  DType dtype = DType::kF32; // of the activations
-  bool training = false;     // dropout happens
+  Tensor doc_start;            // undefined: every row is one document
+  DType dtype = DType::kF32;   // of the activations
+  bool training = false;       // dropout happens
   bool model_dropout = false;  // the checkpoint's own dropouts, besides the adapter's
   uint64_t seed = 0;
   uint32_t step = 0;
@@ -33,8 +33,16 @@ struct Context {
   KvCache* cache = nullptr;  // generation: attend to it and append to it
 };
 
-// Purposes of random streams (RandomStream::purpose); dropout sites are kDropout + 16 * block + site.
-enum class Purpose : uint32_t { kInit = 1, kAdapterInit = 2, kShuffle = 3, kSample = 4, kSplit = 5, kDropout = 1024 };
+// Purposes of random streams (RandomStream::purpose); dropout sites are kDropout + 16 * block +
+// site.
+enum class Purpose : uint32_t {
+  kInit = 1,
+  kAdapterInit = 2,
+  kShuffle = 3,
+  kSample = 4,
+  kSplit = 5,
+  kDropout = 1024
+};
 
 struct BlockHooks {
   std::function<void(int64_t)> before_block, after_block;
@@ -47,16 +55,17 @@ class Model {
 
   virtual ~Model() = default;
 
-  virtual const char* family() const = 0;      // "gpt2"
+  virtual const char* family() const = 0;  // "gpt2"
   virtual int64_t blocks() const = 0;
   virtual int64_t vocabulary() const = 0;
   virtual int64_t max_positions() const = 0;   // longest sequence
   virtual int64_t cache_channels() const = 0;  // G D: width of a cached key
 
-  virtual Tensor embed(const Context& context) const = 0;                                   // (B, T, C)
-  virtual Tensor block(int64_t i, const Tensor& x, const Context& context) const = 0;       // (B, T, C) -> (B, T, C)
-  virtual Tensor finish(const Tensor& x) const = 0;                                         // the last norm
-  virtual const Parameter& head() const = 0;                                                // (V, C)
+  virtual Tensor embed(const Context& context) const = 0;  // (B, T, C)
+  virtual Tensor block(int64_t i, const Tensor& x,
+                       const Context& context) const = 0;  // (B, T, C) -> (B, T, C)
+  virtual Tensor finish(const Tensor& x) const = 0;        // the last norm
+  virtual const Parameter& head() const = 0;               // (V, C)
 
   // Names are those of the Hugging Face class; a tied head is visited once, as the embedding.
   virtual void visit_parameters(const ParameterVisitor& f) = 0;

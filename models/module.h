@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Modules are plain structs that name each child once, in `visit`. The names are Hugging Face's, so a walk yields
-// "transformer.h.0.attn.c_attn.weight", and load, save, count, freeze, LoRA, optimizer groups and checksums are folds
-// over that one walk.
+// Modules are plain structs that name each child once, in `visit`. The names are Hugging Face's, so
+// a walk yields "transformer.h.0.attn.c_attn.weight", and load, save, count, freeze, LoRA,
+// optimizer groups and checksums are folds over that one walk.
 #pragma once
 
 #include <optional>
@@ -17,8 +17,8 @@ struct Parameter {
   Shape shape;
   Tensor value;
   bool trainable = false;
-  bool vector = false;  // norms and biases: small, always fp32 in memory, no weight decay
-  bool adapter = false; // belongs to a LoRA adapter, not to the base model
+  bool vector = false;   // norms and biases: small, always fp32 in memory, no weight decay
+  bool adapter = false;  // belongs to a LoRA adapter, not to the base model
 };
 
 struct LayerNorm {
@@ -68,7 +68,8 @@ struct Linear {
     if (bias) f("bias", *bias);
     if (lora) lora->visit(f);
   }
-  // `dropout` says where the adapter's dropout draws from; its p is the adapter's own, and 0 when not training.
+  // `dropout` says where the adapter's dropout draws from; its p is the adapter's own, and 0 when
+  // not training.
   Tensor operator()(const Tensor& x, Dropout dropout = {}) const;
 };
 

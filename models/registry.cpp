@@ -22,13 +22,15 @@ constexpr Family kFamilies[] = {
 
 std::string supported() {
   std::string names;
-  for (const Family& family : kFamilies) names += fmt::format("{}{}", names.empty() ? "" : ", ", family.model_type);
+  for (const Family& family : kFamilies)
+    names += fmt::format("{}{}", names.empty() ? "" : ", ", family.model_type);
   return names;
 }
 
 std::string type_of(const JsonObject& config) {
   if (config.has("model_type")) return config.text("model_type");
-  if (const Json* list = config.find("architectures"); list != nullptr && list->is_array() && !list->empty()) {
+  if (const Json* list = config.find("architectures");
+      list != nullptr && list->is_array() && !list->empty()) {
     for (const Family& family : kFamilies) {
       if (list->front() == family.architecture) return family.model_type;
     }
@@ -41,8 +43,10 @@ std::string type_of(const JsonObject& config) {
 std::unique_ptr<Model> build_model(const Json& config, const std::string& where) {
   const JsonObject object(config, where);
   const std::string type = type_of(object);
-  if (const Json* quantized = object.find("quantization_config"); quantized != nullptr && !quantized->is_null()) {
-    object.reject("quantization_config", "no quantization (quantized checkpoints cannot be read yet)");
+  if (const Json* quantized = object.find("quantization_config");
+      quantized != nullptr && !quantized->is_null()) {
+    object.reject("quantization_config",
+                  "no quantization (quantized checkpoints cannot be read yet)");
   }
   for (const Family& family : kFamilies) {
     if (type == family.model_type) return family.build(object);

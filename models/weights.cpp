@@ -18,7 +18,8 @@ namespace fs = std::filesystem;
 
 // Whether `data` may be read in place as elements of this dtype.
 bool aligned(const TensorEntry& entry) {
-  return reinterpret_cast<uintptr_t>(entry.data) % static_cast<uintptr_t>(size_of(*entry.dtype)) == 0;
+  return reinterpret_cast<uintptr_t>(entry.data) % static_cast<uintptr_t>(size_of(*entry.dtype)) ==
+         0;
 }
 
 // The stored bytes as a tensor: in place where they are aligned, else a copy.
@@ -57,10 +58,12 @@ std::string joined(std::initializer_list<std::string> parts) {
   return text;
 }
 
-// A tied head may be stored as well; transformers would untie it where it differs, which is not the model asked for.
+// A tied head may be stored as well; transformers would untie it where it differs, which is not the
+// model asked for.
 bool repeats_tied_head(const Model& model, const TensorEntry& head, const TensorEntry* embedding) {
-  return embedding != nullptr && has_shape(head, model.head().shape) && head.dtype == embedding->dtype &&
-         head.bytes == embedding->bytes && std::memcmp(head.data, embedding->data, static_cast<size_t>(head.bytes)) == 0;
+  return embedding != nullptr && has_shape(head, model.head().shape) &&
+         head.dtype == embedding->dtype && head.bytes == embedding->bytes &&
+         std::memcmp(head.data, embedding->data, static_cast<size_t>(head.bytes)) == 0;
 }
 
 }  // namespace
@@ -75,7 +78,8 @@ bool has_shape(const TensorEntry& entry, const Shape& shape) {
 
 std::string shape_text(const TensorEntry& entry) {
   std::string text = "[";
-  for (const int64_t extent : entry.shape) text += fmt::format("{}{}", text.size() == 1 ? "" : ", ", extent);
+  for (const int64_t extent : entry.shape)
+    text += fmt::format("{}{}", text.size() == 1 ? "" : ", ", extent);
   return text + "]";
 }
 
@@ -98,7 +102,8 @@ LoadedWeights load_weights(Model& model, const fs::path& folder) {
     for (const TensorEntry& entry : file.entries()) {
       if (model.ignorable(entry.name)) continue;
       const std::string name = full_name(entry.name);
-      if (!unused.emplace(name, &entry).second) wrong.push_back(fmt::format("{} is there twice, with and without \"{}\"", name, prefix));
+      if (!unused.emplace(name, &entry).second)
+        wrong.push_back(fmt::format("{} is there twice, with and without \"{}\"", name, prefix));
     }
   }
   LoadedWeights loaded{.file = shown(files.source())};
@@ -110,10 +115,12 @@ LoadedWeights load_weights(Model& model, const fs::path& folder) {
     const TensorEntry& entry = *found->second;
     unused.erase(found);
     if (!has_shape(entry, parameter.shape)) {
-      return wrong.push_back(fmt::format("{} is {}, expected {}", path, shape_text(entry), parameter.shape.text()));
+      return wrong.push_back(
+          fmt::format("{} is {}, expected {}", path, shape_text(entry), parameter.shape.text()));
     }
     if (!entry.dtype || !is_float(*entry.dtype)) {
-      return wrong.push_back(fmt::format("{} has dtype {}, expected F32, F16 or BF16", path, entry.dtype_name));
+      return wrong.push_back(
+          fmt::format("{} has dtype {}, expected F32, F16 or BF16", path, entry.dtype_name));
     }
     if (&parameter == &model.head()) {
       head = &entry;
@@ -125,15 +132,18 @@ LoadedWeights load_weights(Model& model, const fs::path& folder) {
     if (repeats_tied_head(model, *tied->second, head)) {
       unused.erase(tied);
     } else {
-      wrong.push_back("lm_head.weight differs from the token embedding, though tie_word_embeddings is true");
+      wrong.push_back(
+          "lm_head.weight differs from the token embedding, though tie_word_embeddings is true");
     }
   }
   std::vector<std::string> unexpected;
   for (const auto& [name, entry] : unused) {
     if (name != "lm_head.weight") unexpected.push_back(entry->name);
   }
-  const std::string problems = joined({listed(missing, " is missing"), listed(wrong, ""), listed(unexpected, " is unexpected")});
-  if (!problems.empty()) fail_input("{}: the weights do not fit config.json: {}", loaded.file, problems);
+  const std::string problems = joined(
+      {listed(missing, " is missing"), listed(wrong, ""), listed(unexpected, " is unexpected")});
+  if (!problems.empty())
+    fail_input("{}: the weights do not fit config.json: {}", loaded.file, problems);
   return loaded;
 }
 
@@ -153,12 +163,14 @@ void draw_normal(float* out, int64_t count, RandomStream stream, double std) {
       double normal[4];
       for (int pair = 0; pair < 4; pair += 2) {
         const double u = (static_cast<double>(block.word[pair]) + 1) * 0x1p-32;  // (0, 1]
-        const double angle = 2 * std::numbers::pi * static_cast<double>(block.word[pair + 1]) * 0x1p-32;
+        const double angle =
+            2 * std::numbers::pi * static_cast<double>(block.word[pair + 1]) * 0x1p-32;
         const double radius = std::sqrt(-2 * std::log(u));
         normal[pair] = radius * std::cos(angle);
         normal[pair + 1] = radius * std::sin(angle);
       }
-      for (int64_t k = i; k < std::min(end, i + 4); ++k) j.out[k] = static_cast<float>(j.std * normal[k - i]);
+      for (int64_t k = i; k < std::min(end, i + 4); ++k)
+        j.out[k] = static_cast<float>(j.std * normal[k - i]);
     }
   };
   parallel_for((count + kChunk - 1) / kChunk, body, &job);
@@ -172,7 +184,9 @@ void draw_weights(Model& model, uint64_t seed) {
     if (!parameter.vector) {
       // Each parameter has a stream of its own: the step word is free here.
       draw_normal(value.data<float>(), value.numel(),
-                  {.seed = seed, .purpose = static_cast<uint32_t>(Purpose::kInit), .step = static_cast<uint32_t>(index)},
+                  {.seed = seed,
+                   .purpose = static_cast<uint32_t>(Purpose::kInit),
+                   .step = static_cast<uint32_t>(index)},
                   model.init_std(path));
     } else if (path.ends_with(".weight")) {
       std::fill_n(value.data<float>(), value.numel(), 1.0f);
@@ -198,9 +212,10 @@ void save_weights(Model& model, const fs::path& folder, DType dtype) {
 
 void copy_model_files(const fs::path& from, const fs::path& to) {
   fs::create_directories(to);
-  for (const char* name : {"config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "vocab.json",
-                           "merges.txt", "special_tokens_map.json", "added_tokens.json", "tokenizer.model",
-                           "chat_template.jinja"}) {
+  for (const char* name :
+       {"config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json",
+        "vocab.json", "merges.txt", "special_tokens_map.json", "added_tokens.json",
+        "tokenizer.model", "chat_template.jinja"}) {
     if (!fs::exists(from / name)) continue;
     write_text_atomic(to / name, MappedFile::open(from / name)->text());
   }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// A model's weights: read from a Hugging Face folder, drawn at random, written back. Frozen weights are mapped, not
-// loaded: they are read where they lie in the file, in the dtype they have there. Trainable weights are fp32 copies.
+// A model's weights: read from a Hugging Face folder, drawn at random, written back. Frozen weights
+// are mapped, not loaded: they are read where they lie in the file, in the dtype they have there.
+// Trainable weights are fp32 copies.
 #pragma once
 
 #include <filesystem>
@@ -11,23 +12,25 @@
 
 namespace tenon {
 
-// Reads every base parameter of `model` (those of adapters are left alone). Those marked trainable get fp32 values and
-// a gradient buffer. All missing, unexpected and misshapen tensors are named in one Error(kInput).
-// Returns which file was read and the dtype of the token embedding there.
+// Reads every base parameter of `model` (those of adapters are left alone). Those marked trainable
+// get fp32 values and a gradient buffer. All missing, unexpected and misshapen tensors are named in
+// one Error(kInput). Returns which file was read and the dtype of the token embedding there.
 struct LoadedWeights {
   std::string file;
   DType dtype = DType::kF32;
 };
 LoadedWeights load_weights(Model& model, const std::filesystem::path& folder);
 
-// Draws every base parameter as the family's own initialisation does: matrices normal, biases 0, norm weights 1.
-// A function of the seed and the parameter's name alone.
+// Draws every base parameter as the family's own initialisation does: matrices normal, biases 0,
+// norm weights 1. A function of the seed and the parameter's name alone.
 void draw_weights(Model& model, uint64_t seed);
 
-// Writes the base parameters as `dtype` into `folder` (created): model.safetensors or shards, Hugging Face names.
+// Writes the base parameters as `dtype` into `folder` (created): model.safetensors or shards,
+// Hugging Face names.
 void save_weights(Model& model, const std::filesystem::path& folder, DType dtype);
 
-// Copies config.json, generation_config.json and the tokenizer's files byte for byte, where they exist.
+// Copies config.json, generation_config.json and the tokenizer's files byte for byte, where they
+// exist.
 void copy_model_files(const std::filesystem::path& from, const std::filesystem::path& to);
 
 // True when the stored tensor has exactly this shape; the shape as text for a message.

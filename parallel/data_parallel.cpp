@@ -21,7 +21,8 @@ class DataParallel final : public Strategy {
   DataParallel(Communicator& group, int64_t bucket_bytes)
       : group_(group), bucket_bytes_(bucket_bytes) {}
 
-  // Moves the gradients into buckets. Backward runs the model from its end, so the last visited parameters come first.
+  // Moves the gradients into buckets. Backward runs the model from its end, so the last visited
+  // parameters come first.
   void place(Model& model) override {
     std::vector<GradSlot*> slots;
     model.visit_parameters([&](const std::string&, Parameter& parameter) {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// A Strategy is what one axis of the mesh of ranks does to training: hooks with empty defaults. The trainer calls them
-// and knows no strategy; a group of one rank is an ordinary group.
+// A Strategy is what one axis of the mesh of ranks does to training: hooks with empty defaults. The
+// trainer calls them and knows no strategy; a group of one rank is an ordinary group.
 #pragma once
 
 #include <memory>
@@ -17,16 +17,19 @@ class Strategy {
   virtual void place(Model& model) { (void)model; }
   virtual void before_block(int64_t block) { (void)block; }
   virtual void after_block(int64_t block) { (void)block; }
-  // Before the backward pass of the step's last micro-batch: gradients that become final now are this step's.
+  // Before the backward pass of the step's last micro-batch: gradients that become final now are
+  // this step's.
   virtual void before_last_backward() {}
-  // All micro-batches are done; when it returns, gradients are those of the whole step on every rank.
+  // All micro-batches are done; when it returns, gradients are those of the whole step on every
+  // rank.
   virtual void before_step() {}
   virtual void after_step() {}
 };
 
-// Every rank holds the whole model and a share of each step's sequences; gradients are summed over `group` in buckets
-// of about `bucket_bytes`, each on its way as soon as its gradients are final, while backward goes on.
-// Gradients must already be scaled by the step's global count: the sum is then the mean over all scored tokens.
+// Every rank holds the whole model and a share of each step's sequences; gradients are summed over
+// `group` in buckets of about `bucket_bytes`, each on its way as soon as its gradients are final,
+// while backward goes on. Gradients must already be scaled by the step's global count: the sum is
+// then the mean over all scored tokens.
 std::unique_ptr<Strategy> data_parallel(Communicator& group,
                                         int64_t bucket_bytes = int64_t{4} << 20);
 

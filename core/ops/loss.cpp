@@ -11,7 +11,8 @@ namespace {
 constexpr int32_t kIgnored = -100;
 constexpr int64_t kChunkBytes = int64_t{64} << 20;  // of logits at a time
 
-// Rows of logits that exist at a time: a multiple of 64 where there is room, so that matmul tiles are full.
+// Rows of logits that exist at a time: a multiple of 64 where there is room, so that matmul tiles
+// are full.
 int64_t chunk_rows(int64_t vocabulary) {
   const int64_t rows = kChunkBytes / (vocabulary * 4);
   return std::clamp<int64_t>(rows / 64 * 64, 64, 4096);
@@ -24,7 +25,8 @@ struct Head {
   float scale;
 };
 
-// Losses of rows [begin, end), and where wanted the gradients: dx rows written, dweight accumulated.
+// Losses of rows [begin, end), and where wanted the gradients: dx rows written, dweight
+// accumulated.
 void head_chunk(const Head& head, int64_t begin, int64_t end, const Tensor& loss, const Tensor& dx,
                 const Tensor& dweight) {
   const int64_t rows = end - begin, channels = head.x.dim(1), vocabulary = head.weight.dim(0);

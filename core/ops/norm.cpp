@@ -5,7 +5,8 @@
 namespace tenon {
 namespace {
 
-// Shared by both forms: inputs are {residual, x, weight, bias} (residual undefined for the plain one).
+// Shared by both forms: inputs are {residual, x, weight, bias} (residual undefined for the plain
+// one).
 Tensor normalize(const Tensor& residual, const Tensor& x, const Tensor& weight, const Tensor& bias,
                  float eps, Tensor* sum) {
   const int64_t channels = x.dim(-1), rows = x.numel() / channels;

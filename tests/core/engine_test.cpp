@@ -93,7 +93,8 @@ TEST_CASE("nothing is recorded without a tape, and nothing for frozen inputs", "
 
 TEST_CASE("gradients of a tensor used twice are summed, without writing to shared bytes",
           "[tape]") {
-  // y = relu(x) + relu(x) with positive x: dy/dx = 2. residual_add hands the same bytes to both inputs.
+  // y = relu(x) + relu(x) with positive x: dy/dx = 2. residual_add hands the same bytes to both
+  // inputs.
   const Tensor x = leaf(filled({17}, 4, 0.5f, 1.0f));
   Tape tape;
   Tensor y;

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-// The gradient of every op against central differences of the op itself, along random directions. Kernels are compared
-// with double-precision references elsewhere; here it is the wiring that can be wrong: what is saved, which gradient
-// goes to which input, what is summed.
+// The gradient of every op against central differences of the op itself, along random directions.
+// Kernels are compared with double-precision references elsewhere; here it is the wiring that can
+// be wrong: what is saved, which gradient goes to which input, what is summed.
 //
-// Bound: f is a weighted sum of about a thousand fp32 outputs, added in double. With a step of h along a direction of
-// unit-sized entries, f(x + hv) - f(x - hv) carries rounding of about 2 sqrt(n) u max|y|, divided by 2h, and a
-// truncation of h^2 |f'''| / 6. With h = 2^-6 both stay below 1 % of the derivatives here (checked by the seeds used).
+// Bound: f is a weighted sum of about a thousand fp32 outputs, added in double. With a step of h
+// along a direction of unit-sized entries, f(x + hv) - f(x - hv) carries rounding of about 2
+// sqrt(n) u max|y|, divided by 2h, and a truncation of h^2 |f'''| / 6. With h = 2^-6 both stay
+// below 1 % of the derivatives here (checked by the seeds used).
 #include <catch2/catch.hpp>
 #include <functional>
 
@@ -71,7 +72,8 @@ void check_gradients(const Op& op, std::vector<Input> inputs) {
       return weighted(op(moved));
     };
     const double numeric = (shifted(1) - shifted(-1)) / (2 * h);
-    // Relative to the sum of absolute terms, as cancellation in the direction's sum is not the op's doing.
+    // Relative to the sum of absolute terms, as cancellation in the direction's sum is not the op's
+    // doing.
     INFO("analytic " << analytic << " numeric " << numeric << " magnitude " << magnitude);
     CHECK(std::fabs(analytic - numeric) <= 2e-3 * magnitude + 1e-5);
     CHECK(magnitude > 0);
@@ -248,7 +250,8 @@ TEST_CASE("linear_cross_entropy: loss, gradients, and rows that are not scored",
   CHECK(loss.scored == scored);
   CHECK(loss.sum == Approx(sum).epsilon(1e-6));
   CHECK(*loss.loss.data<float>() == Approx(sum * static_cast<double>(scale)).epsilon(1e-6));
-  // Terms are at most scale; sums of at most `rows` of them in fp32 after an exp of a few ulp: 64 u of their sum.
+  // Terms are at most scale; sums of at most `rows` of them in fp32 after an exp of a few ulp: 64 u
+  // of their sum.
   const double u = 0x1p-24;
   CHECK_WITHIN(values(x.slot()->grad), dx, Bound::fixed(64 * u * static_cast<double>(scale) * 2));
   CHECK_WITHIN(values(weight.slot()->grad), dw,

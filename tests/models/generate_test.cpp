@@ -121,7 +121,8 @@ TEST_CASE("top-k and top-p leave the tokens that they should", "[generate]") {
   // Top-p counts the mass of what top-k has left: 0.4 and 0.2 of 0.6.
   CHECK(drawn(scores, {.temperature = 1, .top_k = 2, .top_p = 0.65}) == Set{0});
   CHECK(drawn(scores, {.temperature = 1, .top_k = 2, .top_p = 0.7}) == Set{0, 3});
-  // And of the tempered distribution: squares 0.16, 0.04, 0.0225, ... of 0.245; the first has 0.653.
+  // And of the tempered distribution: squares 0.16, 0.04, 0.0225, ... of 0.245; the first has
+  // 0.653.
   CHECK(drawn(scores, {.temperature = 0.5, .top_p = 0.64}) == Set{0});
   CHECK(drawn(scores, {.temperature = 0.5, .top_p = 0.66}) == Set{0, 3});
 }

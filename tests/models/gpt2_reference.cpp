@@ -152,9 +152,9 @@ Gpt2Logits gpt2_logits(Model& model, const nlohmann::json& config, const Context
   const size_t vocabulary = head.size() / channels;
   Gpt2Logits result{.logits =
                         product(x, transposed(head, vocabulary, channels), channels, vocabulary)};
-  // A logit is a sum of C products. Before it the value went through ten sums a block (norms, products, softmax,
-  // residuals), none longer than the widest layer; each moves it by at most Bound::sum's share of its magnitude, and
-  // the norms in between keep magnitudes at unit size.
+  // A logit is a sum of C products. Before it the value went through ten sums a block (norms,
+  // products, softmax, residuals), none longer than the widest layer; each moves it by at most
+  // Bound::sum's share of its magnitude, and the norms in between keep magnitudes at unit size.
   for (double& value : x) value = std::fabs(value);
   Values wide(head);
   for (double& value : wide) value = std::fabs(value);

@@ -158,11 +158,12 @@ TEST_CASE("documents of one row compute what they compute alone", "[gpt2]") {
   CHECK(together.size() == 13 * vocabulary);
 }
 
-// Bound: the loss is a mean over S rows, and a row's loss is as exact as its logits. The bound of gpt2_logits adds the
-// errors of its 21 sums, as a single element may demand; in a mean they are independent, so E is the root mean square
-// of those bounds / sqrt(21), and the mean errs by E / sqrt(S), the narrow difference below by sqrt(2) E / (sqrt(S) h).
-// The truncation of central differences falls with h^2: from h and h / 2 one gets their extrapolation, which is free
-// of it to h^4, and its size, of which a quarter is granted for what remains.
+// Bound: the loss is a mean over S rows, and a row's loss is as exact as its logits. The bound of
+// gpt2_logits adds the errors of its 21 sums, as a single element may demand; in a mean they are
+// independent, so E is the root mean square of those bounds / sqrt(21), and the mean errs by E /
+// sqrt(S), the narrow difference below by sqrt(2) E / (sqrt(S) h). The truncation of central
+// differences falls with h^2: from h and h / 2 one gets their extrapolation, which is free of it to
+// h^4, and its size, of which a quarter is granted for what remains.
 TEST_CASE("the gradient is the slope of the loss along random directions", "[gpt2]") {
   const bool lora = GENERATE(false, true);
   const bool drops = GENERATE(false, true);
@@ -197,7 +198,8 @@ TEST_CASE("the gradient is the slope of the loss along random directions", "[gpt
     CHECK(std::fabs(slope - numeric) <= bound);
     return terms / bound;
   };
-  // The bound must be narrow enough to see a mistake. The fewer the parameters, the wider a step the loss bears.
+  // The bound must be narrow enough to see a mistake. The fewer the parameters, the wider a step
+  // the loss bears.
   CHECK(check(Direction(*model, [](const std::string&) { return true; }), 0x1p-7) > 100);
   model->visit_parameters([&](const std::string& name, Parameter& parameter) {
     if (!parameter.trainable) return;
@@ -240,8 +242,8 @@ TEST_CASE("dropout is a function of seed, step and place", "[gpt2]") {
 }
 
 TEST_CASE("every dropout of the model drops its own share by itself", "[gpt2]") {
-  // All weights 0: a block adds nothing but its two output biases, 1 and 2, where dropout lets them through; the
-  // embedding is 1.
+  // All weights 0: a block adds nothing but its two output biases, 1 and 2, where dropout lets them
+  // through; the embedding is 1.
   const auto model = tiny_model(with({{"embd_pdrop", 0.5}, {"resid_pdrop", 0.5}}));
   model->visit_parameters([](const std::string& path, Parameter& parameter) {
     const float value = path.ends_with("attn.c_proj.bias") || path == "transformer.wte.weight" ? 1
@@ -264,7 +266,8 @@ TEST_CASE("every dropout of the model drops its own share by itself", "[gpt2]") 
   }
   const double n = static_cast<double>(kept[0].size());
   for (size_t a = 0; a < kept.size(); ++a) {
-    // Elements are kept by half, and half of them are treated alike by another dropout: 5 standard errors.
+    // Elements are kept by half, and half of them are treated alike by another dropout: 5 standard
+    // errors.
     CHECK(std::fabs(static_cast<double>(std::count(kept[a].begin(), kept[a].end(), 2.0f)) -
                     n / 2) <= 5 * std::sqrt(n / 4));
     CHECK(std::count(kept[a].begin(), kept[a].end(), 2.0f) +

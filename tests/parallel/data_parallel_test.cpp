@@ -56,8 +56,8 @@ int64_t scored_in(const TinyBatch& batch) {
                        [](int32_t target) { return target >= 0; });
 }
 
-// The gradient of the mean loss over rows [begin, end) of one step, in micro-batches, called between
-// the strategy's hooks as the trainer does.
+// The gradient of the mean loss over rows [begin, end) of one step, in micro-batches, called
+// between the strategy's hooks as the trainer does.
 void run_step(Model& model, Strategy& strategy, const TinyBatch& all, int64_t begin, int64_t end,
               const Setup& setup, uint32_t step) {
   const BlockHooks hooks{[&](int64_t i) { strategy.before_block(i); },
@@ -134,9 +134,10 @@ Alone train_alone(const Setup& setup) {
 
 }  // namespace
 
-// Bound: a gradient is a sum over the step's N tokens, grouped by ranks and micro-batches: 8 sqrt(N) u times the sum
-// of the magnitudes of its terms. Those of a row's T tokens have random signs, so that their magnitudes add up to
-// sqrt(T) times the row's own gradient; of that, the largest element of each row.
+// Bound: a gradient is a sum over the step's N tokens, grouped by ranks and micro-batches: 8
+// sqrt(N) u times the sum of the magnitudes of its terms. Those of a row's T tokens have random
+// signs, so that their magnitudes add up to sqrt(T) times the row's own gradient; of that, the
+// largest element of each row.
 TEST_CASE("gradients on n ranks are those of one", "[parallel]") {
   const int ranks = GENERATE(1, 2, 3, 4);
   const auto setup = GENERATE(
