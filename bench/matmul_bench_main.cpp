@@ -2,7 +2,6 @@
 // matmul_bench [--threads N] [NAME...]: measures the machine, then matmul at the named shapes
 // (default: all).
 #include <fmt/core.h>
-#include <omp.h>
 
 #include <cstdlib>
 #include <string>
@@ -30,7 +29,7 @@ void run(const std::vector<std::string>& arguments) {
     }
   }
   const int threads = thread_count();
-  omp_set_num_threads(threads);  // the peer's threads
+  set_peer_threads(threads);
   const double one = peak_gflops(1), all = peak_gflops(threads);
   fmt::print(
       "table {}, {} threads; peak ({}): {:.1f} GFLOP/s on 1 thread, {:.1f} on {}; copy {:.1f} "

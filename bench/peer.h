@@ -11,7 +11,10 @@ namespace tenon::bench {
 // "oneDNN 2.6.3", or "" where there is none.
 const char* peer_name();
 
-// A function that does what matmul(args) does, on the threads of OpenMP; empty where the peer
+// How many threads the peer takes from now on.
+void set_peer_threads(int threads);
+
+// A function that does what matmul(args) does; empty where the peer
 // cannot (K in two parts, mixed dtypes, accumulation). What `args` points at must stay alive.
 std::function<void()> peer_matmul(const MatmulArgs& args);
 

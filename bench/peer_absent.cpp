@@ -6,6 +6,8 @@ namespace tenon::bench {
 
 const char* peer_name() { return ""; }
 
+void set_peer_threads(int) {}
+
 std::function<void()> peer_matmul(const MatmulArgs&) { return {}; }
 
 }  // namespace tenon::bench

@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <omp.h>
+
 #include <dnnl.hpp>
 #include <string>
 
@@ -42,6 +44,8 @@ dnnl::matmul::primitive_desc describe_matmul(const dnnl::engine& engine,
 #endif
 
 }  // namespace
+
+void set_peer_threads(int threads) { omp_set_num_threads(threads); }
 
 const char* peer_name() {
   static const std::string name = [] {

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # Everything that comes from Debian's packages (tools/dev installs them).
 find_package(PkgConfig REQUIRED)
-find_package(OpenMP REQUIRED COMPONENTS CXX)
+find_package(Threads REQUIRED)
 find_package(fmt 9 REQUIRED)
 find_package(nlohmann_json 3.11 REQUIRED)
 find_package(CLI11 2.1 REQUIRED)
@@ -16,6 +16,7 @@ if(TENON_MPI)
 endif()
 if(TENON_ONEDNN)
   find_package(dnnl CONFIG REQUIRED)
+  find_package(OpenMP REQUIRED COMPONENTS CXX)  # the threads that oneDNN is told to take
 endif()
 if(TENON_TESTS)
   find_package(Catch2 2.13 REQUIRED)

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The engine: random numbers, memory accounting, the tape.
+#include <atomic>
 #include <catch2/catch.hpp>
 #include <thread>
 
@@ -188,6 +189,26 @@ TEST_CASE("parallel_for runs every chunk once, whatever the threads", "[core]") 
   }
   set_thread_count(before);
   CHECK_THROWS_AS(set_thread_count(0), Error);
+}
+
+TEST_CASE("parallel_for inside parallel_for runs alone, and threads may change in between",
+          "[core]") {
+  const int before = thread_count();
+  for (const int threads : {2, 3, 2}) {
+    set_thread_count(threads);
+    std::atomic<int> sum = 0;
+    for (int again = 0; again < 200; ++again) {
+      parallel_for(
+          5,
+          [](void* context, int64_t) {
+            parallel_for(
+                7, [](void* inner, int64_t) { ++*static_cast<std::atomic<int>*>(inner); }, context);
+          },
+          &sum);
+    }
+    CHECK(sum == 200 * 5 * 7);
+  }
+  set_thread_count(before);
 }
 
 }  // namespace tenon::test
