@@ -159,7 +159,7 @@ TEST_CASE("SIGTERM: the step is finished, saved, and exit 75 says to run again")
 Words long_steps(const Lab& lab) {
   lab.put("long.txt", sentences(4000));
   return lab.finetune({"--data", lab.at("long.txt"), "--batch", "1500", "--micro-batch", "1",
-                       "--seq-len", "64", "--save-every", "1"});
+                       "--seq-len", "64", "--save-every", "1", "--steps", "60", "--keep", "60"});
 }
 
 TEST_CASE("a second signal leaves at once") {
@@ -224,7 +224,10 @@ TEST_CASE("with --keep 1 a good checkpoint outlives a damaged newer one") {
   const Crash crash({"--keep", "1"});
   crash.put("run/checkpoints/step-99/manifest.json", "{}");
   Process process(tenon_words(crash.resumed("run")));
-  REQUIRE(eventually([&] { return crash.has("run/checkpoints/step-8"); }));
+  const auto saved = [&](const char* step) {
+    return crash.has(std::string("run/checkpoints/step-") + step);
+  };
+  REQUIRE(eventually([&] { return saved("8") || saved("12") || saved("16"); }));
   process.signal(SIGKILL);
   process.wait(10);
   const std::string found = tenon({"inspect", crash.out()}).out;

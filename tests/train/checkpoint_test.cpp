@@ -360,6 +360,16 @@ TEST_CASE("metrics go on behind the step of the checkpoint, whatever the end of 
     CHECK(std::count(now.begin(), now.end(), '\n') == 7);
     CHECK(now.substr(0, now.find("\n4,")) == csv.substr(0, csv.find("\n4,")));
   }
+  // A torn row of step 12 looks like one of step 1.
+  write(3, 4, 12, 0.5);
+  for (const char* name : {"metrics.csv", "metrics.jsonl"}) {
+    const std::string rows = get_file(folder / name);
+    put_file(folder / name, rows.substr(0, rows.rfind("12,") + 1));
+  }
+  write(8, 9, 9, 0.5);
+  const std::string torn = get_file(folder / "metrics.csv");
+  CHECK(std::count(torn.begin(), torn.end(), '\n') == 10);
+  CHECK(metric(folder.path(), "step").size() == 9);
   // Not even the header was finished.
   put_file(folder / "metrics.csv", "step,epo");
   put_file(folder / "metrics.jsonl", "{\"st");

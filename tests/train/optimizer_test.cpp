@@ -28,8 +28,8 @@ struct Element {
   double w_error = 0, m_error = 0, v_error = 0;
 };
 
-// A sum or product of fp32 rounds by u of its magnitude: each error below is what the inputs' errors
-// become, and one u for each rounding on the way.
+// A sum or product of fp32 rounds by u of its magnitude: each error below is what the inputs'
+// errors become, and one u for each rounding on the way.
 void adamw(Element& e, double grad, const Hyper& h, double decay, int64_t t) {
   const double b1 = as_float(h.options.beta1), b2 = as_float(h.options.beta2),
                eps = as_float(h.options.eps);
