@@ -42,7 +42,7 @@ rule(FILES "kernels/cuda/.*" OURS ${contract} kernels/cuda OTHERS std cuda)
 # core: the engine. Headers stay light; libraries are the .cpp files' business (error.h formats messages).
 rule(FILES "core/error.h" OURS core OTHERS std fmt_core)
 rule(FILES "core/.*.h" OURS core OTHERS std json_fwd)
-rule(FILES "core/.*" OURS core OTHERS std posix omp fmt json xxhash)
+rule(FILES "core/.*" OURS core OTHERS std posix fmt json xxhash)
 # comm: ranks. MPI and NCCL are seen by the files that wrap them only.
 rule(FILES "comm/(mpi|world).cpp" OURS core comm OTHERS std posix fmt mpi hwloc)
 rule(FILES "comm/nccl.cpp" OURS core comm OTHERS std fmt nccl cuda)
