@@ -34,7 +34,8 @@ void run(const std::vector<std::string>& arguments) {
   fmt::print(
       "table {}, {} threads; peak ({}): {:.1f} GFLOP/s on 1 thread, {:.1f} on {}; copy {:.1f} "
       "GB/s; peer {}\n",
-      kernels().name, threads, peak_isa(), one, all, threads, copy_bandwidth(threads), peer_name());
+      kernels(Device::kCPU).name, threads, peak_isa(), one, all, threads, copy_bandwidth(threads),
+      peer_name());
   for (const std::string& name : names) {
     bool known = false;
     for (const MatmulShape& shape : matmul_shapes()) known |= shape.name == name;
@@ -44,7 +45,8 @@ void run(const std::vector<std::string>& arguments) {
     bool wanted = names.empty();
     for (const std::string& name : names) wanted |= shape.name == name;
     if (!wanted) continue;
-    fmt::print("{}\n", describe(shape, run_matmul_bench(kernels(), shape, 7, 0.3), all));
+    fmt::print("{}\n",
+               describe(shape, run_matmul_bench(kernels(Device::kCPU), shape, 7, 0.3), all));
     std::fflush(stdout);
   }
 }

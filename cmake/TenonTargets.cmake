@@ -31,11 +31,15 @@ function(tenon_cpu_isa isa)
   target_compile_options(tenon_cpu_${isa} PRIVATE -O3 -ffp-contract=off -fno-math-errno -fno-trapping-math ${ARG_FLAGS})
 endfunction()
 
-# tenon_test(NAME SOURCES... [LINK targets...] [LABELS labels...]): a Catch2 program, one ctest entry a test case.
+# tenon_test(NAME SOURCES... [LINK targets...] [LABELS labels...] [DEVICE target]): a Catch2 program, one ctest entry a
+# test case. DEVICE is what a program takes for its CUDA backend, tenon_device unless said otherwise.
 function(tenon_test name)
-  cmake_parse_arguments(ARG "" "" "LINK;LABELS" ${ARGN})
+  cmake_parse_arguments(ARG "" "DEVICE" "LINK;LABELS" ${ARGN})
   add_executable(${name} ${ARG_UNPARSED_ARGUMENTS})
-  target_link_libraries(${name} PRIVATE tenon_test_main ${ARG_LINK})
+  if(NOT ARG_DEVICE)
+    set(ARG_DEVICE tenon_device)
+  endif()
+  target_link_libraries(${name} PRIVATE tenon_test_main ${ARG_LINK} ${ARG_DEVICE})
   if(NOT ARG_LABELS)
     set(ARG_LABELS fast)
   endif()

@@ -52,11 +52,11 @@ struct Widened {
   using Stored = Half;
   using Value = float;
   static const float* load(const Half* from, float* to, int64_t n) {
-    kernels().cast({.x = from, .y = to, .count = n, .from = dtype, .to = DType::kF32});
+    kernels(Device::kCPU).cast({.x = from, .y = to, .count = n, .from = dtype, .to = DType::kF32});
     return to;
   }
   static void store(const float* from, Half* to, int64_t n) {
-    kernels().cast({.x = from, .y = to, .count = n, .from = DType::kF32, .to = dtype});
+    kernels(Device::kCPU).cast({.x = from, .y = to, .count = n, .from = DType::kF32, .to = dtype});
   }
 };
 

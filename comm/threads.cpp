@@ -299,7 +299,7 @@ void run_ranks(int ranks, const std::function<void(Communicator&)>& fn) {
   for (int r = 0; r < ranks; ++r) world->members.push_back(r);
   table->groups.push_back(world);
   const int share = std::max(1, thread_count() / ranks);
-  const KernelTable& chosen = kernels();
+  const KernelTable& chosen = kernels(Device::kCPU);
 
   const auto run = [&](int rank) {
     std::exception_ptr error;

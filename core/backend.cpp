@@ -2,6 +2,7 @@
 #include "core/backend.h"
 
 #include <algorithm>
+#include <charconv>
 #include <cstdlib>
 #include <string>
 
@@ -28,18 +29,119 @@ const KernelTable* choose_cpu() {
 }
 
 const KernelTable& default_table() {
-  static const KernelTable* table = trace_wanted() ? traced(choose_cpu()) : choose_cpu();
+  static const KernelTable* table =
+      trace_wanted() ? traced(Device::kCPU, choose_cpu()) : choose_cpu();
   return *table;
 }
 
 thread_local const KernelTable* override_table = nullptr;
+thread_local const KernelTable* override_cuda_table = nullptr;
+
+// The card of this process.
+struct OpenCard {
+  int index = -1;
+  cuda::Card card{};
+  const KernelTable* table = nullptr;
+};
+OpenCard open_card;
+
+// Why card `index` cannot be used, or "" and its description.
+std::string unusable(int index, cuda::Card& card) {
+  const char* why = "";
+  if (!cuda::backend().describe(index, &card, &why)) return why;
+  if (cuda::implementation_for(card.capability) == nullptr) {
+    const int least =
+        cuda::backend().implementations[cuda::backend().implementation_count - 1].capability;
+    return fmt::format("{} has compute capability {}.{}, expected {}.{} or newer",
+                       printable(card.name), card.capability / 10, card.capability % 10, least / 10,
+                       least % 10);
+  }
+  return "";
+}
+
+Device open(int index) {
+  if (open_card.index == index) return Device::kCUDA;
+  TENON_CHECK(open_card.index < 0, "[device] cuda:{} asked for after cuda:{}", index,
+              open_card.index);
+  OpenCard opened{.index = index};
+  const std::string problem = unusable(index, opened.card);
+  if (!problem.empty()) fail(Exit::kEnvironment, "--device cuda:{}: {}", index, problem);
+  const char* why = "";
+  if (!cuda::backend().open(index, &why))
+    fail(Exit::kEnvironment, "--device cuda:{}: {}: {}", index, printable(opened.card.name), why);
+  const KernelTable* table = cuda::implementation_for(opened.card.capability)->table;
+  opened.table = trace_wanted() ? traced(Device::kCUDA, table) : checked(table);
+  open_card = opened;
+  return Device::kCUDA;
+}
+
+// N of "cuda:N"; negative when it is not a number.
+int number_after_colon(const std::string& text) {
+  int number = -1;
+  const char* begin = text.data() + text.find(':') + 1;
+  const auto [end, error] = std::from_chars(begin, text.data() + text.size(), number);
+  return error == std::errc() && end == text.data() + text.size() ? number : -1;
+}
 
 }  // namespace
 
+namespace cuda {
+
+const Implementation* implementation_for(int capability) {
+  const Backend& b = backend();
+  for (int i = 0; i < b.implementation_count; ++i) {
+    const Implementation& each = b.implementations[i];
+    if (each.exact ? capability == each.capability : capability >= each.capability) return &each;
+  }
+  return nullptr;
+}
+
+}  // namespace cuda
+
 const KernelTable& kernels(Device device) {
-  if (device != Device::kCPU)
-    fail(Exit::kEnvironment, "this build has no CUDA backend (expected --device cpu)");
-  return override_table != nullptr ? *override_table : default_table();
+  if (device == Device::kCPU) return override_table != nullptr ? *override_table : default_table();
+  if (override_cuda_table != nullptr) return *override_cuda_table;
+  TENON_CHECK(open_card.table != nullptr, "[device] no CUDA device was opened");
+  return *open_card.table;
+}
+
+Device open_device(const std::string& wanted, int local_rank) {
+  if (wanted == "cpu") return Device::kCPU;
+  const bool any = wanted == "auto";
+  const bool named = wanted.starts_with("cuda:");
+  if (!any && !named && wanted != "cuda") {
+    fail_input("--device: expected auto, cpu, cuda or cuda:N, got '{}'", printable(wanted));
+  }
+  const char* why = "";
+  const int cards = cuda::backend().cards(&why);
+  if (cards <= 0) {
+    if (any) return Device::kCPU;
+    fail(Exit::kEnvironment, "--device {}: {}", printable(wanted), why);
+  }
+  const int index = named ? number_after_colon(wanted) : local_rank % cards;
+  if (index < 0) fail_input("--device: expected cuda:N, got '{}'", printable(wanted));
+  if (index >= cards) {
+    fail(Exit::kEnvironment,
+         "--device cuda:{}: this machine has {} CUDA device{} (numbered from 0)", index, cards,
+         cards == 1 ? "" : "s");
+  }
+  cuda::Card card;
+  if (any && !unusable(index, card).empty()) return Device::kCPU;
+  return open(index);
+}
+
+std::string device_text(Device device) {
+  if (device == Device::kCPU) return fmt::format("cpu ({} kernels)", kernels(device).name);
+  return fmt::format("cuda:{}, {} ({} kernels)", open_card.index, printable(open_card.card.name),
+                     kernels(device).name);
+}
+
+void require_dtype(Device device, DType dtype) {
+  if (device == Device::kCPU || dtype != DType::kBF16 || open_card.card.capability >= 80) return;
+  fail(Exit::kEnvironment,
+       "cuda:{}: {} (compute capability {}.{}) does not compute in bf16: use --precision fp16",
+       open_card.index, printable(open_card.card.name), open_card.card.capability / 10,
+       open_card.card.capability % 10);
 }
 
 std::vector<const KernelTable*> usable_tables() {
@@ -51,5 +153,6 @@ std::vector<const KernelTable*> usable_tables() {
 }
 
 void use_table(const KernelTable* table) { override_table = table; }
+void use_cuda_table(const KernelTable* table) { override_cuda_table = table; }
 
 }  // namespace tenon

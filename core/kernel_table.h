@@ -235,35 +235,90 @@ struct CastArgs {
   DType from = DType::kF32, to = DType::kF32;
 };
 
-// *out = sum of squares of x in double, by fixed chunks of 4096 elements summed in order. Not
-// finite when x is not.
-struct SumSquaresArgs {
-  const float* x = nullptr;  // (count)
+// y[i] = value.
+struct FillArgs {
+  void* y = nullptr;  // (count)
   int64_t count = 0;
-  double* out = nullptr;  // (1), written
+  float value = 0;
+  DType dtype = DType::kF32;
+};
+
+// y[r] = x[r] for rows that lie some elements apart: what appends keys and values to a cache.
+struct CopyRowsArgs {
+  const void* x = nullptr;  // (rows, C), rows x_stride apart
+  void* y = nullptr;        // (rows, C), rows y_stride apart
+  int64_t rows = 0, channels = 0;
+  int64_t x_stride = 0, y_stride = 0;  // elements
+  DType dtype = DType::kF32;
+};
+
+// One of the tensors that an optimizer updates together. Work is split into pieces of
+// kOptimizerPiece elements of one tensor; a list is sorted by first_piece.
+struct OptimizerTensor {
+  float* weight = nullptr;      // (count)
+  const float* grad = nullptr;  // (count)
+  float* m = nullptr;           // (count); null where the optimizer keeps none
+  float* v = nullptr;           // (count); null where the optimizer keeps none
+  int64_t count = 0;
+  int64_t first_piece = 0;  // pieces of the tensors before this one
+  float weight_decay = 0;
+};
+inline constexpr int64_t kOptimizerPiece = 4096;
+
+// The list and all that it points to lie on the kernel's device.
+struct OptimizerList {
+  const OptimizerTensor* tensors = nullptr;  // (count)
+  int64_t count = 0;
+  int64_t pieces = 0;  // of all tensors
+};
+
+// *out = sum of squares of all gradients in double: pieces by themselves, then added in order. Not
+// finite when a gradient is not.
+struct SumSquaresArgs {
+  OptimizerList list;
+  double* out = nullptr;  // (1), on the device; written
+};
+
+// What a step multiplies gradients with: unscale * min(1, max_norm / (norm + 1e-6)) with norm =
+// unscale * sqrt(*sum_squares), as torch's clip_grad_norm_ does. Where *sum_squares is not finite
+// nothing is written: neither weights nor moments. Computed where the kernel runs, so that a step
+// does not wait for the host.
+struct GradientScale {
+  const double* sum_squares = nullptr;  // (1), on the device; null: the factor is unscale
+  double unscale = 1;
+  double max_norm = 0;  // 0: no clipping
 };
 
 // AdamW (Loshchilov and Hutter, arXiv:1711.05101), decoupled weight decay as in PyTorch:
-//   g = grad * grad_scale; w -= lr * weight_decay * w; m = beta1 m + (1 - beta1) g; v = beta2 v + (1 - beta2) g^2;
+//   g = grad * factor; w -= lr * weight_decay * w; m = beta1 m + (1 - beta1) g; v = beta2 v + (1 - beta2) g^2;
 //   w -= lr * (m / correction1) / (sqrt(v / correction2) + eps),  correction_i = 1 - beta_i^step.
 struct AdamWArgs {
-  float* weight = nullptr;      // (count)
-  const float* grad = nullptr;  // (count)
-  float* m = nullptr;           // (count)
-  float* v = nullptr;           // (count)
-  int64_t count = 0;
-  float lr = 0, beta1 = 0, beta2 = 0, eps = 0, weight_decay = 0, grad_scale = 1;
+  OptimizerList list;
+  GradientScale scale;
+  float lr = 0, beta1 = 0, beta2 = 0, eps = 0;
   float correction1 = 1, correction2 = 1;
 };
 
-// SGD as in PyTorch: g = grad * grad_scale + weight_decay * w; m = momentum m + g; w -= lr * m (g
+// SGD as in PyTorch: g = grad * factor + weight_decay * w; m = momentum m + g; w -= lr * m (g
 // where momentum is 0 and m is null).
 struct SgdArgs {
-  float* weight = nullptr;      // (count)
-  const float* grad = nullptr;  // (count)
-  float* m = nullptr;           // (count) or null
-  int64_t count = 0;
-  float lr = 0, momentum = 0, weight_decay = 0, grad_scale = 1;
+  OptimizerList list;
+  GradientScale scale;
+  float lr = 0, momentum = 0;
+};
+
+// How a token is drawn from logits, as in transformers: temperature, then top-k (ties with the k-th
+// stay), then top-p (the smallest set whose mass is at least p), then the draw, from words 0
+// and 1 of the stream's block `position`. temperature 0 takes the greatest (lowest id on ties).
+struct SampleArgs {
+  const float* logits = nullptr;  // (V)
+  int32_t* token = nullptr;       // (1): the id; -1 when a logit is NaN
+  int64_t vocabulary = 0;
+  int64_t top_k = 0;  // 0: off
+  double temperature = 0;
+  double top_p = 1;  // 1: off
+  RandomStream random;
+  uint64_t position = 0;
 };
 
 #define TENON_KERNELS(X)                 \
@@ -284,9 +339,12 @@ struct SgdArgs {
   X(add, AddArgs)                        \
   X(scale, ScaleArgs)                    \
   X(cast, CastArgs)                      \
+  X(fill, FillArgs)                      \
+  X(copy_rows, CopyRowsArgs)             \
   X(sum_squares, SumSquaresArgs)         \
   X(adamw, AdamWArgs)                    \
-  X(sgd, SgdArgs)
+  X(sgd, SgdArgs)                        \
+  X(sample, SampleArgs)
 
 struct KernelTable {
   const char* name;  // "avx512", "avx2", "scalar", ...

@@ -57,12 +57,20 @@ MemoryAccount& memory_process() {
   return *account;
 }
 
-MemoryAccount& memory() { return current != nullptr ? *current : memory_process(); }
+MemoryAccount& memory(Device device) {
+  static MemoryAccount* card = new MemoryAccount;
+  if (device != Device::kCPU) return *card;
+  return current != nullptr ? *current : memory_process();
+}
 
 MemoryScope::MemoryScope(MemoryAccount& account) : previous_(current) { current = &account; }
 MemoryScope::~MemoryScope() { current = previous_; }
 
 int64_t resident_bytes() { return status_line("VmRSS:"); }
 int64_t resident_peak_bytes() { return status_line("VmHWM:"); }
+
+int64_t peak_bytes(Device device) {
+  return device == Device::kCPU ? resident_peak_bytes() : memory(device).peak();
+}
 
 }  // namespace tenon

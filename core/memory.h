@@ -7,6 +7,8 @@
 #include <atomic>
 #include <cstdint>
 
+#include "core/device.h"
+
 namespace tenon {
 
 enum class MemoryKind : uint8_t { kWeights, kGradients, kOptimizer, kActivations, kWorkspace };
@@ -29,11 +31,12 @@ class MemoryAccount {
   std::atomic<int64_t> total_{0}, total_peak_{0};
 };
 
-// The process's account, and the calling thread's: the same unless a MemoryScope is open.
+// The process's account of the host's memory, and the calling thread's: the same unless a
+// MemoryScope is open. A card's memory has one account.
 MemoryAccount& memory_process();
-MemoryAccount& memory();
+MemoryAccount& memory(Device device = Device::kCPU);
 
-// Charges what this thread allocates to `account` while the scope lives. The account must outlive
+// Charges what this thread allocates on the host to `account` while the scope lives. The account must outlive
 // what was charged.
 class MemoryScope {
  public:
@@ -50,5 +53,9 @@ class MemoryScope {
 // /proc/self/status).
 int64_t resident_bytes();
 int64_t resident_peak_bytes();
+
+// The highest use of this device's memory by the process: resident bytes on the CPU, what was
+// charged on a card.
+int64_t peak_bytes(Device device);
 
 }  // namespace tenon

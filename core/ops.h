@@ -79,21 +79,26 @@ Tensor attention(const Tensor& qkv, const AttentionOptions& options);
 Tensor attention_cached(const Tensor& qkv, const Tensor& keys, const Tensor& values, int64_t past,
                         const AttentionOptions& options);
 
-// The sum over scored rows of -log softmax(x W^T)[target], times `scale`. Rows with target -100 are
-// left out, not masked; the logits exist for a chunk of rows at a time and never as a whole. Where
+// The sum over scored rows of -log softmax(x W^T)[target], times `scale`. Targets lie on the host;
+// rows with target -100 are left out, not masked; the logits exist for a chunk of rows at a time and never as a whole. Where
 // a gradient is wanted it is computed in the same pass (dlogits overwrite the chunk's logits), so
 // backward only hands it over: the loss must be the last thing computed, its incoming gradient is
 // taken to be 1.
 struct LossSum {
-  Tensor loss;         // (1), fp32: scale * sum
-  double sum = 0;      // of the unscaled losses, added in row order
+  Tensor losses;       // (scored), fp32, not scaled: what backward starts from
   int64_t scored = 0;  // rows that counted
+  double sum() const;  // of the losses, in row order; waits for the device
 };
 LossSum linear_cross_entropy(const Tensor& x, const Tensor& weight, const Tensor& targets,
                              float scale);
 
 // x W^T for some rows, as fp32: logits to sample from. No gradient.
 Tensor logits(const Tensor& x, const Tensor& weight);
+
+// The token that `logits` (V) give, as SampleArgs (core/kernel_table.h) says; -1 when a logit is
+// NaN. Waits for the device.
+int32_t sample(const Tensor& logits, double temperature, int64_t top_k, double top_p,
+               RandomStream random, uint64_t position);
 
 // x in another dtype (x itself when it has it). Not differentiable: for weights and results.
 Tensor cast(const Tensor& x, DType to, MemoryKind kind = MemoryKind::kActivations);

@@ -2,7 +2,7 @@
 // Philox4x32-10, a counter-based random number generator (Salmon et al., "Parallel random numbers:
 // as easy as 1, 2, 3", SC11). A number is a function of (seed, purpose, step, position) and of
 // nothing else, so results do not depend on threads, ranks or micro-batches. Shared with kernels:
-// `static` functions only (no symbol to be merged by the linker).
+// `static constexpr` functions only (no symbol to be merged by the linker, callable on a device).
 #pragma once
 
 #include <cstdint>
@@ -22,7 +22,7 @@ struct PhiloxBlock {
   uint32_t word[4];
 };
 
-static inline PhiloxBlock philox_block(RandomStream stream, uint64_t block) {
+static constexpr PhiloxBlock philox_block(RandomStream stream, uint64_t block) {
   uint32_t c0 = static_cast<uint32_t>(block), c1 = static_cast<uint32_t>(block >> 32);
   uint32_t c2 = stream.step, c3 = stream.purpose;
   uint32_t k0 = static_cast<uint32_t>(stream.seed), k1 = static_cast<uint32_t>(stream.seed >> 32);
@@ -40,16 +40,18 @@ static inline PhiloxBlock philox_block(RandomStream stream, uint64_t block) {
   return {{c0, c1, c2, c3}};
 }
 
-static inline uint32_t philox_word(RandomStream stream, uint64_t position) {
+static constexpr uint32_t philox_word(RandomStream stream, uint64_t position) {
   return philox_block(stream, position / 4).word[position % 4];
 }
 
 // Dropout keeps an element exactly when its word is at or above this threshold; p in [0, 1).
-static inline uint32_t dropout_threshold(float p) {
+static constexpr uint32_t dropout_threshold(float p) {
   return static_cast<uint32_t>(static_cast<double>(p) * 4294967296.0);
 }
 
 // A number in [0, 1) with 24 bits, from one word.
-static inline float uniform_from(uint32_t word) { return static_cast<float>(word >> 8) * 0x1p-24f; }
+static constexpr float uniform_from(uint32_t word) {
+  return static_cast<float>(word >> 8) * 0x1p-24f;
+}
 
 }  // namespace tenon

@@ -2,24 +2,36 @@
 #include "core/storage.h"
 
 #include <algorithm>
-#include <cstdlib>
 #include <map>
 #include <mutex>
 #include <vector>
 
+#include "core/backend.h"
 #include "core/error.h"
 
 namespace tenon {
 namespace {
 
-constexpr int64_t kAlignment = 64;
 constexpr int64_t kSlack = int64_t{16}
                            << 20;  // live + cached may exceed the highest live size by this much
+
+// Sizes are rounded so that a cache hits. On a card, where asking the driver is slow and sizes
+// follow the length of a batch, large ones are rounded to an eighth of their power of two.
+int64_t rounded(int64_t bytes, Device device) {
+  const int64_t least = device == Device::kCPU ? 64 : 512;
+  int64_t unit = least;
+  if (device != Device::kCPU) {
+    while (unit * 16 <= bytes) unit *= 2;
+  }
+  return (std::max<int64_t>(bytes, 1) + unit - 1) / unit * unit;
+}
 
 // Free blocks by exact size: a training step asks for the same sizes again and again.
 class BlockCache {
  public:
-  // A block of exactly `bytes`, from the cache or the system; null when the system has none.
+  explicit BlockCache(Device device) : device_(device) {}
+
+  // A block of exactly `bytes`, from the cache or the device; null when the device has none.
   void* take(int64_t bytes) {
     const std::lock_guard lock(mutex_);
     live_ += bytes;
@@ -32,10 +44,10 @@ class BlockCache {
       return block;
     }
     while (cached_ > 0 && live_ + cached_ > peak_live_ + kSlack) drop_largest();
-    void* block = std::aligned_alloc(kAlignment, static_cast<size_t>(bytes));
+    void* block = memory_of(device_).allocate(bytes);
     if (block == nullptr) {
       while (cached_ > 0) drop_largest();
-      block = std::aligned_alloc(kAlignment, static_cast<size_t>(bytes));
+      block = memory_of(device_).allocate(bytes);
     }
     if (block == nullptr) live_ -= bytes;
     return block;
@@ -56,44 +68,56 @@ class BlockCache {
  private:
   void drop_largest() {
     const auto largest = std::prev(free_.end());
-    std::free(largest->second.back());
+    memory_of(device_).release(largest->second.back(), largest->first);
     largest->second.pop_back();
     cached_ -= largest->first;
     if (largest->second.empty()) free_.erase(largest);
   }
 
+  Device device_;
   std::mutex mutex_;
   std::map<int64_t, std::vector<void*>> free_;
   int64_t live_ = 0, peak_live_ = 0, cached_ = 0;
 };
 
-BlockCache& cache() {
-  static BlockCache* blocks = new BlockCache;  // outlives every static tensor
-  return *blocks;
+BlockCache& cache(Device device) {
+  static BlockCache* host = new BlockCache(Device::kCPU);  // they outlive every static tensor
+  static BlockCache* card = new BlockCache(Device::kCUDA);
+  return device == Device::kCPU ? *host : *card;
+}
+
+[[noreturn]] void out_of_memory(int64_t bytes, MemoryKind kind, Device device) {
+  std::string held;
+  for (int k = 0; k < kMemoryKinds; ++k) {
+    const auto each = static_cast<MemoryKind>(k);
+    held += fmt::format("{}{} {:.2f} GB", k == 0 ? "" : ", ", name_of(each),
+                        1e-9 * static_cast<double>(memory(device).now(each)));
+  }
+  std::string where;
+  if (device != Device::kCPU) {
+    int64_t left = 0, total = 0;
+    cuda::backend().capacity(&left, &total);
+    where = fmt::format(" on {} ({:.2f} of {:.2f} GB free)", device_text(device),
+                        1e-9 * static_cast<double>(left), 1e-9 * static_cast<double>(total));
+  }
+  fail(Exit::kMemory, "out of memory{}: {:.2f} GB asked for {}; held: {}", where,
+       1e-9 * static_cast<double>(bytes), name_of(kind), held);
 }
 
 }  // namespace
 
-std::shared_ptr<Storage> Storage::allocate(int64_t bytes, MemoryKind kind) {
+std::shared_ptr<Storage> Storage::allocate(int64_t bytes, MemoryKind kind, Device device) {
   TENON_CHECK(bytes >= 0, "[storage] cannot allocate {} bytes", bytes);
   std::shared_ptr<Storage> storage(new Storage);
-  const int64_t rounded = (std::max<int64_t>(bytes, 1) + kAlignment - 1) / kAlignment * kAlignment;
-  storage->data_ = static_cast<std::byte*>(cache().take(rounded));
-  storage->account_ = &memory();
-  if (storage->data_ == nullptr) {
-    std::string held;
-    for (int k = 0; k < kMemoryKinds; ++k) {
-      const auto each = static_cast<MemoryKind>(k);
-      held += fmt::format("{}{} {:.2f} GB", k == 0 ? "" : ", ", name_of(each),
-                          1e-9 * static_cast<double>(memory().now(each)));
-    }
-    fail(Exit::kMemory, "out of memory: {:.2f} GB asked for {}; held: {}",
-         1e-9 * static_cast<double>(bytes), name_of(kind), held);
-  }
+  const int64_t charged = rounded(bytes, device);
+  storage->data_ = static_cast<std::byte*>(cache(device).take(charged));
+  if (storage->data_ == nullptr) out_of_memory(bytes, kind, device);
+  storage->account_ = &memory(device);
   storage->bytes_ = bytes;
-  storage->charged_ = rounded;
+  storage->charged_ = charged;
   storage->kind_ = kind;
-  storage->account_->charge(kind, rounded);
+  storage->device_ = device;
+  storage->account_->charge(kind, charged);
   return storage;
 }
 
@@ -113,9 +137,12 @@ std::shared_ptr<Storage> Storage::borrow(const void* data, int64_t bytes,
 
 Storage::~Storage() {
   if (account_ != nullptr && data_ != nullptr) account_->release(kind_, charged_);
-  if (owner_ == nullptr && data_ != nullptr) cache().give(data_, charged_);
+  if (owner_ == nullptr && data_ != nullptr) cache(device_).give(data_, charged_);
 }
 
-void release_cached_memory() { cache().clear(); }
+void release_cached_memory() {
+  cache(Device::kCPU).clear();
+  cache(Device::kCUDA).clear();
+}
 
 }  // namespace tenon

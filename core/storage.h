@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// A Storage owns a run of bytes, 64-byte aligned, charged to a memory account by kind. Freed bytes
-// go back to a cache of the process, so that a training step after the first one asks the system
-// for nothing; the cache never makes the process larger than its largest live set. A borrowed
-// Storage looks at bytes that something else keeps alive, such as a mapped file.
+// A Storage owns a run of bytes on one device, 64-byte aligned, charged to a memory account by kind.
+// Freed bytes go back to a cache of their device, so that a training step after the first one asks
+// the system for nothing; the cache never makes the process larger than its largest live set. Work
+// on a device is ordered, so bytes may be given back and taken again while kernels that use them are
+// still to run. A borrowed Storage looks at bytes that something else keeps alive, such as a mapped
+// file.
 //
 // Safe to share between threads; the bytes themselves are the callers' business.
 #pragma once
@@ -10,6 +12,7 @@
 #include <cstdint>
 #include <memory>
 
+#include "core/device.h"
 #include "core/memory.h"
 
 namespace tenon {
@@ -18,9 +21,10 @@ class Storage {
  public:
   // Contents are undefined. Requires: bytes >= 0. Throws Error(kMemory), saying what was asked and
   // what is held.
-  static std::shared_ptr<Storage> allocate(int64_t bytes, MemoryKind kind);
+  static std::shared_ptr<Storage> allocate(int64_t bytes, MemoryKind kind,
+                                           Device device = Device::kCPU);
 
-  // Looks at `data`, which `owner` keeps alive and which is never written through this storage.
+  // Looks at host memory `data`, which `owner` keeps alive and which is never written through this storage.
   static std::shared_ptr<Storage> borrow(const void* data, int64_t bytes,
                                          std::shared_ptr<const void> owner, MemoryKind kind);
 
@@ -30,6 +34,7 @@ class Storage {
 
   std::byte* data() const { return data_; }
   int64_t bytes() const { return bytes_; }
+  Device device() const { return device_; }
   bool borrowed() const { return owner_ != nullptr; }
 
  private:
@@ -39,11 +44,12 @@ class Storage {
   int64_t bytes_ = 0;
   int64_t charged_ = 0;
   MemoryKind kind_ = MemoryKind::kActivations;
+  Device device_ = Device::kCPU;
   MemoryAccount* account_ = nullptr;
   std::shared_ptr<const void> owner_;
 };
 
-// Gives every cached byte back to the system.
+// Gives every cached byte of every device back to the system.
 void release_cached_memory();
 
 }  // namespace tenon

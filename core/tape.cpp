@@ -33,11 +33,12 @@ void Grads::add(size_t i, const Tensor& grad) {
   TENON_CHECK(slot.grad.dtype() == grad.dtype(), "[tape] a {} gradient added to a {} one",
               name_of(grad.dtype()), name_of(slot.grad.dtype()));
   Tensor sum = slot.parameter || slot.grad.sole_owner() ? slot.grad : Tensor::empty_like(slot.grad);
-  kernels().add({.a = slot.grad.raw(),
-                 .b = grad.raw(),
-                 .y = sum.raw(),
-                 .count = grad.numel(),
-                 .dtype = grad.dtype()});
+  kernels(sum.device())
+      .add({.a = slot.grad.raw(),
+            .b = grad.raw(),
+            .y = sum.raw(),
+            .count = grad.numel(),
+            .dtype = grad.dtype()});
   slot.grad = sum;
 }
 
@@ -52,8 +53,8 @@ void Tape::backward(const Tensor& output, const Tensor& seed) {
   if (seed.defined()) {
     output.slot()->grad = seed.detach();
   } else {
-    Tensor ones = Tensor::empty(output.shape(), DType::kF32);
-    std::fill_n(ones.data<float>(), ones.numel(), 1.0f);
+    Tensor ones = Tensor::empty(output.shape(), DType::kF32, output.device());
+    kernels(ones.device()).fill({.y = ones.raw(), .count = ones.numel(), .value = 1});
     output.slot()->grad = ones;
   }
   const Pause pause;

@@ -2,7 +2,8 @@
 #include "core/tensor.h"
 
 #include <algorithm>
-#include <cstring>
+
+#include "core/backend.h"
 
 namespace tenon {
 
@@ -33,16 +34,24 @@ std::string Shape::text() const {
 }
 
 Tensor Tensor::empty(Shape shape, DType dtype, MemoryKind kind) {
+  return empty(shape, dtype, Device::kCPU, kind);
+}
+
+Tensor Tensor::empty(Shape shape, DType dtype, Device device, MemoryKind kind) {
   Tensor tensor;
-  tensor.storage_ = Storage::allocate(shape.numel() * size_of(dtype), kind);
+  tensor.storage_ = Storage::allocate(shape.numel() * size_of(dtype), kind, device);
   tensor.shape_ = shape;
   tensor.dtype_ = dtype;
   return tensor;
 }
 
 Tensor Tensor::zeros(Shape shape, DType dtype, MemoryKind kind) {
-  Tensor tensor = empty(shape, dtype, kind);
-  std::memset(tensor.raw(), 0, static_cast<size_t>(tensor.bytes()));
+  return zeros(shape, dtype, Device::kCPU, kind);
+}
+
+Tensor Tensor::zeros(Shape shape, DType dtype, Device device, MemoryKind kind) {
+  Tensor tensor = empty(shape, dtype, device, kind);
+  tensor.zero();
   return tensor;
 }
 
@@ -80,8 +89,8 @@ Tensor Tensor::rows(int64_t begin, int64_t end) const {
 }
 
 Tensor Tensor::clone(MemoryKind kind) const {
-  Tensor tensor = empty(shape_, dtype_, kind);
-  if (bytes() > 0) std::memcpy(tensor.raw(), raw(), static_cast<size_t>(bytes()));
+  Tensor tensor = empty(shape_, dtype_, device(), kind);
+  tensor.assign(*this);
   return tensor;
 }
 
@@ -91,9 +100,34 @@ Tensor Tensor::detach() const {
   return tensor;
 }
 
+Tensor Tensor::to(Device device, MemoryKind kind) const {
+  if (!defined() || device == this->device()) return detach();
+  Tensor tensor = empty(shape_, dtype_, device, kind);
+  tensor.assign(*this);
+  return tensor;
+}
+
+void Tensor::assign(const Tensor& other) {
+  TENON_CHECK(other.dtype() == dtype_ && other.numel() == numel(),
+              "[tensor] {} of {} cannot take {} of {}", shape_.text(), name_of(dtype_),
+              other.shape().text(), name_of(other.dtype()));
+  if (bytes() == 0 || raw() == other.raw()) return;
+  if (device() == other.device()) {
+    memory_of(device()).copy(raw(), other.raw(), bytes());
+  } else if (device() == Device::kCPU) {
+    memory_of(other.device()).download(raw(), other.raw(), bytes());
+  } else {
+    memory_of(device()).upload(raw(), other.raw(), bytes());
+  }
+}
+
+void Tensor::zero() {
+  if (bytes() > 0) memory_of(device()).zero(raw(), bytes());
+}
+
 void require_grad(Tensor& value) {
   auto slot = std::make_shared<GradSlot>();
-  slot->grad = Tensor::zeros(value.shape(), DType::kF32, MemoryKind::kGradients);
+  slot->grad = Tensor::zeros(value.shape(), DType::kF32, value.device(), MemoryKind::kGradients);
   slot->parameter = true;
   value.set_slot(std::move(slot));
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// A Tensor is a shape, a dtype and a place in a shared Storage: always contiguous and row-major.
-// Copying a Tensor shares its bytes; clone() copies them. A tensor that takes part in
+// A Tensor is a shape, a dtype and a place in a shared Storage on some device: always contiguous and
+// row-major. Copying a Tensor shares its bytes; clone() copies them. A tensor that takes part in
 // differentiation also has a gradient slot, made by the tape for what an op returns and by
 // `require_grad` for parameters.
 #pragma once
@@ -41,8 +41,14 @@ class Tensor {
   Tensor() = default;  // undefined: "absent"
 
   static Tensor empty(Shape shape, DType dtype, MemoryKind kind = MemoryKind::kActivations);
+  static Tensor empty(Shape shape, DType dtype, Device device,
+                      MemoryKind kind = MemoryKind::kActivations);
   static Tensor zeros(Shape shape, DType dtype, MemoryKind kind = MemoryKind::kActivations);
-  static Tensor empty_like(const Tensor& other) { return empty(other.shape_, other.dtype_); }
+  static Tensor zeros(Shape shape, DType dtype, Device device,
+                      MemoryKind kind = MemoryKind::kActivations);
+  static Tensor empty_like(const Tensor& other) {
+    return empty(other.shape_, other.dtype_, other.device());
+  }
   // Looks at bytes that `owner` keeps alive; never written.
   static Tensor borrow(const void* data, Shape shape, DType dtype,
                        std::shared_ptr<const void> owner, MemoryKind kind = MemoryKind::kWeights);
@@ -53,6 +59,7 @@ class Tensor {
   int64_t numel() const { return shape_.numel(); }
   int64_t bytes() const { return numel() * size_of(dtype_); }
   DType dtype() const { return dtype_; }
+  Device device() const { return storage_ == nullptr ? Device::kCPU : storage_->device(); }
 
   // The first byte; null when undefined, so that an absent tensor is an absent kernel argument.
   void* raw() const { return storage_ == nullptr ? nullptr : storage_->data() + offset_; }
@@ -68,6 +75,13 @@ class Tensor {
   Tensor rows(int64_t begin, int64_t end) const;  // part of the first axis; not differentiable
   Tensor clone(MemoryKind kind = MemoryKind::kActivations) const;  // own bytes, no gradient slot
   Tensor detach() const;  // the same bytes, no gradient slot
+  // A copy on `device`, or the same bytes when they are there already; no gradient slot. Copying to
+  // the host waits for the work that makes the bytes.
+  Tensor to(Device device, MemoryKind kind = MemoryKind::kActivations) const;
+  // Copies the bytes of `other`, which may be on another device; nothing where they are the same
+  // bytes. Requires: same dtype and number of elements.
+  void assign(const Tensor& other);
+  void zero();  // every byte 0
 
   bool sole_owner() const { return storage_.use_count() == 1 && !storage_->borrowed(); }
 

@@ -267,13 +267,15 @@ LoraOptions read_adapter(Model& model, const fs::path& folder, bool trainable) {
 void write_adapter(Model& model, const fs::path& folder, const LoraOptions& options,
                    const std::string& base) {
   fs::create_directories(folder);
+  std::vector<Tensor> values;  // keeps the bytes alive until they are written
   std::vector<TensorToWrite> tensors;
   model.visit_parameters([&](const std::string& path, Parameter& parameter) {
     if (!parameter.adapter) return;
+    values.push_back(parameter.value.to(Device::kCPU));
     tensors.push_back({kPeftPrefix + path,
                        DType::kF32,
                        {parameter.shape[0], parameter.shape[1]},
-                       parameter.value.raw()});
+                       values.back().raw()});
   });
   write_safetensors(folder / kWeightsName, tensors);
   std::vector<std::string> targets = options.targets;

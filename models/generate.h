@@ -21,9 +21,9 @@ struct SamplingOptions {
 };
 
 // The token that `logits` (V) give at `position` of the text; the draw is a function of (seed,
-// sequence, position).
-int32_t choose_token(const float* logits, int64_t vocabulary, const SamplingOptions& options,
-                     uint64_t sequence, uint64_t position);
+// sequence, position). Throws Error(kNumeric) when a logit is NaN.
+int32_t choose_token(const Tensor& logits, const SamplingOptions& options, uint64_t sequence,
+                     uint64_t position);
 
 enum class StopReason : uint8_t { kEndToken, kMaxTokens, kContextFull };
 
@@ -35,7 +35,7 @@ StopReason generate(const Model& model, std::vector<int32_t>& ids, int64_t max_t
                     DType dtype, uint64_t sequence,
                     const std::function<bool(int32_t)>& on_token = {});
 
-// An empty cache for `batch` sequences of up to `capacity` tokens.
+// An empty cache for `batch` sequences of up to `capacity` tokens, on the model's device.
 KvCache make_cache(const Model& model, int64_t batch, int64_t capacity, DType dtype);
 
 }  // namespace tenon

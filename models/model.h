@@ -20,7 +20,8 @@ struct KvCache {
   int64_t past = 0, capacity = 0;
 };
 
-// What a forward pass sees besides the weights. ids, positions and doc_start: (B, T) int32.
+// What a forward pass sees besides the weights. ids, positions and doc_start: (B, T) int32, on the
+// model's device.
 struct Context {
   Tensor ids, positions;
   Tensor doc_start;            // undefined: every row is one document
@@ -93,6 +94,9 @@ struct RunOptions {
 
 // The hidden states before the head, (B, T, C).
 Tensor forward(const Model& model, const Context& context, const RunOptions& options = {});
+
+// Where the model's weights lie, and so where it runs.
+inline Device device_of(const Model& model) { return model.head().value.device(); }
 
 // Number of elements of the parameters for which `keep` holds.
 int64_t count_parameters(Model& model, const std::function<bool(const Parameter&)>& keep);

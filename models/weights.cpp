@@ -147,6 +147,17 @@ LoadedWeights load_weights(Model& model, const fs::path& folder) {
   return loaded;
 }
 
+void place(Model& model, Device device, DType activations) {
+  if (device == device_of(model)) return;
+  model.visit_parameters([&](const std::string&, Parameter& parameter) {
+    Tensor value = parameter.value.to(device, MemoryKind::kWeights);
+    const bool converted = !parameter.trainable && !parameter.vector && !parameter.adapter;
+    if (converted) value = cast(value, activations, MemoryKind::kWeights);
+    parameter.value = value;
+    if (parameter.trainable) require_grad(parameter.value);
+  });
+}
+
 void draw_normal(float* out, int64_t count, RandomStream stream, double std) {
   constexpr int64_t kChunk = 4096;  // a multiple of a Philox block
   struct Job {
@@ -202,7 +213,8 @@ void save_weights(Model& model, const fs::path& folder, DType dtype) {
   std::vector<TensorToWrite> tensors;
   model.visit_parameters([&](const std::string& path, Parameter& parameter) {
     if (parameter.adapter) return;
-    converted.push_back(cast(parameter.value, dtype, MemoryKind::kWorkspace));
+    converted.push_back(cast(parameter.value, dtype, MemoryKind::kWorkspace)
+                            .to(Device::kCPU, MemoryKind::kWorkspace));
     std::vector<int64_t> dims;
     for (int axis = 0; axis < parameter.shape.rank(); ++axis) dims.push_back(parameter.shape[axis]);
     tensors.push_back({path, dtype, dims, converted.back().raw()});

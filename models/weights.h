@@ -21,6 +21,11 @@ struct LoadedWeights {
 };
 LoadedWeights load_weights(Model& model, const std::filesystem::path& folder);
 
+// Moves every parameter to `device`, the trainable ones with a fresh gradient buffer. Where products
+// on the device want operands of one dtype (a card), frozen matrices are converted to `activations`
+// on the way. Call it when weights and adapter are read and before an optimizer looks at them.
+void place(Model& model, Device device, DType activations);
+
 // Draws every base parameter as the family's own initialisation does: matrices normal, biases 0,
 // norm weights 1. A function of the seed and the parameter's name alone.
 void draw_weights(Model& model, uint64_t seed);

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
+#include <utility>
 #include <vector>
 
 #include "core/error.h"
@@ -11,6 +12,7 @@ namespace {
 // Gradients that lie one after the other in one buffer and travel as one all-reduce.
 struct Bucket {
   Tensor buffer;  // (elements), fp32
+  Tensor sent;    // its bytes on the host, which is what travels; the buffer itself on the CPU
   int parameters = 0;
   int waiting = 0;  // parameters whose gradient is not final yet
   Work work;
@@ -50,7 +52,10 @@ class DataParallel final : public Strategy {
   void before_step() override {
     while (next_ < buckets_.size())
       send(buckets_[next_++]);  // gradients that no backward pass reached
-    for (Bucket& bucket : buckets_) bucket.work.wait();
+    for (Bucket& bucket : buckets_) {
+      bucket.work.wait();
+      if (bucket.sent.defined()) bucket.buffer.assign(std::exchange(bucket.sent, {}));
+    }
     armed_ = false;
     next_ = 0;
   }
@@ -80,8 +85,10 @@ class DataParallel final : public Strategy {
   }
 
   void send(Bucket& bucket) {
+    if (group_.size() == 1) return;  // nothing to add, and a card need not be waited for
+    bucket.sent = bucket.buffer.to(Device::kCPU, MemoryKind::kWorkspace);
     bucket.work =
-        group_.all_reduce({bucket.buffer.raw(), bucket.buffer.numel(), DType::kF32}, Reduce::kSum);
+        group_.all_reduce({bucket.sent.raw(), bucket.sent.numel(), DType::kF32}, Reduce::kSum);
   }
 
   Communicator& group_;

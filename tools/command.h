@@ -7,6 +7,7 @@
 #include <functional>
 #include <string>
 
+#include "core/device.h"
 #include "core/dtype.h"
 #include "core/error.h"
 #include "train/options.h"
@@ -42,6 +43,15 @@ void add_number(CLI::App& app, const std::string& name, Number& value, Number le
       value == Number{0} && least > Number{0} ? "" : fmt::format(" [{}]", value);
   app.add_option_function<std::string>(name, set, help + shown_default)->type_name("");
 }
+
+// What a command that runs a model computes with: --device and --precision.
+struct Compute {
+  std::string device = "auto", precision = "fp32";
+  DType dtype() const { return parse_dtype(precision, "--precision"); }
+  // Opens the device and checks that it can compute in that precision.
+  Device open(int local_rank = 0) const;
+};
+void add_compute(CLI::App& app, Compute& compute);
 
 // Adds --threads; 0 is this rank's share of the machine.
 void add_threads(CLI::App& app, int& threads);

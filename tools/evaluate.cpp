@@ -22,7 +22,8 @@ namespace {
 namespace fs = std::filesystem;
 
 struct EvaluateOptions {
-  std::string model, adapter, task = "perplexity", packing = "document", precision = "fp32";
+  std::string model, adapter, task = "perplexity", packing = "document";
+  Compute compute;
   std::vector<std::string> data;
   int64_t seq_len = 0, micro_batch = 0;
   int threads = 0;
@@ -56,11 +57,13 @@ TokenFile tokenized(const std::vector<std::string>& data, const Tokenizer& token
 }
 
 int run_evaluate(const EvaluateOptions& options, World& world) {
+  const Device device = options.compute.open(world.local_rank());
   const std::unique_ptr<Model> model = build_model(options.model);
   const std::unique_ptr<Tokenizer> tokenizer = Tokenizer::load(options.model);
   check_vocabulary(*tokenizer, *model, options.model);
   load_weights(*model, options.model);
   if (!options.adapter.empty()) read_adapter(*model, options.adapter, false);
+  place(*model, device, options.compute.dtype());
   const TokenFile tokens = tokenized(options.data, *tokenizer, world.rank());
   PackingOptions packing{.mode = packing_mode(options.packing),
                          .pad_id = tokenizer->eos_id().value_or(0)};
@@ -73,8 +76,8 @@ int run_evaluate(const EvaluateOptions& options, World& world) {
   const PackedRows rows(tokens, all_documents(tokens), packing);
   const int64_t micro_batch =
       options.micro_batch > 0 ? options.micro_batch : std::max<int64_t>(1, 2048 / packing.seq_len);
-  const Evaluation result = evaluate(*model, rows, world.communicator(), micro_batch,
-                                     parse_dtype(options.precision, "--precision"));
+  const Evaluation result =
+      evaluate(*model, rows, world.communicator(), micro_batch, options.compute.dtype());
   if (!std::isfinite(result.loss))
     fail(Exit::kNumeric, "evaluate: the loss is {}", not_finite_text(result.loss));
   if (world.rank() == 0) {
@@ -107,11 +110,10 @@ Command add_evaluate(CLI::App& app) {
   command->add_option("--packing", options->packing, "document, concat or none")
       ->check(CLI::IsMember({"document", "concat", "none"}))
       ->capture_default_str();
-  command->add_option("--precision", options->precision, "Activations in fp32, bf16 or fp16")
-      ->capture_default_str();
+  add_compute(*command, options->compute);
   add_threads(*command, options->threads);
   return {command, [options] {
-            parse_dtype(options->precision, "--precision");
+            options->compute.dtype();  // a wrong word is told before ranks start
             return in_world(options->threads, [&](World& world, const Machine&) {
               return run_evaluate(*options, world);
             });

@@ -22,7 +22,8 @@ namespace {
 namespace fs = std::filesystem;
 
 struct GenerateOptions {
-  std::string model, adapter, prompt, prompts, precision = "fp32";
+  std::string model, adapter, prompt, prompts;
+  Compute compute;
   int64_t max_tokens = 128;
   SamplingOptions sampling;
   bool ids = false;
@@ -81,9 +82,8 @@ class Speaker {
                  model_.max_positions());
     }
     const auto prompt_tokens = static_cast<int64_t>(ids.size());
-    const StopReason reason =
-        generate(model_, ids, options_.max_tokens, ends_, options_.sampling,
-                 parse_dtype(options_.precision, "--precision"), index, on_token);
+    const StopReason reason = generate(model_, ids, options_.max_tokens, ends_, options_.sampling,
+                                       options_.compute.dtype(), index, on_token);
     if (reason == StopReason::kContextFull)
       std::fprintf(stderr, "tenon: note: the model's context is full\n");
     return {ids.begin() + prompt_tokens, ids.end()};
@@ -106,12 +106,13 @@ int run_generate(const GenerateOptions& options) {
   if (options.threads > 0) set_thread_count(options.threads);
   if (options.prompt.empty() == options.prompts.empty())
     fail_input("expected one of --prompt TEXT and --prompts FILE");
-  parse_dtype(options.precision, "--precision");
+  const Device device = options.compute.open();
   const std::unique_ptr<Model> model = build_model(options.model);
   const std::unique_ptr<Tokenizer> tokenizer = Tokenizer::load(options.model);
   check_vocabulary(*tokenizer, *model, options.model);
   load_weights(*model, options.model);
   if (!options.adapter.empty()) read_adapter(*model, options.adapter, false);
+  place(*model, device, options.compute.dtype());
   const Speaker speaker(*model, *tokenizer, options);
   if (!options.prompt.empty()) {
     options.ids ? speaker.say_line(options.prompt, "--prompt", 0) : speaker.say(options.prompt);
@@ -150,8 +151,7 @@ Command add_generate(CLI::App& app) {
   add_number<uint64_t>(*command, "--seed", options->sampling.seed, 0,
                        std::numeric_limits<int64_t>::max(), "Seed of the draws");
   command->add_flag("--ids", options->ids, "Print token ids as a JSON array instead of text");
-  command->add_option("--precision", options->precision, "Activations in fp32, bf16 or fp16")
-      ->capture_default_str();
+  add_compute(*command, options->compute);
   add_threads(*command, options->threads);
   return {command, [options] { return run_generate(*options); }};
 }

@@ -15,7 +15,8 @@ int in_world(int threads, const std::function<int(World& world, const Machine& m
                           .build = build_id(),
                           .version = version_name(),
                           .warning = world.warning(),
-                          .threads = threads > 0 ? threads : world.threads_for_rank()};
+                          .threads = threads > 0 ? threads : world.threads_for_rank(),
+                          .local_rank = world.local_rank()};
     set_thread_count(machine.threads);
     const int code = run(world, machine);
     world.finish();

@@ -8,6 +8,8 @@
 #include "core/file.h"
 #include "core/parallel_for.h"
 #include "tools/command.h"
+
+#include "core/backend.h"
 #include "tools/version.h"
 
 namespace tenon {
@@ -59,6 +61,20 @@ DType parse_dtype(const std::string& text, const std::string& flag) {
   if (text == "bf16" || text == "bfloat16") return DType::kBF16;
   if (text == "fp16" || text == "float16") return DType::kF16;
   fail_input("{}: expected fp32, bf16 or fp16, got \"{}\"", flag, printable(text));
+}
+
+Device Compute::open(int local_rank) const {
+  const Device opened = open_device(device, local_rank);
+  require_dtype(opened, dtype());
+  return opened;
+}
+
+void add_compute(CLI::App& app, Compute& compute) {
+  app.add_option("--precision", compute.precision, "Activations in fp32, bf16 or fp16")
+      ->capture_default_str();
+  app.add_option("--device", compute.device,
+                 "cpu, cuda, cuda:N, or auto: a card where there is one")
+      ->capture_default_str();
 }
 
 void add_threads(CLI::App& app, int& threads) {

@@ -6,6 +6,7 @@
 #include <cmath>
 #include <cstdio>
 
+#include "core/backend.h"
 #include "core/file.h"
 #include "core/parallel_for.h"
 #include "models/adapter.h"
@@ -22,7 +23,8 @@ namespace fs = std::filesystem;
 
 struct VerifyOptions {
   std::vector<std::string> cases;
-  std::string model, precision = "fp32", device = "auto";
+  std::string model;
+  Compute compute;
   int threads = 0;
 };
 
@@ -75,12 +77,12 @@ double forward_backward(const Case& c, const Model& model, const CaseBatch& batc
     loss = linear_cross_entropy(forward(model, batch.context), model.head().value, batch.targets,
                                 static_cast<float>(scale));
   }
-  tape.backward(loss.loss);
-  return loss.sum / static_cast<double>(std::max<int64_t>(batch.scored, 1));
+  tape.backward(loss.losses);
+  return loss.sum() / static_cast<double>(std::max<int64_t>(batch.scored, 1));
 }
 
 Tensor all_logits(const Model& model, const CaseBatch& batch) {
-  return logits(forward(model, batch.context), model.head().value);
+  return logits(forward(model, batch.context), model.head().value).to(Device::kCPU);
 }
 
 // The larger of two figures; a NaN stays.
@@ -123,7 +125,8 @@ void compare_all(const Case& c, Model& model, Sheet& sheet, const std::string& w
       ++missing;
       return;
     }
-    const double figure = relative(pick(parameter).data<float>(), *want, scale);
+    const Tensor got = pick(parameter).to(Device::kCPU);
+    const double figure = relative(got.data<float>(), *want, scale);
     ++compared;
     const bool known_bad = std::isnan(worst);
     worst = worse(worst, figure);
@@ -159,8 +162,7 @@ void check_steps(const Case& c, Model& model, Sheet& sheet, const std::string& k
     const Tensor labels = int_tensor(*c.steps, fmt::format("labels.{}", s));
     optimizer.zero_gradients();
     losses.push_back(forward_backward(c, model, make_batch(c, model, ids, labels)));
-    norms.push_back(optimizer.gradient_norm(unscale));
-    optimizer.step(lr, unscale * std::min(1.0, 1.0 / (norms.back() + 1e-6)));
+    norms.push_back(optimizer.step(lr, unscale, 1.0));
   }
   const Tolerances t = tolerances(c.precision);
   sheet.figure(fmt::format("{} {} losses", want.size(), kind),
@@ -171,16 +173,21 @@ void check_steps(const Case& c, Model& model, Sheet& sheet, const std::string& k
   }
 }
 
-std::unique_ptr<Model> load(const Case& c, bool train_base) {
+enum class Trained : uint8_t { kNothing, kBase, kAdapter };
+
+std::unique_ptr<Model> load(const Case& c, Trained trained) {
   std::unique_ptr<Model> model = build_model(c.model.string());
-  model->visit_parameters(
-      [&](const std::string&, Parameter& parameter) { parameter.trainable = train_base; });
+  model->visit_parameters([&](const std::string&, Parameter& parameter) {
+    parameter.trainable = trained == Trained::kBase;
+  });
   load_weights(*model, c.model);
+  if (trained == Trained::kAdapter) read_adapter(*model, c.folder / "adapter", true);
+  place(*model, c.device, c.precision);
   return model;
 }
 
 void check_base(const Case& c, Sheet& sheet) {
-  const std::unique_ptr<Model> model = load(c, true);
+  const std::unique_ptr<Model> model = load(c, Trained::kBase);
   const Tolerances t = tolerances(c.precision);
   if (c.inputs) {
     const Tensor ids = int_tensor(*c.inputs, "input_ids"), labels = int_tensor(*c.inputs, "labels");
@@ -218,7 +225,7 @@ void check_base(const Case& c, Sheet& sheet) {
 void check_greedy(const Case& c, Sheet& sheet) {
   const std::vector<double> want = numbers(c.facts, "greedy_from_first_8_tokens_of_row_0");
   if (want.size() <= 8) return sheet.absent("greedy continuation");
-  const std::unique_ptr<Model> model = load(c, false);
+  const std::unique_ptr<Model> model = load(c, Trained::kNothing);
   std::vector<int32_t> ids;
   for (size_t i = 0; i < 8; ++i) {
     const bool valid = want[i] >= 0 && want[i] < static_cast<double>(model->vocabulary());
@@ -244,7 +251,7 @@ void check_greedy(const Case& c, Sheet& sheet) {
 // are not scored.
 void check_padding(const Case& c, Sheet& sheet) {
   if (!c.facts.has("loss_row1_last9_padded") || !c.inputs) return sheet.absent("loss with padding");
-  const std::unique_ptr<Model> model = load(c, false);
+  const std::unique_ptr<Model> model = load(c, Trained::kNothing);
   const Tensor ids = int_tensor(*c.inputs, "input_ids");
   Tensor labels = int_tensor(*c.inputs, "labels");
   const int64_t tokens = ids.dim(1);
@@ -255,7 +262,7 @@ void check_padding(const Case& c, Sheet& sheet) {
   const CaseBatch batch = make_batch(c, *model, ids, labels);
   const LossSum loss =
       linear_cross_entropy(forward(*model, batch.context), model->head().value, batch.targets, 1);
-  const double got = loss.sum / static_cast<double>(loss.scored);
+  const double got = loss.sum() / static_cast<double>(loss.scored);
   sheet.figure("loss with padding",
                std::fabs(got - c.facts.number("loss_row1_last9_padded", -1e9, 1e9)),
                tolerances(c.precision).losses);
@@ -263,8 +270,7 @@ void check_padding(const Case& c, Sheet& sheet) {
 
 void check_adapter(const Case& c, Sheet& sheet) {
   if (!fs::exists(c.folder / "adapter")) return sheet.absent("adapter");
-  const std::unique_ptr<Model> model = load(c, false);
-  read_adapter(*model, c.folder / "adapter", true);
+  const std::unique_ptr<Model> model = load(c, Trained::kAdapter);
   const Tolerances t = tolerances(c.precision);
   if (c.inputs) {
     const CaseBatch batch =
@@ -288,9 +294,11 @@ void check_adapter(const Case& c, Sheet& sheet) {
               t.finals, [](const Parameter& parameter) { return parameter.value; });
 }
 
-bool verify_case(const fs::path& folder, const VerifyOptions& options) {
-  const Case c = open_case(folder, options.model, parse_dtype(options.precision, "--precision"));
-  std::printf("%s (%s)\n", shown(folder).c_str(), name_of(c.precision));
+bool verify_case(const fs::path& folder, const VerifyOptions& options, Device device) {
+  Case c = open_case(folder, options.model, options.compute.dtype());
+  c.device = device;
+  std::printf("%s (%s, %s)\n", shown(folder).c_str(), name_of(c.precision),
+              device_text(device).c_str());
   Sheet sheet;
   check_base(c, sheet);
   check_greedy(c, sheet);
@@ -311,15 +319,14 @@ Command add_verify(CLI::App& app) {
       ->required();
   command->add_option("--model", options->model,
                       "A model folder from elsewhere instead of the case's own");
-  command->add_option("--precision", options->precision, "Activations in fp32, bf16 or fp16")
-      ->capture_default_str();
-  command->add_option("--device", options->device, "auto or cpu")
-      ->check(CLI::IsMember({"auto", "cpu"}));
+  add_compute(*command, options->compute);
   add_threads(*command, options->threads);
   return {command, [options] {
             if (options->threads > 0) set_thread_count(options->threads);
+            const Device device = options->compute.open();
             bool good = true;
-            for (const std::string& folder : options->cases) good &= verify_case(folder, *options);
+            for (const std::string& folder : options->cases)
+              good &= verify_case(folder, *options, device);
             return good ? 0 : static_cast<int>(Exit::kNumeric);
           }};
 }

@@ -44,9 +44,7 @@ CaseBatch make_batch(const Case& c, const Model& model, const Tensor& ids, const
                model.max_positions());
   }
   CaseBatch batch;
-  batch.context.ids = ids;
-  batch.context.dtype = c.precision;
-  batch.context.positions = Tensor::empty(ids.shape(), DType::kI32);
+  Tensor positions = Tensor::empty(ids.shape(), DType::kI32);
   batch.targets = Tensor::empty(ids.shape(), DType::kI32);
   for (int64_t i = 0; i < rows * tokens; ++i) {
     const int64_t t = i % tokens;
@@ -57,10 +55,13 @@ CaseBatch make_batch(const Case& c, const Model& model, const Tensor& ids, const
       fail_input("{}: token {} is outside the vocabulary of {}", shown(c.folder), id,
                  model.vocabulary());
     }
-    batch.context.positions.data<int32_t>()[i] = static_cast<int32_t>(t);
+    positions.data<int32_t>()[i] = static_cast<int32_t>(t);
     batch.targets.data<int32_t>()[i] = target;
     batch.scored += target != -100;
   }
+  batch.context.ids = ids.to(device_of(model));
+  batch.context.positions = positions.to(device_of(model));
+  batch.context.dtype = c.precision;
   return batch;
 }
 

@@ -19,6 +19,7 @@ struct Case {
   std::optional<SafetensorsFile> inputs, steps, expected;  // where they are there
   JsonObject facts;                                        // expected.json, or nothing
   DType precision;
+  Device device = Device::kCPU;
 };
 
 // `model`: a model folder instead of the case's own, or "". Throws Error(kInput).

@@ -30,12 +30,14 @@ std::string hex(uint64_t value) { return fmt::format("{:016x}", value); }
 
 uint64_t text_hash(const std::string& text) { return hash_bytes(std::as_bytes(std::span(text))); }
 
-std::vector<TensorToWrite> state_tensors(Optimizer& optimizer) {
+// The optimizer's state; `values` keeps the bytes alive until they are written.
+std::vector<TensorToWrite> state_tensors(Optimizer& optimizer, std::vector<Tensor>& values) {
   std::vector<TensorToWrite> tensors;
   optimizer.visit_state([&](const std::string& name, Tensor& tensor) {
     std::vector<int64_t> dims;
     for (int axis = 0; axis < tensor.shape().rank(); ++axis) dims.push_back(tensor.dim(axis));
-    tensors.push_back({name, tensor.dtype(), dims, tensor.raw()});
+    values.push_back(tensor.to(Device::kCPU, MemoryKind::kWorkspace));
+    tensors.push_back({name, tensor.dtype(), dims, values.back().raw()});
   });
   return tensors;
 }
@@ -156,7 +158,8 @@ fs::path save_checkpoint(const fs::path& checkpoints, const TrainerState& state,
   sync_directory(checkpoints.parent_path());
   const fs::path target = checkpoints / fmt::format("step-{}", state.step);
   replace_folder(target, [&](const fs::path& folder) {
-    write_safetensors(folder / kState, state_tensors(optimizer));
+    std::vector<Tensor> values;
+    write_safetensors(folder / kState, state_tensors(optimizer, values));
     write_text_atomic(folder / kTrainer, state_text(state));
     write_weights(folder);
     write_manifest(folder, state.step);
@@ -232,7 +235,7 @@ TrainerState load_checkpoint(const fs::path& folder, Optimizer& optimizer,
       fail_input("{}: expected a tensor \"{}\" {} {}", shown(folder / kState), name,
                  name_of(tensor.dtype()), tensor.shape().text());
     }
-    std::memcpy(tensor.raw(), entry->data, static_cast<size_t>(entry->bytes));
+    tensor.assign(Tensor::borrow(entry->data, tensor.shape(), tensor.dtype(), entry->file));
   });
   optimizer.set_steps(state.optimizer_steps);
   return state;

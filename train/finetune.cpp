@@ -57,13 +57,13 @@ void check_rows(const Job& job, int ranks) {
 // Model and data on every rank; rank 0 tokenizes, and ranks that do not see its files do so again.
 // Returns what was read.
 Facts read_all(const TrainOptions& options, Communicator& world, std::optional<RunFolder>& folder,
-               Job& job) {
+               Device device, Job& job) {
   // One rank may read for long while the others wait: then the launcher alone ends the wait.
   const double limit = world.timeout();
   world.set_timeout(24 * 3600.0);
   const bool rank0 = world.rank() == 0;
   Facts contents;
-  all_or_none(world, folder, [&] { job = read_model(options); });
+  all_or_none(world, folder, [&] { job = read_model(options, device); });
   all_or_none(world, folder, [&] {
     folder.emplace(job.options, rank0);
     if (rank0) read_data(*folder, job);
@@ -117,7 +117,9 @@ Resumed resume(const TrainOptions& o, Optimizer& optimizer, const std::string& i
       world.all_gather_text(resumed.state ? state_text(*resumed.state) : "").front();
   if (text.empty()) return resumed;
   optimizer.visit_state([&](const std::string&, Tensor& tensor) {
-    world.broadcast({tensor.raw(), tensor.numel(), tensor.dtype()}, 0).wait();
+    const Tensor host = tensor.to(Device::kCPU, MemoryKind::kWorkspace);
+    world.broadcast({host.raw(), host.numel(), host.dtype()}, 0).wait();
+    tensor.assign(host);
   });
   resumed.state = parse_state(text, "checkpoint");
   optimizer.set_steps(resumed.state->optimizer_steps);
@@ -148,7 +150,7 @@ void write_summary(const Job& job, const Machine& machine, const RunOutcome& out
   constexpr const char* kEnds[] = {"finished", "stopped early", "stopped by a signal"};
   nlohmann::ordered_json json = {{"tenon", machine.version},
                                  {"build", machine.build},
-                                 {"kernels", kernels().name},
+                                 {"device", device_text(device_of(*job.model))},
                                  {"host", machine.hostname},
                                  {"ranks", ranks},
                                  {"threads", machine.threads},
@@ -165,7 +167,7 @@ void write_summary(const Job& job, const Machine& machine, const RunOutcome& out
                                  {"seconds", state.seconds},
                                  {"first_loss", state.first_loss},
                                  {"last_loss", state.last_loss},
-                                 {"memory_peak_bytes", resident_peak_bytes()}};
+                                 {"memory_peak_bytes", peak_bytes(device_of(*job.model))}};
   if (state.best_step >= 0) {
     json["best_val_loss"] = state.best_val;
     json["best_step"] = state.best_step;
@@ -180,9 +182,9 @@ void print_plan(Console& console, const Job& job, const Machine& machine, const 
   const auto plural = [](int64_t count) { return count == 1 ? "" : "s"; };
   const auto count = [](int64_t number) { return count_text(static_cast<double>(number)); };
   const PackingStatistics& s = job.train->statistics();
-  console.line(fmt::format("{}  finetune {}  {} rank{} x {} thread{} ({})", machine.version,
+  console.line(fmt::format("{}  finetune {}  {} rank{} x {} thread{}, {}", machine.version,
                            o.method, ranks, plural(ranks), machine.threads, plural(machine.threads),
-                           kernels().name));
+                           device_text(device_of(*job.model))));
   console.line(fmt::format("  model    {}: {} parameters, {} blocks, {} in {}", job.model->family(),
                            count(job.all), job.model->blocks(), name_of(job.weights.dtype),
                            job.weights.file));
@@ -257,10 +259,13 @@ int finetune(const TrainOptions& options, Communicator& world, const Machine& ma
   if (group.size() != world.size())
     fail_input("--parallel: only dp=N is supported yet, got \"{}\"", printable(options.parallel));
   set_thread_count(machine.threads);
+  const Device device = open_device(options.device, machine.local_rank);
+  require_dtype(device, activation_dtype(options.precision));
+  check_agreement(world, {{"--device", name_of(device)}});
 
   Job job;
   std::optional<RunFolder> folder;
-  const Facts contents = read_all(options, group, folder, job);
+  const Facts contents = read_all(options, group, folder, device, job);
   const TrainOptions& o = job.options;
   Optimizer optimizer(*job.model, optimizer_options(o));
   const std::unique_ptr<Strategy> strategy = data_parallel(group);

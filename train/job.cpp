@@ -48,7 +48,7 @@ void Job::write_result(const fs::path& folder) const {
   }
 }
 
-Job read_model(const TrainOptions& options) {
+Job read_model(const TrainOptions& options, Device device) {
   Job job;
   job.model = build_model(options.model);
   job.options = resolve(options, *job.model);
@@ -60,6 +60,7 @@ Job read_model(const TrainOptions& options) {
   if (!job.full()) {
     attach_lora(*job.model, lora_of(job.options), static_cast<uint64_t>(options.seed));
   }
+  place(*job.model, device, activation_dtype(options.precision));
   job.trained = count_parameters(*job.model, [](const Parameter& p) { return p.trainable; });
   job.all = count_parameters(*job.model, [](const Parameter&) { return true; });
   return job;

@@ -27,8 +27,8 @@ struct Job {
   void write_result(const std::filesystem::path& folder) const;
 };
 
-// Model, tokenizer and weights, and the adapter where one is trained.
-Job read_model(const TrainOptions& options);
+// Model, tokenizer and weights, and the adapter where one is trained; the weights on `device`.
+Job read_model(const TrainOptions& options, Device device);
 
 // The rows to train on and those held out. Token files are kept in the run folder's cache.
 void read_data(const RunFolder& folder, Job& job);

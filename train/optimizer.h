@@ -26,10 +26,15 @@ class Optimizer {
   // Takes the parameters that are trainable now; their state begins at zero.
   Optimizer(Model& model, const OptimizerOptions& options);
 
-  // Euclidean norm of all gradients times `grad_scale`; not finite when a gradient is not.
-  double gradient_norm(double grad_scale = 1) const;
-  // One update with gradients times `grad_scale`.
-  void step(double lr, double grad_scale = 1);
+  // Euclidean norm of all gradients times `grad_scale`; not finite when a gradient is not. Waits for
+  // the device.
+  double gradient_norm(double grad_scale = 1);
+
+  // One update with gradients times `unscale`, clipped to a norm of `max_norm` (0: as they are).
+  // Where a gradient is not finite nothing changes and it does not count as a step. Returns the norm
+  // of the unscaled gradients before clipping; all that runs on the device was asked for before the
+  // host waits for it.
+  double step(double lr, double unscale = 1, double max_norm = 0);
   void zero_gradients();
 
   int64_t steps() const { return steps_; }
@@ -49,9 +54,17 @@ class Optimizer {
     Tensor m, v;
   };
   std::string first_not_finite(const std::function<const Tensor&(const Slot&)>& pick) const;
+  void refresh_list();
+  OptimizerList list() const;
+  double read_squares() const;
 
   OptimizerOptions options_;
   std::vector<Slot> slots_;
+  Device device_ = Device::kCPU;
+  std::vector<OptimizerTensor> tensors_;  // as they were sent to the device
+  int64_t pieces_ = 0;
+  Tensor list_;     // tensors_, on the device
+  Tensor squares_;  // (8) bytes: one double, the sum of squares of the gradients
   int64_t steps_ = 0;
 };
 

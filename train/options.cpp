@@ -178,7 +178,8 @@ std::vector<OptionRow> make_rows() {
       integer_row("keep", &O::keep, 1, "Checkpoints kept", true),
       text_row("resume", &O::resume,
                "auto: go on from the newest good checkpoint; or a checkpoint folder", true),
-      choice_row("device", &O::device, {"auto", "cpu", "cuda"}, "Where to compute"),
+      text_row("device", &O::device,
+               "Where to compute: cpu, cuda, cuda:N, or auto: a card where there is one"),
       text_row("parallel", &O::parallel,
                "Mesh of ranks, e.g. dp=4 (default: all ranks data-parallel)", true),
       integer_row("threads", &O::threads, 0, "Threads a rank (0: its share of the machine)", true),
@@ -293,9 +294,6 @@ void check_options(const TrainOptions& o) {
   if (!o.val.empty() && o.val_split > 0) fail_input("--val-split: not together with --val");
   if (o.early_stop > 0 && o.val.empty() && o.val_split == 0)
     fail_input("--early-stop: needs --val or --val-split");
-  if (o.device == "cuda")
-    fail(Exit::kEnvironment,
-         "--device cuda: this build has no CUDA backend (expected auto or cpu)");
   if (!o.resume.empty() && o.force) fail_input("--resume: not together with --force");
 }
 

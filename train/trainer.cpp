@@ -29,17 +29,17 @@ Tensor int_tensor(const std::vector<int32_t>& values, int64_t rows, int64_t leng
 // What the model sees of a batch, and its targets.
 struct Input {
   Context context;
-  Tensor targets;  // (B, T)
+  Tensor targets;  // (B, T), on the host
 };
 
-Input input_of(const Batch& batch, DType dtype) {
+Input input_of(const Batch& batch, DType dtype, Device device) {
   const auto tensor = [&](const std::vector<int32_t>& values) {
     return int_tensor(values, batch.rows, batch.length);
   };
   Input input;
-  input.context.ids = tensor(batch.ids);
-  input.context.positions = tensor(batch.positions);
-  input.context.doc_start = tensor(batch.doc_start);
+  input.context.ids = tensor(batch.ids).to(device);
+  input.context.positions = tensor(batch.positions).to(device);
+  input.context.doc_start = tensor(batch.doc_start).to(device);
   input.context.dtype = dtype;
   input.targets = tensor(batch.targets);
   return input;
@@ -80,14 +80,17 @@ Evaluation evaluate(const Model& model, const PackedRows& data, Communicator& gr
   std::vector<int64_t> all(static_cast<size_t>(data.rows()));
   std::iota(all.begin(), all.end(), 0);
   const std::span<const int64_t> mine = rows_of_rank(all, group.rank(), group.size());
-  double sums[2] = {0, 0};
+  std::vector<LossSum> losses;  // read when all are on their way
   for (size_t at = 0; at < mine.size(); at += static_cast<size_t>(micro_batch)) {
     const auto rows =
         mine.subspan(at, std::min(static_cast<size_t>(micro_batch), mine.size() - at));
-    const Input input = input_of(data.batch(rows), dtype);
-    const LossSum loss =
-        linear_cross_entropy(forward(model, input.context), model.head().value, input.targets, 1);
-    sums[0] += loss.sum;
+    const Input input = input_of(data.batch(rows), dtype, device_of(model));
+    losses.push_back(
+        linear_cross_entropy(forward(model, input.context), model.head().value, input.targets, 1));
+  }
+  double sums[2] = {0, 0};
+  for (const LossSum& loss : losses) {
+    sums[0] += loss.sum();
     sums[1] += static_cast<double>(loss.scored);
   }
   group.all_reduce(std::span<double>(sums), Reduce::kSum);
@@ -127,8 +130,8 @@ RunOutcome Trainer::run() {
   while (go_on && state_.step < p_.length.steps) {
     const Clock::time_point step_begin = Clock::now();
     const int64_t step = state_.step;
-    const Step result = forward_backward(step);
-    const double norm = update(step, result);
+    const Step result = train_step(step);
+    check(step, result);
     state_.step = step + 1;
     state_.tokens += result.tokens;
 
@@ -136,7 +139,7 @@ RunOutcome Trainer::run() {
                       .total = p_.length.steps,
                       .loss = result.loss,
                       .lr = schedule_.rate(step),
-                      .grad_norm = norm,
+                      .grad_norm = result.norm,
                       .tokens = result.tokens};
     report.epoch =
         static_cast<double>(state_.step) / static_cast<double>(p_.length.steps_per_epoch);
@@ -159,7 +162,7 @@ RunOutcome Trainer::run() {
                          .loss = result.loss,
                          .val_loss = report.val_loss,
                          .lr = report.lr,
-                         .grad_norm = norm,
+                         .grad_norm = result.norm,
                          .tokens_per_second = static_cast<double>(result.tokens) / report.seconds,
                          .step_seconds = report.seconds,
                          .memory_peak_bytes = report.memory_bytes});
@@ -179,7 +182,7 @@ RunOutcome Trainer::run() {
   return outcome;
 }
 
-Trainer::Step Trainer::forward_backward(int64_t step) {
+Trainer::Step Trainer::train_step(int64_t step) {
   const std::span<const int64_t> rows = order_.rows_of_step(step);
   const int64_t tokens = p_.train.longest(rows), scored = p_.train.scored(rows);
   int64_t seen = 0;
@@ -189,27 +192,31 @@ Trainer::Step Trainer::forward_backward(int64_t step) {
   p_.optimizer.zero_gradients();
   const std::span<const int64_t> mine = rows_of_rank(rows, p_.group.rank(), p_.group.size());
   const int64_t first = mine.data() - rows.data(), count = static_cast<int64_t>(mine.size());
-  double sums[2] = {0, 0};  // loss, ranks asked to stop
+  std::vector<LossSum> losses;
   for (int64_t at = 0; at < count; at += p_.length.micro_batch) {
     const int64_t size = std::min(p_.length.micro_batch, count - at);
-    micro_batch(mine.subspan(static_cast<size_t>(at), static_cast<size_t>(size)), first + at,
-                tokens, scale, at + size == count, sums[0]);
+    losses.push_back(micro_batch(mine.subspan(static_cast<size_t>(at), static_cast<size_t>(size)),
+                                 first + at, tokens, scale, at + size == count));
   }
   p_.strategy.before_step();
+  const double norm = p_.optimizer.step(schedule_.rate(step), 1 / scaler_.scale(), p_.options.clip);
 
-  sums[1] = stop_signal() != 0 ? 1 : 0;
+  // Only now does the host read what the device has computed.
+  double sums[2] = {0, stop_signal() != 0 ? 1.0 : 0.0};  // loss, ranks asked to stop
+  for (const LossSum& loss : losses) sums[0] += loss.sum();
   p_.group.all_reduce(std::span<double>(sums), Reduce::kSum);
-  double memory[1] = {static_cast<double>(resident_peak_bytes())};
+  double memory[1] = {static_cast<double>(peak_bytes(device_of(p_.model)))};
   p_.group.all_reduce(std::span<double>(memory), Reduce::kMax);
   return {.loss = sums[0] / static_cast<double>(std::max<int64_t>(1, scored)),
+          .norm = norm,
           .tokens = seen,
           .stop = sums[1] > 0,
           .memory_peak = memory[0]};
 }
 
-void Trainer::micro_batch(std::span<const int64_t> rows, int64_t first_in_step, int64_t tokens,
-                          double scale, bool last, double& loss_sum) {
-  Input input = input_of(p_.train.batch(rows, tokens), dtype_);
+LossSum Trainer::micro_batch(std::span<const int64_t> rows, int64_t first_in_step, int64_t tokens,
+                             double scale, bool last) {
+  Input input = input_of(p_.train.batch(rows, tokens), dtype_, device_of(p_.model));
   Context& context = input.context;
   context.training = true;
   context.model_dropout = p_.options.model_dropout == "config";
@@ -228,30 +235,22 @@ void Trainer::micro_batch(std::span<const int64_t> rows, int64_t first_in_step, 
     loss = linear_cross_entropy(hidden, p_.model.head().value, input.targets,
                                 static_cast<float>(scale));
   }
-  loss_sum += loss.sum;
   if (last) p_.strategy.before_last_backward();
-  tape.backward(loss.loss);
+  tape.backward(loss.losses);
+  return loss;
 }
 
-double Trainer::update(int64_t step, const Step& result) {
+void Trainer::check(int64_t step, const Step& result) {
   if (!std::isfinite(result.loss))
     numeric_failure(step, "the loss is " + not_finite_text(result.loss));
-  const double unscale = 1 / scaler_.scale();
-  const double norm = p_.optimizer.gradient_norm(unscale);
-  const bool finite = std::isfinite(norm);
-  if (!scaler_.update(finite)) {
+  if (!scaler_.update(std::isfinite(result.norm))) {
     numeric_failure(step,
                     fmt::format("the gradient of {} is not finite", p_.optimizer.bad_gradient()));
-  }
-  if (finite) {
-    const double clip = p_.options.clip > 0 ? std::min(1.0, p_.options.clip / (norm + 1e-6)) : 1.0;
-    p_.optimizer.step(schedule_.rate(step), unscale * clip);
   }
   p_.strategy.after_step();
   state_.optimizer_steps = p_.optimizer.steps();
   state_.loss_scale = scaler_.scale();
   state_.good_steps = scaler_.good_steps();
-  return norm;
 }
 
 bool Trainer::evaluate_now(int64_t step, StepReport& report) {

@@ -85,14 +85,15 @@ class Trainer {
  private:
   struct Step {
     double loss = 0;         // mean over the step's scored tokens
+    double norm = 0;         // of the gradient, before clipping
     int64_t tokens = 0;      // of the step, over all ranks
     bool stop = false;       // some rank was asked to stop
     double memory_peak = 0;  // highest of the ranks
   };
-  Step forward_backward(int64_t step);
-  void micro_batch(std::span<const int64_t> rows, int64_t first_in_step, int64_t tokens,
-                   double scale, bool last, double& loss_sum);
-  double update(int64_t step, const Step& result);      // returns the gradient norm
+  Step train_step(int64_t step);
+  LossSum micro_batch(std::span<const int64_t> rows, int64_t first_in_step, int64_t tokens,
+                      double scale, bool last);
+  void check(int64_t step, const Step& result);         // loss and gradient are finite
   bool evaluate_now(int64_t step, StepReport& report);  // false: stop early
   void save(StepReport& report);
   void write_checkpoint();

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <array>
-#include <cstring>
 
 #include "core/backend.h"
 #include "core/ops.h"
@@ -37,9 +36,11 @@ void* at(const Tensor& tensor, int64_t element) {
 
 Tensor attention(const Tensor& qkv, const AttentionOptions& options) {
   const Packed p = unpack(qkv, options);
-  Tensor out = Tensor::empty({p.batch, p.tokens, p.q_channels}, qkv.dtype());  // (B, T, H D)
+  Tensor out =
+      Tensor::empty({p.batch, p.tokens, p.q_channels}, qkv.dtype(), qkv.device());  // (B, T, H D)
   const bool keep = recording({&qkv});
-  Tensor lse = keep ? Tensor::empty({p.batch, options.heads, p.tokens}, DType::kF32) : Tensor{};
+  Tensor lse = keep ? Tensor::empty({p.batch, options.heads, p.tokens}, DType::kF32, qkv.device())
+                    : Tensor{};
   const AttentionArgs args{.q = qkv.raw(),
                            .k = at(qkv, p.q_channels),
                            .v = at(qkv, p.q_channels + p.kv_channels),
@@ -61,20 +62,21 @@ Tensor attention(const Tensor& qkv, const AttentionOptions& options) {
                            .random = options.dropout.random,
                            .sequence0 = options.dropout.position0,
                            .dtype = qkv.dtype()};
-  kernels().attention(args);
+  kernels(qkv.device()).attention(args);
 
   // `args` points into tensors that must live until backward: the closure names them all.
   record("attention", {qkv}, {&out},
          [args, p, kept = std::array{qkv.detach(), out.detach(), lse, options.doc_start}](
              const std::vector<Tensor>& douts, Grads& grads) {
            Tensor dqkv = Tensor::empty_like(kept[0]);  // (B, T, (H + 2G) D)
-           kernels().attention_grad({.forward = args,
-                                     .dout = douts[0].raw(),
-                                     .dq = dqkv.raw(),
-                                     .dk = at(dqkv, p.q_channels),
-                                     .dv = at(dqkv, p.q_channels + p.kv_channels),
-                                     .dq_stride = p.width,
-                                     .dkv_stride = p.width});
+           kernels(dqkv.device())
+               .attention_grad({.forward = args,
+                                .dout = douts[0].raw(),
+                                .dq = dqkv.raw(),
+                                .dk = at(dqkv, p.q_channels),
+                                .dv = at(dqkv, p.q_channels + p.kv_channels),
+                                .dq_stride = p.width,
+                                .dkv_stride = p.width});
            grads.add(0, dqkv);
          });
   return out;
@@ -83,36 +85,43 @@ Tensor attention(const Tensor& qkv, const AttentionOptions& options) {
 Tensor attention_cached(const Tensor& qkv, const Tensor& keys, const Tensor& values, int64_t past,
                         const AttentionOptions& options) {
   const Packed p = unpack(qkv, options);
-  const int64_t capacity = keys.dim(1), element = size_of(qkv.dtype());
+  const int64_t capacity = keys.dim(1);
   TENON_CHECK(past + p.tokens <= capacity && keys.dim(0) == p.batch && keys.dim(2) == p.kv_channels,
               "[attention] {} + {} tokens for a cache of {}", past, p.tokens, keys.shape().text());
   for (int64_t b = 0; b < p.batch; ++b) {
-    for (int64_t t = 0; t < p.tokens; ++t) {
-      const int64_t from = (b * p.tokens + t) * p.width + p.q_channels,
-                    to = (b * capacity + past + t) * p.kv_channels;
-      std::memcpy(at(keys, to), at(qkv, from), static_cast<size_t>(p.kv_channels * element));
-      std::memcpy(at(values, to), at(qkv, from + p.kv_channels),
-                  static_cast<size_t>(p.kv_channels * element));
-    }
+    const auto append = [&](const Tensor& cache, int64_t channel) {
+      kernels(qkv.device())
+          .copy_rows({.x = at(qkv, b * p.tokens * p.width + channel),
+                      .y = at(cache, (b * capacity + past) * p.kv_channels),
+                      .rows = p.tokens,
+                      .channels = p.kv_channels,
+                      .x_stride = p.width,
+                      .y_stride = p.kv_channels,
+                      .dtype = qkv.dtype()});
+    };
+    append(keys, p.q_channels);
+    append(values, p.q_channels + p.kv_channels);
   }
-  Tensor out = Tensor::empty({p.batch, p.tokens, p.q_channels}, qkv.dtype());  // (B, T, H D)
-  kernels().attention({.q = qkv.raw(),
-                       .k = keys.raw(),
-                       .v = values.raw(),
-                       .out = out.raw(),
-                       .doc_start = options.doc_start.data<int32_t>(),
-                       .batch = p.batch,
-                       .queries = p.tokens,
-                       .keys = past + p.tokens,
-                       .heads = options.heads,
-                       .kv_heads = options.kv_heads,
-                       .head_size = p.head_size,
-                       .q_stride = p.width,
-                       .kv_stride = p.kv_channels,
-                       .out_stride = p.q_channels,
-                       .kv_batch_stride = capacity * p.kv_channels,
-                       .scale = options.scale,
-                       .dtype = qkv.dtype()});
+  Tensor out =
+      Tensor::empty({p.batch, p.tokens, p.q_channels}, qkv.dtype(), qkv.device());  // (B, T, H D)
+  kernels(qkv.device())
+      .attention({.q = qkv.raw(),
+                  .k = keys.raw(),
+                  .v = values.raw(),
+                  .out = out.raw(),
+                  .doc_start = options.doc_start.data<int32_t>(),
+                  .batch = p.batch,
+                  .queries = p.tokens,
+                  .keys = past + p.tokens,
+                  .heads = options.heads,
+                  .kv_heads = options.kv_heads,
+                  .head_size = p.head_size,
+                  .q_stride = p.width,
+                  .kv_stride = p.kv_channels,
+                  .out_stride = p.q_channels,
+                  .kv_batch_stride = capacity * p.kv_channels,
+                  .scale = options.scale,
+                  .dtype = qkv.dtype()});
   return out;
 }
 

@@ -7,14 +7,15 @@ namespace {
 
 // One pass of the dropout kernel, which is its own gradient.
 Tensor apply(const Tensor& x, const Dropout& drop, const Tensor& add, Tensor y) {
-  kernels().dropout({.x = x.raw(),
-                     .add = add.raw(),
-                     .y = y.raw(),
-                     .count = x.numel(),
-                     .p = drop.p,
-                     .random = drop.random,
-                     .position0 = drop.position0,
-                     .dtype = x.dtype()});
+  kernels(x.device())
+      .dropout({.x = x.raw(),
+                .add = add.raw(),
+                .y = y.raw(),
+                .count = x.numel(),
+                .p = drop.p,
+                .random = drop.random,
+                .position0 = drop.position0,
+                .dtype = x.dtype()});
   return y;
 }
 
@@ -22,19 +23,21 @@ Tensor apply(const Tensor& x, const Dropout& drop, const Tensor& add, Tensor y) 
 
 Tensor activation(const Tensor& x, Activation kind) {
   Tensor y = Tensor::empty_like(x);
-  kernels().activation(
-      {.x = x.raw(), .y = y.raw(), .count = x.numel(), .activation = kind, .dtype = x.dtype()});
+  kernels(x.device())
+      .activation(
+          {.x = x.raw(), .y = y.raw(), .count = x.numel(), .activation = kind, .dtype = x.dtype()});
 
   record("activation", {x}, {&y},
          [=, x = x.detach()](const std::vector<Tensor>& douts, Grads& grads) {
            const Tensor& dy = douts[0];
            Tensor dx = dy.sole_owner() ? dy : Tensor::empty_like(x);
-           kernels().activation_grad({.x = x.raw(),
-                                      .dy = dy.raw(),
-                                      .dx = dx.raw(),
-                                      .count = x.numel(),
-                                      .activation = kind,
-                                      .dtype = x.dtype()});
+           kernels(x.device())
+               .activation_grad({.x = x.raw(),
+                                 .dy = dy.raw(),
+                                 .dx = dx.raw(),
+                                 .count = x.numel(),
+                                 .activation = kind,
+                                 .dtype = x.dtype()});
            grads.add(0, dx);
          });
   return y;
@@ -45,8 +48,12 @@ Tensor residual_add(const Tensor& residual, const Tensor& x, const Dropout& drop
               residual.shape().text(), x.shape().text());
   Tensor y = Tensor::empty_like(x);
   if (drop.p == 0) {
-    kernels().add(
-        {.a = residual.raw(), .b = x.raw(), .y = y.raw(), .count = x.numel(), .dtype = x.dtype()});
+    kernels(x.device())
+        .add({.a = residual.raw(),
+              .b = x.raw(),
+              .y = y.raw(),
+              .count = x.numel(),
+              .dtype = x.dtype()});
   } else {
     apply(x, drop, residual, y);
   }
@@ -71,8 +78,9 @@ Tensor dropout(const Tensor& x, const Dropout& drop) {
 
 Tensor cast(const Tensor& x, DType to, MemoryKind kind) {
   if (x.dtype() == to) return x;
-  Tensor y = Tensor::empty(x.shape(), to, kind);
-  kernels().cast({.x = x.raw(), .y = y.raw(), .count = x.numel(), .from = x.dtype(), .to = to});
+  Tensor y = Tensor::empty(x.shape(), to, x.device(), kind);
+  kernels(x.device())
+      .cast({.x = x.raw(), .y = y.raw(), .count = x.numel(), .from = x.dtype(), .to = to});
   return y;
 }
 

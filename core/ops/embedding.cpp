@@ -15,27 +15,30 @@ Tensor embedding(const Tensor& ids, const Tensor& positions, const Tensor& token
               position_table.shape().text(), name_of(position_table.dtype()),
               token_table.shape().text(), name_of(token_table.dtype()));
 
-  Tensor y = Tensor::empty({ids.dim(0), ids.dim(1), channels}, dtype);  // (B, T, C)
-  kernels().embedding({.ids = ids.data<int32_t>(),
-                       .positions = position_table.defined() ? positions.data<int32_t>() : nullptr,
-                       .token_table = token_table.raw(),
-                       .position_table = position_table.raw(),
-                       .y = y.raw(),
-                       .rows = rows,
-                       .channels = channels,
-                       .table_dtype = token_table.dtype(),
-                       .dtype = dtype});
+  Tensor y =
+      Tensor::empty({ids.dim(0), ids.dim(1), channels}, dtype, token_table.device());  // (B, T, C)
+  kernels(y.device())
+      .embedding({.ids = ids.data<int32_t>(),
+                  .positions = position_table.defined() ? positions.data<int32_t>() : nullptr,
+                  .token_table = token_table.raw(),
+                  .position_table = position_table.raw(),
+                  .y = y.raw(),
+                  .rows = rows,
+                  .channels = channels,
+                  .table_dtype = token_table.dtype(),
+                  .dtype = dtype});
 
   record("embedding", {token_table, position_table}, {&y},
          [=](const std::vector<Tensor>& douts, Grads& grads) {
            const auto accumulate = [&](size_t input, const Tensor& index) {
              if (!grads.wants(input)) return;
-             kernels().embedding_grad({.ids = index.data<int32_t>(),
-                                       .dy = douts[0].raw(),
-                                       .dtable = grads.sink(input).data<float>(),
-                                       .rows = rows,
-                                       .channels = channels,
-                                       .dtype = dtype});
+             kernels(index.device())
+                 .embedding_grad({.ids = index.data<int32_t>(),
+                                  .dy = douts[0].raw(),
+                                  .dtable = grads.sink(input).data<float>(),
+                                  .rows = rows,
+                                  .channels = channels,
+                                  .dtype = dtype});
            };
            accumulate(0, ids);
            accumulate(1, positions);

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
-#include <cstring>
 
 #include "core/backend.h"
 #include "core/ops.h"
@@ -30,108 +29,123 @@ struct Head {
 void head_chunk(const Head& head, int64_t begin, int64_t end, const Tensor& loss, const Tensor& dx,
                 const Tensor& dweight) {
   const int64_t rows = end - begin, channels = head.x.dim(1), vocabulary = head.weight.dim(0);
-  const Tensor x = head.x.rows(begin, end);                                           // (rows, C)
-  Tensor z = Tensor::empty({rows, vocabulary}, DType::kF32, MemoryKind::kWorkspace);  // (rows, V)
+  const Tensor x = head.x.rows(begin, end);  // (rows, C)
+  Tensor z = Tensor::empty({rows, vocabulary}, DType::kF32, x.device(),
+                           MemoryKind::kWorkspace);  // (rows, V)
+  const KernelTable& run = kernels(x.device());
   const MatrixOperand x_rows{.data = x.raw(), .stride = channels, .dtype = x.dtype()};
   const auto weight = [&](bool transposed) {
     return MatrixOperand{head.weight.raw(), channels, transposed, head.weight.dtype()};
   };
-  kernels().matmul({.a = x_rows,
-                    .b = weight(true),
-                    .c = z.raw(),
-                    .c_stride = vocabulary,
-                    .m = rows,
-                    .n = vocabulary,
-                    .k = channels});
-  kernels().cross_entropy({.logits = z.data<float>(),
-                           .targets = head.targets.rows(begin, end).data<int32_t>(),
-                           .loss = loss.rows(begin, end).data<float>(),
-                           .rows = rows,
-                           .vocabulary = vocabulary,
-                           .stride = vocabulary,
-                           .scale = head.scale,
-                           .write_gradient = dx.defined() || dweight.defined()});
+  run.matmul({.a = x_rows,
+              .b = weight(true),
+              .c = z.raw(),
+              .c_stride = vocabulary,
+              .m = rows,
+              .n = vocabulary,
+              .k = channels});
+  run.cross_entropy({.logits = z.data<float>(),
+                     .targets = head.targets.rows(begin, end).data<int32_t>(),
+                     .loss = loss.rows(begin, end).data<float>(),
+                     .rows = rows,
+                     .vocabulary = vocabulary,
+                     .stride = vocabulary,
+                     .scale = head.scale,
+                     .write_gradient = dx.defined() || dweight.defined()});
   if (dx.defined()) {
     const Tensor out = dx.rows(begin, end);  // (rows, C)
-    kernels().matmul({.a = {z.raw(), vocabulary, false, DType::kF32},
-                      .b = weight(false),
-                      .c = out.raw(),
-                      .c_stride = channels,
-                      .m = rows,
-                      .n = channels,
-                      .k = vocabulary});
+    run.matmul({.a = {z.raw(), vocabulary, false, DType::kF32},
+                .b = weight(false),
+                .c = out.raw(),
+                .c_stride = channels,
+                .m = rows,
+                .n = channels,
+                .k = vocabulary});
   }
   if (dweight.defined()) {
-    kernels().matmul({.a = {z.raw(), vocabulary, true, DType::kF32},
-                      .b = x_rows,
-                      .c = dweight.raw(),
-                      .c_stride = channels,
-                      .m = vocabulary,
-                      .n = channels,
-                      .k = rows,
-                      .accumulate = true});
+    run.matmul({.a = {z.raw(), vocabulary, true, DType::kF32},
+                .b = x_rows,
+                .c = dweight.raw(),
+                .c_stride = channels,
+                .m = vocabulary,
+                .n = channels,
+                .k = rows,
+                .accumulate = true});
   }
+}
+
+// The rows that count, and their targets.
+struct Scored {
+  Tensor index, targets;  // (scored) int32 each
+};
+
+Scored scored_rows(const Tensor& targets) {
+  const int32_t* target = targets.data<int32_t>();
+  std::vector<int32_t> kept;
+  for (int64_t row = 0; row < targets.numel(); ++row) {
+    if (target[row] != kIgnored) kept.push_back(static_cast<int32_t>(row));
+  }
+  const auto scored = static_cast<int64_t>(kept.size());
+  Scored chosen{Tensor::empty({scored}, DType::kI32), Tensor::empty({scored}, DType::kI32)};
+  for (int64_t i = 0; i < scored; ++i) {
+    chosen.index.data<int32_t>()[i] = kept[static_cast<size_t>(i)];
+    chosen.targets.data<int32_t>()[i] = target[kept[static_cast<size_t>(i)]];
+  }
+  return chosen;
 }
 
 }  // namespace
 
+double LossSum::sum() const {
+  const Tensor host = losses.to(Device::kCPU);
+  double total = 0;
+  for (int64_t i = 0; i < scored; ++i) total += static_cast<double>(host.data<float>()[i]);
+  return total;
+}
+
 LossSum linear_cross_entropy(const Tensor& x, const Tensor& weight, const Tensor& targets,
                              float scale) {
   const int64_t channels = x.dim(-1), rows = x.numel() / channels;
+  const Device device = x.device();
   TENON_CHECK(weight.dim(1) == channels && targets.numel() == rows,
               "[linear_cross_entropy] x {}, weight {}, targets {} do not fit", x.shape().text(),
               weight.shape().text(), targets.shape().text());
-
-  std::vector<int32_t> kept;
-  const int32_t* target = targets.data<int32_t>();
-  for (int64_t row = 0; row < rows; ++row) {
-    if (target[row] != kIgnored) kept.push_back(static_cast<int32_t>(row));
-  }
-  const auto scored = static_cast<int64_t>(kept.size());
-  Tensor index = Tensor::empty({scored}, DType::kI32);
-  Tensor chosen = Tensor::empty({scored}, DType::kI32);
-  for (int64_t i = 0; i < scored; ++i) {
-    index.data<int32_t>()[i] = kept[static_cast<size_t>(i)];
-    chosen.data<int32_t>()[i] = target[kept[static_cast<size_t>(i)]];
-  }
-  Head head{x.detach().view({rows, channels}), weight.detach(), chosen, scale};
+  const Scored chosen = scored_rows(targets);
+  const int64_t scored = chosen.index.numel();
+  const Tensor index = chosen.index.to(device);  // (scored)
+  Head head{x.detach().view({rows, channels}), weight.detach(), chosen.targets.to(device), scale};
   if (scored < rows) {
-    head.x = Tensor::empty({scored, channels}, x.dtype());
-    kernels().gather_rows({.x = x.raw(),
-                           .index = index.data<int32_t>(),
-                           .y = head.x.raw(),
-                           .rows = scored,
-                           .channels = channels,
-                           .dtype = x.dtype()});
+    head.x = Tensor::empty({scored, channels}, x.dtype(), device);
+    kernels(device).gather_rows({.x = x.raw(),
+                                 .index = index.data<int32_t>(),
+                                 .y = head.x.raw(),
+                                 .rows = scored,
+                                 .channels = channels,
+                                 .dtype = x.dtype()});
   }
 
   const bool wants_dx = x.slot() != nullptr && current_tape() != nullptr;
   const bool wants_dweight = weight.slot() != nullptr && current_tape() != nullptr;
-  Tensor losses = Tensor::empty({scored}, DType::kF32);                              // (scored)
-  Tensor dx = wants_dx ? Tensor::empty({scored, channels}, DType::kF32) : Tensor{};  // (scored, C)
+  LossSum result{.losses = Tensor::empty({scored}, DType::kF32, device), .scored = scored};
+  Tensor dx =
+      wants_dx ? Tensor::empty({scored, channels}, DType::kF32, device) : Tensor{};  // (scored, C)
   const Tensor dweight = wants_dweight ? weight.slot()->grad : Tensor{};             // (V, C)
   const int64_t chunk = chunk_rows(weight.dim(0));
   for (int64_t begin = 0; begin < scored; begin += chunk) {
-    head_chunk(head, begin, std::min(begin + chunk, scored), losses, dx, dweight);
+    head_chunk(head, begin, std::min(begin + chunk, scored), result.losses, dx, dweight);
   }
 
-  LossSum result;
-  result.scored = scored;
-  for (int64_t i = 0; i < scored; ++i) result.sum += static_cast<double>(losses.data<float>()[i]);
-  result.loss = Tensor::empty({1}, DType::kF32);
-  *result.loss.data<float>() = static_cast<float>(result.sum * static_cast<double>(scale));
-
-  record("linear_cross_entropy", {x, weight}, {&result.loss},
+  record("linear_cross_entropy", {x, weight}, {&result.losses},
          [=, shape = x.shape(), dtype = x.dtype()](const std::vector<Tensor>&, Grads& grads) {
            if (!grads.wants(0)) return;
-           Tensor full = Tensor::empty(shape, dtype);
-           if (scored < rows) std::memset(full.raw(), 0, static_cast<size_t>(full.bytes()));
-           kernels().scatter_rows({.x = dx.data<float>(),
-                                   .index = index.data<int32_t>(),
-                                   .y = full.raw(),
-                                   .rows = scored,
-                                   .channels = channels,
-                                   .dtype = dtype});
+           Tensor full = Tensor::empty(shape, dtype, device);
+           if (scored < rows) full.zero();
+           kernels(device).scatter_rows({.x = dx.data<float>(),
+                                         .index = index.data<int32_t>(),
+                                         .y = full.raw(),
+                                         .rows = scored,
+                                         .channels = channels,
+                                         .dtype = dtype});
            grads.add(0, full);
          });
   return result;

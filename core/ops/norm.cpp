@@ -17,21 +17,22 @@ Tensor normalize(const Tensor& residual, const Tensor& x, const Tensor& weight, 
               "[layer_norm] weight and bias are fp32");
 
   if (residual.defined()) *sum = Tensor::empty_like(x);
-  Tensor y = Tensor::empty_like(x);                  // (..., C)
-  Tensor mean = Tensor::empty({rows}, DType::kF32);  // (rows)
-  Tensor rstd = Tensor::empty({rows}, DType::kF32);  // (rows)
-  kernels().layer_norm({.x = x.raw(),
-                        .residual = residual.raw(),
-                        .weight = weight.data<float>(),
-                        .bias = bias.data<float>(),
-                        .sum = residual.defined() ? sum->raw() : nullptr,
-                        .y = y.raw(),
-                        .mean = mean.data<float>(),
-                        .rstd = rstd.data<float>(),
-                        .rows = rows,
-                        .channels = channels,
-                        .eps = eps,
-                        .dtype = x.dtype()});
+  Tensor y = Tensor::empty_like(x);                              // (..., C)
+  Tensor mean = Tensor::empty({rows}, DType::kF32, x.device());  // (rows)
+  Tensor rstd = Tensor::empty({rows}, DType::kF32, x.device());  // (rows)
+  kernels(x.device())
+      .layer_norm({.x = x.raw(),
+                   .residual = residual.raw(),
+                   .weight = weight.data<float>(),
+                   .bias = bias.data<float>(),
+                   .sum = residual.defined() ? sum->raw() : nullptr,
+                   .y = y.raw(),
+                   .mean = mean.data<float>(),
+                   .rstd = rstd.data<float>(),
+                   .rows = rows,
+                   .channels = channels,
+                   .eps = eps,
+                   .dtype = x.dtype()});
 
   const Tensor s = residual.defined() ? sum->detach() : x.detach();
   const auto backward = [=, weight = weight.detach()](const std::vector<Tensor>& douts,
@@ -45,18 +46,19 @@ Tensor normalize(const Tensor& residual, const Tensor& x, const Tensor& weight, 
       return;
     }
     Tensor ds = wants_input ? Tensor::empty_like(s) : Tensor{};  // (..., C)
-    kernels().layer_norm_grad({.s = s.raw(),
-                               .weight = weight.data<float>(),
-                               .mean = mean.data<float>(),
-                               .rstd = rstd.data<float>(),
-                               .dy = dy.raw(),
-                               .dsum = dsum.raw(),
-                               .ds = ds.raw(),
-                               .dweight = grads.sink(2).data<float>(),
-                               .dbias = grads.sink(3).data<float>(),
-                               .rows = rows,
-                               .channels = channels,
-                               .dtype = s.dtype()});
+    kernels(s.device())
+        .layer_norm_grad({.s = s.raw(),
+                          .weight = weight.data<float>(),
+                          .mean = mean.data<float>(),
+                          .rstd = rstd.data<float>(),
+                          .dy = dy.raw(),
+                          .dsum = dsum.raw(),
+                          .ds = ds.raw(),
+                          .dweight = grads.sink(2).data<float>(),
+                          .dbias = grads.sink(3).data<float>(),
+                          .rows = rows,
+                          .channels = channels,
+                          .dtype = s.dtype()});
     grads.add(0, ds);
     grads.add(1, ds);
   };

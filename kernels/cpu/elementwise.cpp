@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Computes    add, scale, cast and dropout, elementwise.
+// Computes    add, scale, cast, fill and dropout, elementwise.
 // Layout      arrays of `count` elements; the output may be an input of the same dtype.
 // Work split  pieces of 4096 elements.
 // Numerics    one fp32 operation and one rounding an element; dropout multiplies by 1 / (1 - p),
@@ -75,6 +75,16 @@ void cast(const CastArgs& args) {
   dispatch_float(args.from, [&]<class From>(From) {
     dispatch_float(args.to, [&]<class To>(To) {
       cast_array(static_cast<const From*>(args.x), static_cast<To*>(args.y), args.count);
+    });
+  });
+}
+
+void fill(const FillArgs& args) {
+  dispatch_float(args.dtype, [&]<class T>(T) {
+    T* y = static_cast<T*>(args.y);
+    const Vec value = Vec::all(args.value);
+    for_ranges(args.count, kPiece, [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; i += kLanes) value.store(y + i, end - i);
     });
   });
 }

@@ -1,8 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-// Declares every kernel of the instruction set that is being compiled.
+// Declares every kernel of the instruction set that is being compiled, and what is the same for all
+// of them.
 #pragma once
 
 #include "core/kernel_table.h"
+
+namespace tenon::cpu {
+void sample_token(const SampleArgs& args);  // sample.cpp
+}  // namespace tenon::cpu
 
 namespace tenon::cpu::TENON_ISA {
 #define X(fn, Args) void fn(const Args& args);

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Computes    sums of squares, and a step of AdamW or SGD (formulas in core/kernel_table.h).
-// Layout      flat fp32 arrays.
-// Work split  pieces of 4096 elements; the sums of squares of pieces are added in order.
+// Layout      lists of flat fp32 arrays.
+// Work split  pieces of 4096 elements of one tensor of the list; the sums of squares of pieces are
+//             added in order.
 // Numerics    steps in fp32; sums of squares in double, where the square of a float is exact.
 // Traffic     AdamW reads 4 and writes 3 floats an element: bound by memory.
 #include "kernels/cpu/kernels.h"
@@ -11,7 +12,6 @@
 namespace tenon::cpu::TENON_ISA {
 namespace {
 
-constexpr int64_t kPiece = 4096;
 constexpr int64_t kSums = 16;  // independent sums within a piece, which the compiler vectorises
 
 double sum_of_squares(const float* x, int64_t count) {
@@ -27,55 +27,88 @@ double sum_of_squares(const float* x, int64_t count) {
   return total;
 }
 
+// Calls body(tensor, begin, end, piece) for every piece of the list.
+template <class Body>
+void for_pieces(const OptimizerList& list, const Body& body) {
+  for_ranges(list.pieces, 1, [&](int64_t piece, int64_t) {
+    int64_t low = 0, high = list.count;  // tensors[low] is the last that begins at or before piece
+    while (high - low > 1) {
+      const int64_t middle = (low + high) / 2;
+      (list.tensors[middle].first_piece <= piece ? low : high) = middle;
+    }
+    const OptimizerTensor& tensor = list.tensors[low];
+    const int64_t begin = (piece - tensor.first_piece) * kOptimizerPiece;
+    const int64_t end =
+        begin + kOptimizerPiece < tensor.count ? begin + kOptimizerPiece : tensor.count;
+    body(tensor, begin, end, piece);
+  });
+}
+
+// The factor of GradientScale; false when nothing is to be written.
+bool factor_of(const GradientScale& scale, float* factor) {
+  double result = scale.unscale;
+  if (scale.sum_squares != nullptr) {
+    const double squares = *scale.sum_squares;
+    if (!__builtin_isfinite(squares)) return false;
+    const double limit = scale.max_norm / (__builtin_sqrt(squares) * scale.unscale + 1e-6);
+    if (scale.max_norm > 0 && limit < 1) result *= limit;
+  }
+  *factor = static_cast<float>(result);
+  return true;
+}
+
 }  // namespace
 
 void sum_squares(const SumSquaresArgs& a) {
-  const int64_t pieces = divide_up(a.count, kPiece);
-  double* sums = static_cast<double*>(thread_scratch(kPartialSlot, pieces * 8));
-  for_ranges(a.count, kPiece, [&](int64_t begin, int64_t end) {
-    sums[begin / kPiece] = sum_of_squares(a.x + begin, end - begin);
+  double* sums = static_cast<double*>(thread_scratch(kPartialSlot, a.list.pieces * 8));
+  for_pieces(a.list, [&](const OptimizerTensor& t, int64_t begin, int64_t end, int64_t piece) {
+    sums[piece] = sum_of_squares(t.grad + begin, end - begin);
   });
   double total = 0;
-  for (int64_t p = 0; p < pieces; ++p) total += sums[p];
+  for (int64_t p = 0; p < a.list.pieces; ++p) total += sums[p];
   *a.out = total;
 }
 
 void adamw(const AdamWArgs& a) {
-  const Vec grad_scale = Vec::all(a.grad_scale), decay = Vec::all(a.lr * a.weight_decay);
-  const Vec beta1 = Vec::all(a.beta1), beta2 = Vec::all(a.beta2);
+  float factor = 0;
+  if (!factor_of(a.scale, &factor)) return;
+  const Vec grad_scale = Vec::all(factor), beta1 = Vec::all(a.beta1), beta2 = Vec::all(a.beta2);
   const Vec rest1 = Vec::all(1.0f - a.beta1), rest2 = Vec::all(1.0f - a.beta2);
   const Vec rate = Vec::all(a.lr / a.correction1),
             root = Vec::all(1.0f / __builtin_sqrtf(a.correction2));
   const Vec eps = Vec::all(a.eps);
-  for_ranges(a.count, kPiece, [&](int64_t begin, int64_t end) {
+  for_pieces(a.list, [&](const OptimizerTensor& t, int64_t begin, int64_t end, int64_t) {
+    const Vec decay = Vec::all(a.lr * t.weight_decay);
     for (int64_t i = begin; i < end; i += kLanes) {
       const int64_t left = end - i;
-      const Vec g = Vec::load(a.grad + i, left) * grad_scale;
-      const Vec m = fma(beta1, Vec::load(a.m + i, left), rest1 * g);
-      const Vec v = fma(beta2, Vec::load(a.v + i, left), rest2 * g * g);
-      Vec w = Vec::load(a.weight + i, left);
+      const Vec g = Vec::load(t.grad + i, left) * grad_scale;
+      const Vec m = fma(beta1, Vec::load(t.m + i, left), rest1 * g);
+      const Vec v = fma(beta2, Vec::load(t.v + i, left), rest2 * g * g);
+      Vec w = Vec::load(t.weight + i, left);
       w = fnma(decay, w, w);
       w = w - rate * m / fma(sqrt(v), root, eps);
-      m.store(a.m + i, left);
-      v.store(a.v + i, left);
-      w.store(a.weight + i, left);
+      m.store(t.m + i, left);
+      v.store(t.v + i, left);
+      w.store(t.weight + i, left);
     }
   });
 }
 
 void sgd(const SgdArgs& a) {
-  const Vec grad_scale = Vec::all(a.grad_scale), decay = Vec::all(a.weight_decay);
-  const Vec momentum = Vec::all(a.momentum), lr = Vec::all(a.lr);
-  for_ranges(a.count, kPiece, [&](int64_t begin, int64_t end) {
+  float factor = 0;
+  if (!factor_of(a.scale, &factor)) return;
+  const Vec grad_scale = Vec::all(factor), momentum = Vec::all(a.momentum), lr = Vec::all(a.lr);
+  for_pieces(a.list, [&](const OptimizerTensor& t, int64_t begin, int64_t end, int64_t) {
+    const Vec decay = Vec::all(t.weight_decay);
     for (int64_t i = begin; i < end; i += kLanes) {
       const int64_t left = end - i;
-      const Vec w = Vec::load(a.weight + i, left);
-      Vec g = fma(decay, w, Vec::load(a.grad + i, left) * grad_scale);
-      if (a.m != nullptr) {
-        g = fma(momentum, Vec::load(a.m + i, left), g);
-        g.store(a.m + i, left);
+      const Vec w = Vec::load(t.weight + i, left);
+      Vec g = fma(decay, w, Vec::load(t.grad + i, left) * grad_scale);
+      if (t.m != nullptr) {
+        g = fma(momentum, Vec::load(t.m + i, left), g);
+        g.store(t.m + i, left);
       }
-      fnma(lr, g, w).store(a.weight + i, left);
+      fnma(lr, g, w).store(t.weight + i, left);
     }
   });
 }

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Computes    what picks, places or sums whole rows: embedding, gather, scatter, column sums.
+// Computes    what picks, places or sums whole rows: embedding, gather, scatter, copies between
+//             strides, column sums.
 // Layout      rows of `channels` contiguous elements.
 // Work split  16 rows at a time; embedding_grad 64 columns at a time, with all tokens in order, so
 //             that a row which several tokens share needs no lock; column_sum as in row_sums.h.
@@ -49,6 +50,17 @@ void embed(const EmbeddingArgs& a) {
 void embedding(const EmbeddingArgs& a) {
   dispatch_float(a.table_dtype, [&]<class Table>(Table) {
     dispatch_float(a.dtype, [&]<class T>(T) { embed<Table, T>(a); });
+  });
+}
+
+void copy_rows(const CopyRowsArgs& a) {
+  const int64_t size = size_of(a.dtype), bytes = a.channels * size;
+  for_ranges(a.rows, kRows, [&](int64_t begin, int64_t end) {
+    for (int64_t r = begin; r < end; ++r) {
+      __builtin_memcpy(static_cast<char*>(a.y) + r * a.y_stride * size,
+                       static_cast<const char*>(a.x) + r * a.x_stride * size,
+                       static_cast<size_t>(bytes));
+    }
   });
 }
 

@@ -4,6 +4,8 @@
 
 namespace tenon::cpu::TENON_ISA {
 
+void sample(const SampleArgs& args) { sample_token(args); }
+
 extern const KernelTable table;  // a const object needs this to be visible outside
 const KernelTable table = {.name = TENON_ISA_NAME,
 #define X(fn, Args) .fn = fn,

@@ -61,11 +61,12 @@ Errors errors_of(Activation activation, double x) {
 }  // namespace
 
 TEST_CASE("activations match the double reference", "[kernels]") {
-  for (const KernelTable* table : usable_tables()) {
+  for (const Target& target : targets()) {
+    const KernelTable* table = target.enter();
     for (DType dtype : kFloats) {
       for (Activation activation : kActivations) {
         for (int64_t count : kCounts) {
-          CAPTURE(table->name, name_of(dtype), static_cast<int>(activation), count);
+          CAPTURE(target.name, name_of(dtype), static_cast<int>(activation), count);
           const GuardedArray x(dtype, activation_inputs(count)), dy(dtype, random_values(count, 5));
           const auto got = run_on_threads([&] {
             GuardedArray y(dtype, count), dx(dtype, count), y_inplace = x, dx_inplace = dy;
@@ -95,9 +96,10 @@ TEST_CASE("activations match the double reference", "[kernels]") {
 }
 
 TEST_CASE("NaN passes through elementwise kernels", "[kernels]") {
-  for (const KernelTable* table : usable_tables()) {
+  for (const Target& target : targets()) {
+    const KernelTable* table = target.enter();
     for (DType dtype : kFloats) {
-      CAPTURE(table->name, name_of(dtype));
+      CAPTURE(target.name, name_of(dtype));
       GuardedArray x(dtype, random_values(40, 3)), one(dtype, std::vector<float>(40, 1.0f));
       x.set(21, NAN);
       GuardedArray y(dtype, 40);
@@ -127,10 +129,11 @@ TEST_CASE("NaN passes through elementwise kernels", "[kernels]") {
 }
 
 TEST_CASE("add and scale round once", "[kernels]") {
-  for (const KernelTable* table : usable_tables()) {
+  for (const Target& target : targets()) {
+    const KernelTable* table = target.enter();
     for (DType dtype : kFloats) {
       for (int64_t count : kCounts) {
-        CAPTURE(table->name, name_of(dtype), count);
+        CAPTURE(target.name, name_of(dtype), count);
         const GuardedArray a(dtype, random_values(count, 1)), b(dtype, random_values(count, 2));
         const auto got = run_on_threads([&] {
           GuardedArray sum(dtype, count), scaled(dtype, count), sum_a = a, sum_b = b, scaled_a = a;
@@ -159,7 +162,8 @@ TEST_CASE("add and scale round once", "[kernels]") {
 TEST_CASE("cast rounds to nearest even, bit for bit", "[kernels]") {
   // Every seventh 16-bit pattern, the numbers halfway to the next and either side of them, and the
   // borders of fp16.
-  for (const KernelTable* table : usable_tables()) {
+  for (const Target& target : targets()) {
+    const KernelTable* table = target.enter();
     for (DType to : kFloats) {
       std::vector<float> inputs;
       for (DType half : {DType::kBF16, DType::kF16}) {
@@ -195,32 +199,33 @@ TEST_CASE("cast rounds to nearest even, bit for bit", "[kernels]") {
           wrong += same ? 0 : 1;
         }
       }
-      CAPTURE(table->name, name_of(to));
+      CAPTURE(target.name, name_of(to));
       CHECK(wrong == 0);
     }
   }
 }
 
 TEST_CASE("cast keeps a NaN whose payload lies in the bits that are cut off", "[kernels]") {
-  for (const KernelTable* table : usable_tables()) {
+  for (const Target& target : targets()) {
+    const KernelTable* table = target.enter();
     for (DType to : kFloats) {
-      const std::vector<uint32_t> bits = {0x7f800001, 0xff800001, 0x7f801fff, 0x7fffffff,
-                                          0xffffffff};
-      const auto count = static_cast<int64_t>(bits.size());
+      const PlacedArray<uint32_t> bits({0x7f800001, 0xff800001, 0x7f801fff, 0x7fffffff, 0xffffffff});
+      const int64_t count = 5;
       GuardedArray y(to, count);
       table->cast({bits.data(), y.data(), count, DType::kF32, to});
-      CAPTURE(table->name, name_of(to));
+      CAPTURE(target.name, name_of(to));
       for (int64_t i = 0; i < count; ++i) CHECK(std::isnan(y.get(i)));
     }
   }
 }
 
 TEST_CASE("cast handles every pair of dtypes and every tail", "[kernels]") {
-  for (const KernelTable* table : usable_tables()) {
+  for (const Target& target : targets()) {
+    const KernelTable* table = target.enter();
     for (DType from : kFloats) {
       for (DType to : kFloats) {
         for (int64_t count : kCounts) {
-          CAPTURE(table->name, name_of(from), name_of(to), count);
+          CAPTURE(target.name, name_of(from), name_of(to), count);
           const GuardedArray x(from, random_values(count, 9));
           GuardedArray y(to, count);
           table->cast({x.data(), y.data(), count, from, to});
@@ -239,12 +244,13 @@ TEST_CASE("dropout keeps what Philox says, wherever the array starts", "[kernels
   REQUIRE((known.word[0] == 0x6627e8d5 && known.word[3] == 0x9b00dbd8));
   const RandomStream random = {.seed = 0x123456789abcdefull, .purpose = 7, .step = 3};
   const float p = 0.3f;
-  for (const KernelTable* table : usable_tables()) {
+  for (const Target& target : targets()) {
+    const KernelTable* table = target.enter();
     for (DType dtype : kFloats) {
       for (int64_t count : kCounts) {
         for (uint64_t position0 :
              {uint64_t{0}, uint64_t{1}, uint64_t{4098}, (uint64_t{1} << 34) - 21}) {
-          CAPTURE(table->name, name_of(dtype), count, position0);
+          CAPTURE(target.name, name_of(dtype), count, position0);
           const GuardedArray x(dtype, random_values(count, 1, 0.5f, 1)),
               add(dtype, random_values(count, 2));
           const auto got = run_on_threads([&] {

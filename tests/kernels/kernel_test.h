@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the kernel tests share: every table, every float dtype, awkward sizes, and runs that must
-// not depend on threads.
+// What the kernel tests share: every target, every float dtype, awkward sizes, and runs that must
+// not depend on threads. The tests are linked into a program for the CPU's tables (cpu_targets.cpp)
+// and into programs for the CUDA ones (tests/kernels_cuda).
 #pragma once
 
 #include <cstdint>
+#include <string>
 #include <vector>
 
 #include "core/backend.h"
@@ -17,17 +19,33 @@ inline constexpr DType kFloats[] = {DType::kF32, DType::kBF16, DType::kF16};
 // One, around the lanes of each table, a prime, and more than two pieces of work.
 inline constexpr int64_t kCounts[] = {1, 7, 8, 9, 15, 16, 17, 131, 2 * 4096 + 77};
 
+// What kernels are tested on: a table, and where the arrays lie.
+struct Target {
+  std::string name;
+  const KernelTable* table;
+  Placement place;
+
+  // The table; arrays that are made from now on lie where it wants them.
+  const KernelTable* enter() const {
+    placement() = place;
+    return table;
+  }
+};
+const std::vector<Target>& targets();
+// With how many threads a run is repeated, after the run with one.
+const std::vector<int>& repeated_with();
+
 inline double u32() { return unit_roundoff(DType::kF32); }
 
-// run() makes fresh outputs, launches and returns them. They must be the same bytes with 1, 2 and 3
-// threads, within their guards. Returns those of one thread.
+// run() makes fresh outputs, launches and returns them. They must be the same bytes each time, with
+// more threads too, within their guards. Returns those of one thread.
 template <class Run>
 std::vector<GuardedArray> run_on_threads(const Run& run) {
   const int threads = thread_count();
   set_thread_count(1);
   std::vector<GuardedArray> first = run();
   for (const GuardedArray& array : first) CHECK(array.guards_intact());
-  for (int count : {2, 3}) {
+  for (int count : repeated_with()) {
     set_thread_count(count);
     const std::vector<GuardedArray> again = run();
     for (size_t i = 0; i < first.size(); ++i) {

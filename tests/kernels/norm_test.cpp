@@ -36,10 +36,11 @@ std::vector<double> norm_error(const reference::Values& s, const reference::Valu
 
 TEST_CASE("layer_norm matches the double reference", "[kernels]") {
   const int64_t rows = 35;
-  for (const KernelTable* table : usable_tables()) {
+  for (const Target& target : targets()) {
+    const KernelTable* table = target.enter();
     for (DType dtype : kFloats) {
       for (int64_t channels : kChannels) {
-        CAPTURE(table->name, name_of(dtype), channels);
+        CAPTURE(target.name, name_of(dtype), channels);
         const int64_t count = rows * channels;
         const GuardedArray x(dtype, random_values(count, 1, -2, 3)),
             residual(dtype, random_values(count, 2));
@@ -91,7 +92,8 @@ TEST_CASE("layer_norm matches the double reference", "[kernels]") {
 }
 
 TEST_CASE("layer_norm of constant rows is the bias, of a row with NaN is NaN", "[kernels]") {
-  for (const KernelTable* table : usable_tables()) {
+  for (const Target& target : targets()) {
+    const KernelTable* table = target.enter();
     const int64_t rows = 3, channels = 48;
     std::vector<float> values(rows * channels, 0.75f);
     values[channels + 20] = NAN;
@@ -117,10 +119,11 @@ TEST_CASE("layer_norm of constant rows is the bias, of a row with NaN is NaN", "
 
 TEST_CASE("layer_norm_grad matches the double reference", "[kernels]") {
   const int64_t rows = 131;
-  for (const KernelTable* table : usable_tables()) {
+  for (const Target& target : targets()) {
+    const KernelTable* table = target.enter();
     for (DType dtype : kFloats) {
       for (int64_t channels : kChannels) {
-        CAPTURE(table->name, name_of(dtype), channels);
+        CAPTURE(target.name, name_of(dtype), channels);
         const int64_t count = rows * channels;
         const GuardedArray s(dtype, random_values(count, 1, -2, 3)),
             dy(dtype, random_values(count, 2)), dsum(dtype, random_values(count, 5));

@@ -19,12 +19,13 @@ std::vector<int32_t> random_rows(int64_t rows, int32_t below) {
 
 TEST_CASE("embedding adds a token's and a position's row", "[kernels]") {
   const int64_t rows = 37;
-  const std::vector<int32_t> ids = random_rows(rows, 11), positions = random_rows(rows, 5);
-  for (const KernelTable* table : usable_tables()) {
+  for (const Target& target : targets()) {
+    const KernelTable* table = target.enter();
+    const PlacedArray<int32_t> ids(random_rows(rows, 11)), positions(random_rows(rows, 5));
     for (DType table_dtype : kFloats) {
       for (DType dtype : kFloats) {
         for (int64_t channels : kChannels) {
-          CAPTURE(table->name, name_of(table_dtype), name_of(dtype), channels);
+          CAPTURE(target.name, name_of(table_dtype), name_of(dtype), channels);
           const GuardedArray tokens(table_dtype, random_values(11 * channels, 1));
           const GuardedArray places(table_dtype, random_values(5 * channels, 2));
           const auto got = run_on_threads([&] {
@@ -53,11 +54,12 @@ TEST_CASE("embedding adds a token's and a position's row", "[kernels]") {
 
 TEST_CASE("embedding_grad adds to the rows that were used", "[kernels]") {
   const int64_t rows = 203, vocabulary = 13;
-  std::vector<int32_t> ids = random_rows(rows, 12);  // row 12 is never used
-  for (const KernelTable* table : usable_tables()) {
+  for (const Target& target : targets()) {
+    const KernelTable* table = target.enter();
+    const PlacedArray<int32_t> ids(random_rows(rows, 12));  // row 12 is never used
     for (DType dtype : kFloats) {
       for (int64_t channels : kChannels) {
-        CAPTURE(table->name, name_of(dtype), channels);
+        CAPTURE(target.name, name_of(dtype), channels);
         const GuardedArray dy(dtype, random_values(rows * channels, 1));
         const GuardedArray before(DType::kF32, random_values(vocabulary * channels, 2));
         const auto got = run_on_threads([&] {
@@ -83,14 +85,34 @@ TEST_CASE("embedding_grad adds to the rows that were used", "[kernels]") {
   }
 }
 
+TEST_CASE("embedding_grad adds in the order of the tokens, however many they are", "[kernels]") {
+  const int64_t rows = 8192 + 3;  // more than the CUDA kernel sorts together
+  std::vector<int32_t> ids(rows, 1);
+  for (int64_t t = 0; t < rows; t += 5) ids[static_cast<size_t>(t)] = static_cast<int32_t>(t % 7);
+  for (const Target& target : targets()) {
+    const KernelTable* table = target.enter();
+    CAPTURE(target.name);
+    const PlacedArray<int32_t> placed(ids);
+    const GuardedArray dy(DType::kF32, random_values(rows, 1));
+    GuardedArray dtable(DType::kF32, std::vector<float>(7));
+    table->embedding_grad({placed.data(), dy.data(), floats(dtable), rows, 1, DType::kF32});
+    std::vector<float> want(7);
+    for (int64_t t = 0; t < rows; ++t)
+      want[static_cast<size_t>(ids[static_cast<size_t>(t)])] += static_cast<float>(dy.get(t));
+    CHECK_WITHIN(dtable.values(), want, Bound::fixed(0));
+  }
+}
+
 TEST_CASE("gather and scatter copy the named rows and no others", "[kernels]") {
-  const std::vector<int32_t> index = {5,  0,  39, 17, 2,  33, 1,  18, 19, 20,
+  const std::vector<int32_t> named_rows = {5,  0,  39, 17, 2,  33, 1,  18, 19, 20,
                                       21, 22, 23, 24, 25, 26, 27, 28, 3};
-  const auto rows = static_cast<int64_t>(index.size()), all = int64_t{40};
-  for (const KernelTable* table : usable_tables()) {
+  const auto rows = static_cast<int64_t>(named_rows.size()), all = int64_t{40};
+  for (const Target& target : targets()) {
+    const KernelTable* table = target.enter();
+    const PlacedArray<int32_t> index(named_rows);
     for (DType dtype : kFloats) {
       for (int64_t channels : kChannels) {
-        CAPTURE(table->name, name_of(dtype), channels);
+        CAPTURE(target.name, name_of(dtype), channels);
         const GuardedArray x(dtype, random_values(all * channels, 1));
         const GuardedArray wide(DType::kF32, random_values(rows * channels, 2));
         const auto got = run_on_threads([&] {
@@ -117,11 +139,12 @@ TEST_CASE("gather and scatter copy the named rows and no others", "[kernels]") {
 }
 
 TEST_CASE("column_sum adds every row", "[kernels]") {
-  for (const KernelTable* table : usable_tables()) {
+  for (const Target& target : targets()) {
+    const KernelTable* table = target.enter();
     for (DType dtype : kFloats) {
       for (int64_t rows : {0, 1, 64, 65, 331}) {
         for (int64_t channels : kChannels) {
-          CAPTURE(table->name, name_of(dtype), rows, channels);
+          CAPTURE(target.name, name_of(dtype), rows, channels);
           const GuardedArray x(dtype, random_values(rows * channels, 1));
           const GuardedArray before(DType::kF32, random_values(channels, 2));
           const auto got = run_on_threads([&] {

@@ -24,13 +24,19 @@ Context context_of(const std::vector<int32_t>& ids, int32_t first_position = 0) 
   return context;
 }
 
+Tensor logits_from(const std::vector<float>& scores) {
+  Tensor tensor = Tensor::empty({1, static_cast<int64_t>(scores.size())}, DType::kF32);
+  std::copy(scores.begin(), scores.end(), tensor.data<float>());
+  return tensor;
+}
+
 // How often each token is drawn in `draws` draws.
 std::vector<int64_t> counts_of(const std::vector<float>& scores, const SamplingOptions& options,
                                int64_t draws) {
   std::vector<int64_t> counts(scores.size(), 0);
   for (int64_t i = 0; i < draws; ++i) {
-    const int32_t token = choose_token(scores.data(), static_cast<int64_t>(scores.size()), options,
-                                       static_cast<uint64_t>(i % 7), static_cast<uint64_t>(i / 7));
+    const int32_t token = choose_token(logits_from(scores), options, static_cast<uint64_t>(i % 7),
+                                       static_cast<uint64_t>(i / 7));
     ++counts.at(static_cast<size_t>(token));
   }
   return counts;
@@ -129,9 +135,9 @@ TEST_CASE("top-k and top-p leave the tokens that they should", "[generate]") {
 
 TEST_CASE("greedy takes the lowest id on ties, and refuses what is not a number", "[generate]") {
   const std::vector<float> scores = {1, 5, 2, 5};
-  CHECK(choose_token(scores.data(), 4, {}, 0, 0) == 1);
+  CHECK(choose_token(logits_from(scores), {}, 0, 0) == 1);
   const std::vector<float> broken = {1, 5, std::nanf(""), 5};
-  CHECK(error_of([&] { choose_token(broken.data(), 4, {}, 0, 12); }) ==
+  CHECK(error_of([&] { choose_token(logits_from(broken), {}, 0, 12); }) ==
         "4: generate: the logits of position 12 are not numbers");
 }
 

@@ -187,7 +187,7 @@ TEST_CASE("the gradient is the slope of the loss along random directions", "[gpt
   backward_of(*model, batch, static_cast<float>(1 / scored));
   // Fails unless the two slopes agree; gives back how many bounds the terms are wide.
   const auto check = [&](const Direction& direction, double h) {
-    const auto loss = [&] { return loss_of(*model, batch).sum / scored; };
+    const auto loss = [&] { return loss_of(*model, batch).sum() / scored; };
     const double wide = (direction.at(h, loss) - direction.at(-h, loss)) / (2 * h);
     const double narrow = (direction.at(h / 2, loss) - direction.at(-h / 2, loss)) / h;
     const double numeric = (4 * narrow - wide) / 3;

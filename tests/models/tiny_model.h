@@ -98,8 +98,8 @@ inline double backward_of(const Model& model, const TinyBatch& batch, float scal
     const Recording scope(tape);
     loss = loss_of(model, batch, scale, options);
   }
-  tape.backward(loss.loss);
-  return loss.sum;
+  tape.backward(loss.losses);
+  return loss.sum();
 }
 
 // A copy of the gradient of each trainable parameter.

@@ -74,7 +74,7 @@ void run_step(Model& model, Strategy& strategy, const TinyBatch& all, int64_t be
                      {.checkpoint_activations = setup.lora, .hooks = &hooks});
     }
     if (stop == end) strategy.before_last_backward();
-    tape.backward(loss.loss);
+    tape.backward(loss.losses);
   }
   strategy.before_step();
   strategy.after_step();

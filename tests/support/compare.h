@@ -14,6 +14,7 @@
 
 #include "tests/support/bound.h"
 #include "tests/support/half.h"
+#include "tests/support/placed_bytes.h"
 
 namespace tenon::test {
 
@@ -67,25 +68,29 @@ inline std::vector<float> random_values(int64_t count, uint32_t seed, float low 
 }
 
 // An array of floats of any dtype between guard bytes, at an address that is aligned to its element
-// and no more.
+// and no more; on a device, where `placement` says.
 class GuardedArray {
  public:
   GuardedArray(DType dtype, int64_t count)
-      : dtype_(dtype),
-        count_(count),
-        bytes_(static_cast<size_t>(count * size_of(dtype)) + 2 * kGuard, kFill) {}
+      : dtype_(dtype), count_(count), bytes_(count * size_of(dtype), size_of(dtype), kGuard) {}
   // Holds `values` rounded to dtype.
   GuardedArray(DType dtype, const std::vector<float>& values)
       : GuardedArray(dtype, static_cast<int64_t>(values.size())) {
-    for (int64_t i = 0; i < count_; ++i) set(i, values[static_cast<size_t>(i)]);
+    unsigned char* to = host();
+    for (int64_t i = 0; i < count_; ++i)
+      store_element(dtype_, to, i, static_cast<double>(values[static_cast<size_t>(i)]));
   }
 
   DType dtype() const { return dtype_; }
   int64_t count() const { return count_; }
-  void* data() { return bytes_.data() + kGuard; }
-  const void* data() const { return bytes_.data() + kGuard; }
-  double get(int64_t i) const { return load_element(dtype_, data(), i); }
-  void set(int64_t i, double value) { store_element(dtype_, data(), i, value); }
+  // For kernels. On a device the address serves until the array is read or set from the host.
+  void* data() { return bytes_.for_kernel(); }
+  const void* data() const { return bytes_.for_kernel(); }
+  // The elements on the host.
+  unsigned char* host() { return bytes_.host(); }
+  const unsigned char* host() const { return bytes_.host(); }
+  double get(int64_t i) const { return load_element(dtype_, host(), i); }
+  void set(int64_t i, double value) { store_element(dtype_, host(), i, value); }
   std::vector<double> values() const {
     std::vector<double> out(static_cast<size_t>(count_));
     for (int64_t i = 0; i < count_; ++i) out[static_cast<size_t>(i)] = get(i);
@@ -93,28 +98,22 @@ class GuardedArray {
   }
   // True for an element that nobody has written since the array was made empty.
   bool untouched(int64_t i) const {
-    const auto* at = static_cast<const unsigned char*>(data()) + i * size_of(dtype_);
+    const unsigned char* at = host() + i * size_of(dtype_);
     for (int64_t b = 0; b < size_of(dtype_); ++b) {
-      if (at[b] != kFill) return false;
+      if (at[b] != PlacedBytes::kFill) return false;
     }
     return true;
   }
   // True while the bytes before and after the array are as they were.
-  bool guards_intact() const {
-    for (size_t i = 0; i < kGuard; ++i) {
-      if (bytes_[i] != kFill || bytes_[bytes_.size() - 1 - i] != kFill) return false;
-    }
-    return true;
-  }
-  const std::vector<unsigned char>& bytes() const { return bytes_; }
+  bool guards_intact() const { return bytes_.guards_intact(); }
+  const std::vector<unsigned char>& bytes() const { return bytes_.all(); }
 
  private:
-  static constexpr size_t kGuard =
+  static constexpr int64_t kGuard =
       68;  // a multiple of 4 and not of 8: no vector load may count on alignment
-  static constexpr unsigned char kFill = 0xFB;
   DType dtype_;
   int64_t count_;
-  std::vector<unsigned char> bytes_;
+  PlacedBytes bytes_;
 };
 
 }  // namespace tenon::test

@@ -91,7 +91,8 @@ TEST_CASE("choices list what there is") {
       lab,
       {"init", "--config", lab.at("model/config.json"), "--out", lab.at("new"), "--dtype", "int8"},
       {"--dtype", "int8"});
-  check_refused(lab, lab.finetune({"--device", "cuda"}), {"--device cuda", "no CUDA"}, 3);
+  check_refused(lab, lab.finetune({"--device", "cuda:99"}), {"--device cuda:99"}, 3);
+  check_refused(lab, lab.finetune({"--device", "gpu"}), {"--device", "auto, cpu, cuda or cuda:N"});
   check_refused(lab, lab.finetune({"--parallel", "tp=2"}), {"\"tp=2\""});
 }
 

@@ -163,6 +163,41 @@ TEST_CASE("the gradient's norm, and which parameter is not finite", "[optimizer]
   CHECK(optimizer.bad_gradient() == "");
 }
 
+TEST_CASE("a step clips to a norm, and a gradient that is not finite changes nothing",
+          "[optimizer]") {
+  const OptimizerKind kind = GENERATE(OptimizerKind::kAdamW, OptimizerKind::kSgd);
+  const auto weights_after = [&](double unscale, double max_norm, bool broken) {
+    const auto model = tiny_model();
+    train_all(*model);
+    Optimizer optimizer(*model, {.kind = kind, .momentum = 0});
+    set_gradients(*model, 1);
+    if (broken) model->head().value.slot()->grad.data<float>()[1] = -INFINITY;
+    const double plain = optimizer.gradient_norm();
+    const double norm = optimizer.step(0.5, unscale, max_norm);
+    CHECK(std::isfinite(norm) == !broken);
+    CHECK(optimizer.steps() == (broken ? 0 : 1));
+    if (!broken) CHECK(norm == Approx(plain * unscale).epsilon(1e-12));
+    std::vector<std::vector<float>> all;
+    optimizer.visit_state(
+        [&](const std::string&, Tensor& tensor) { all.push_back(values(tensor)); });
+    return std::pair{all, plain};
+  };
+  const auto [plain, norm] = weights_after(1, 0, false);
+  CHECK(weights_after(1, 2 * norm, false).first == plain);  // below the limit
+  // Clipped to a quarter, or multiplied by it: the same but for 1e-6 in the denominator.
+  const auto clipped = weights_after(1, 0.25 * norm, false).first;
+  const auto scaled = weights_after(0.25 * norm / (norm + 1e-6), 0, false).first;
+  CHECK(clipped == scaled);
+  CHECK(clipped != plain);
+  const auto untouched = weights_after(1, 1, true).first;
+  const auto model = tiny_model();
+  train_all(*model);
+  size_t i = 0;
+  Optimizer(*model, {.kind = kind, .momentum = 0})
+      .visit_state(
+          [&](const std::string&, Tensor& tensor) { CHECK(untouched.at(i++) == values(tensor)); });
+}
+
 TEST_CASE("the learning rate rises to its peak, then falls to zero or stays", "[schedule]") {
   const auto rates = [](const Schedule& schedule, std::vector<int64_t> steps) {
     std::vector<double> all;

@@ -215,7 +215,6 @@ TEST_CASE("options that do not fit each other are refused", "[options]") {
              }),
              Catch::StartsWith("2: --val-split: "));
   CHECK_THAT(error([](O& o) { o.early_stop = 1; }), Catch::StartsWith("2: --early-stop: "));
-  CHECK_THAT(error([](O& o) { o.device = "cuda"; }), Catch::StartsWith("3: --device cuda: "));
   CHECK_THAT(error([](O& o) {
                o.resume = "auto";
                o.force = true;

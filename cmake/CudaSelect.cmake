@@ -1,0 +1,39 @@
+# SPDX-License-Identifier: Apache-2.0
+# The CUDA architectures that Tenon knows: a name (the kernels' namespace), the header with what is its own, and whether
+# its kernels run on newer cards too.
+
+set(TENON_CUDA_KNOWN 90 80 75 70)  # newest first
+function(tenon_cuda_arch_header number variable)
+  if(number LESS 80)
+    set(${variable} arch_sm70.cuh PARENT_SCOPE)
+  elseif(number LESS 90)
+    set(${variable} arch_sm80.cuh PARENT_SCOPE)
+  else()
+    set(${variable} arch_sm90.cuh PARENT_SCOPE)
+  endif()
+endfunction()
+
+# tenon_cuda_definitions(TARGET NUMBER): what a kernel file is told about the architecture it is compiled for.
+function(tenon_cuda_definitions target number)
+  tenon_cuda_arch_header(${number} header)
+  target_compile_definitions(${target} PRIVATE TENON_SM=sm${number} TENON_SM_NAME="sm${number}" TENON_SM_NUMBER=${number}
+                                               TENON_ARCH="kernels/cuda/${header}")
+endfunction()
+
+# tenon_cuda_select(FILE NUMBERS...): writes the list of tables of these architectures.
+function(tenon_cuda_select file)
+  set(TENON_CUDA_DECLARATIONS "")
+  set(TENON_CUDA_ROWS "")
+  foreach(number IN LISTS TENON_CUDA_KNOWN)
+    if(NOT number IN_LIST ARGN)
+      continue()
+    endif()
+    set(exact false)
+    if(number EQUAL 90)
+      set(exact true)  # sm_90a is no base for what came after
+    endif()
+    string(APPEND TENON_CUDA_DECLARATIONS "namespace sm${number} {\nextern const KernelTable table;\n}\n")
+    string(APPEND TENON_CUDA_ROWS "\n    {&sm${number}::table, ${number}, ${exact}},")
+  endforeach()
+  configure_file(${CMAKE_SOURCE_DIR}/kernels/cuda/select.cpp.in ${file} @ONLY)
+endfunction()
