@@ -11,31 +11,31 @@
 
 #include "bench/peer.h"
 #include "core/error.h"
+#include "core/tensor.h"
 #include "tests/support/half.h"
 
 namespace tenon::bench {
 namespace {
 
-// A matrix of random values, dense, as it lies in memory.
+// A matrix of random values, dense, on the host and on the device.
 struct Matrix {
-  Matrix(DType type, int64_t rows, int64_t columns, bool transpose, uint32_t seed)
-      : dtype(type),
-        transposed(transpose),
+  Matrix(DType dtype, int64_t rows, int64_t columns, bool transpose, uint32_t seed, Device device)
+      : transposed(transpose),
         stride(transpose ? rows : columns),
-        bytes(static_cast<size_t>(rows * columns * size_of(type))) {
+        host(Tensor::empty({rows, columns}, dtype)) {
     std::mt19937 generator(seed);
     for (int64_t i = 0; i < rows * columns; ++i) {
-      test::store_element(dtype, bytes.data(), i, static_cast<double>(generator()) * 0x1p-31 - 1);
+      test::store_element(dtype, host.raw(), i, static_cast<double>(generator()) * 0x1p-31 - 1);
     }
+    placed = host.to(device);
   }
-  MatrixOperand operand() const {
-    return {bytes.empty() ? nullptr : bytes.data(), stride, transposed, dtype};
+  MatrixOperand operand(const Tensor& tensor) const {
+    return {tensor.numel() == 0 ? nullptr : tensor.raw(), stride, transposed, tensor.dtype()};
   }
 
-  DType dtype;
   bool transposed;
   int64_t stride;
-  std::vector<unsigned char> bytes;
+  Tensor host, placed;
 };
 
 double element(const MatrixOperand& x, int64_t row, int64_t column) {
@@ -43,9 +43,11 @@ double element(const MatrixOperand& x, int64_t row, int64_t column) {
                             x.transposed ? column * x.stride + row : row * x.stride + column);
 }
 
-double check(const MatmulArgs& args) {
+// Compares elements of c with what the operands give, all on the host. `cast` is the rounding of
+// operands that a device converts first.
+double check(const MatmulArgs& args, double cast) {
   const double u = test::unit_roundoff(DType::kF32), terms = static_cast<double>(args.k + args.k2);
-  const double share = std::min(8 * std::sqrt(terms) * u, terms * u / (1 - terms * u));
+  const double share = std::min(8 * std::sqrt(terms) * u, terms * u / (1 - terms * u)) + 2 * cast;
   double worst = 0;
   std::mt19937_64 generator(7);
   for (int sample = 0; sample < 16; ++sample) {
@@ -74,10 +76,14 @@ double check(const MatmulArgs& args) {
   return worst;
 }
 
-double time_once(const std::function<void()>& run) {
+// On a card several runs are queued, and waited for together.
+double time_once(Device device, const std::function<void()>& run) {
+  const int group = device == Device::kCPU ? 1 : 10;
+  memory_of(device).synchronize();
   const auto begin = std::chrono::steady_clock::now();
-  run();
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+  for (int i = 0; i < group; ++i) run();
+  memory_of(device).synchronize();
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count() / group;
 }
 
 double median(std::vector<double> values) {
@@ -131,35 +137,46 @@ const std::vector<MatmulShape>& matmul_shapes() {
   return shapes;
 }
 
-MatmulTiming run_matmul_bench(const KernelTable& table, const MatmulShape& s, int runs,
-                              double seconds) {
-  const Matrix a(s.a, s.m, s.k, s.transpose_a, 1), b(s.b, s.k, s.n, s.transpose_b, 2);
-  const Matrix a2(s.a, s.m, s.k2, s.transpose_a, 3), b2(s.b, s.k2, s.n, s.transpose_b, 4);
-  Matrix c(s.c, s.m, s.n, false, 5);
-  const MatmulArgs args = {.a = a.operand(),
-                           .b = b.operand(),
-                           .a2 = a2.operand(),
-                           .b2 = b2.operand(),
-                           .c = c.bytes.data(),
-                           .c_stride = s.n,
-                           .c_dtype = s.c,
-                           .m = s.m,
-                           .n = s.n,
-                           .k = s.k,
-                           .k2 = s.k2};
+MatmulTiming run_matmul_bench(Device device, const MatmulShape& s, int runs, double seconds) {
+  const Matrix a(s.a, s.m, s.k, s.transpose_a, 1, device),
+      b(s.b, s.k, s.n, s.transpose_b, 2, device);
+  const Matrix a2(s.a, s.m, s.k2, s.transpose_a, 3, device),
+      b2(s.b, s.k2, s.n, s.transpose_b, 4, device);
+  const Matrix c(s.c, s.m, s.n, false, 5, device);
+  const auto args_with = [&](Tensor Matrix::*where) {
+    return MatmulArgs{.a = a.operand(a.*where),
+                      .b = b.operand(b.*where),
+                      .a2 = a2.operand(a2.*where),
+                      .b2 = b2.operand(b2.*where),
+                      .c = (c.*where).raw(),
+                      .c_stride = s.n,
+                      .c_dtype = s.c,
+                      .m = s.m,
+                      .n = s.n,
+                      .k = s.k,
+                      .k2 = s.k2};
+  };
+  const MatmulArgs args = args_with(&Matrix::placed), on_host = args_with(&Matrix::host);
+  const bool casts = device != Device::kCPU && s.a != s.b;
+  const double cast = casts ? test::unit_roundoff(s.a == DType::kF32 ? s.b : s.a) : 0;
+  const auto checked = [&] {
+    Tensor(c.host).assign(c.placed);
+    return check(on_host, cast);
+  };
+  const KernelTable& table = kernels(device);
   MatmulTiming timing;
   table.matmul(args);
-  timing.bound_used = check(args);
+  timing.bound_used = checked();
 
-  const std::function<void()> peer = peer_matmul(args);
+  const std::function<void()> peer = peer_matmul(device, args);
   if (peer) {
     peer();
-    check(args);
+    checked();
   }
   std::vector<double> ours, theirs;
   for (double spent = 0; static_cast<int>(ours.size()) < runs || spent < seconds;) {
-    ours.push_back(time_once([&] { table.matmul(args); }));
-    if (peer) theirs.push_back(time_once(peer));
+    ours.push_back(time_once(device, [&] { table.matmul(args); }));
+    if (peer) theirs.push_back(time_once(device, peer));
     spent += ours.back() + (peer ? theirs.back() : 0);
   }
   timing.seconds = median(ours);
@@ -176,13 +193,14 @@ std::string describe(const MatmulShape& s, const MatmulTiming& t, double peak) {
   const int64_t bytes = s.m * k * size_of(s.a) + k * s.n * size_of(s.b) + s.m * s.n * size_of(s.c);
   const double rate = gigas(operations, t.seconds);
   std::string line = fmt::format(
-      "{:20} {:5}x{:5}x{:5}+{:1} {}{} {:4} {:4} {:4} {:9.3f} ms (best {:8.3f}) {:7.1f} GFLOP/s "
-      "{:5.1f} % "
-      "(best {:5.1f} %) {:6.1f} GB/s  bound {:.3f}",
+      "{:20} {:5}x{:5}x{:5}+{:1} {}{} {:4} {:4} {:4} {:9.3f} ms (best {:8.3f}) {:7.1f} GFLOP/s",
       s.name, s.m, s.n, s.k, s.k2, s.transpose_a ? 'T' : 'N', s.transpose_b ? 'T' : 'N',
-      name_of(s.a), name_of(s.b), name_of(s.c), t.seconds * 1e3, t.best_seconds * 1e3, rate,
-      100 * rate / peak, 100 * gigas(operations, t.best_seconds) / peak, gigas(bytes, t.seconds),
-      t.bound_used);
+      name_of(s.a), name_of(s.b), name_of(s.c), t.seconds * 1e3, t.best_seconds * 1e3, rate);
+  if (peak > 0) {
+    line += fmt::format(" {:5.1f} % (best {:5.1f} %)", 100 * rate / peak,
+                        100 * gigas(operations, t.best_seconds) / peak);
+  }
+  line += fmt::format(" {:6.1f} GB/s  bound {:.3f}", gigas(bytes, t.seconds), t.bound_used);
   if (t.peer_seconds > 0) {
     line += fmt::format("  peer {:9.3f} ms ({:.2f}x)", t.peer_seconds * 1e3,
                         t.peer_seconds / t.seconds);

@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "core/kernel_table.h"
+#include "core/backend.h"
 
 namespace tenon::bench {
 
@@ -28,14 +28,13 @@ struct MatmulTiming {
 // The products of a step of GPT-2 (124M) at 2048 tokens, of its LoRA of rank 8, and of generation.
 const std::vector<MatmulShape>& matmul_shapes();
 
-// Runs table.matmul for at least `runs` runs and `seconds`, on thread_count() threads.
-// Throws Error(kInternal) when one of a few elements is not within its bound of a double-precision
-// dot product.
-MatmulTiming run_matmul_bench(const KernelTable& table, const MatmulShape& shape, int runs,
-                              double seconds);
+// Runs the device's matmul for at least `runs` runs and `seconds`, on the CPU with thread_count()
+// threads. Throws Error(kInternal) when one of a few elements is not within its bound of a
+// double-precision dot product.
+MatmulTiming run_matmul_bench(Device device, const MatmulShape& shape, int runs, double seconds);
 
-// A line for people: shape, milliseconds, GFLOP/s and share of `peak`, GB/s of reading both
-// operands and writing c once, and the peer's time.
+// A line for people: shape, milliseconds, GFLOP/s and share of `peak` (of the device, 0: not
+// known), GB/s of reading both operands and writing c once, and the peer's time.
 std::string describe(const MatmulShape& shape, const MatmulTiming& timing, double peak);
 
 }  // namespace tenon::bench

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-// The build has no peer library.
+// The build has no peer library for the CPU.
 #include "bench/peer.h"
 
 namespace tenon::bench {
 
-const char* peer_name() { return ""; }
+const char* cpu_peer_name() { return ""; }
 
 void set_peer_threads(int) {}
 
-std::function<void()> peer_matmul(const MatmulArgs&) { return {}; }
+std::function<void()> cpu_peer_matmul(const MatmulArgs&) { return {}; }
 
 }  // namespace tenon::bench

@@ -47,7 +47,7 @@ dnnl::matmul::primitive_desc describe_matmul(const dnnl::engine& engine,
 
 void set_peer_threads(int threads) { omp_set_num_threads(threads); }
 
-const char* peer_name() {
+const char* cpu_peer_name() {
   static const std::string name = [] {
     const dnnl_version_t* v = dnnl_version();
     return "oneDNN " + std::to_string(v->major) + "." + std::to_string(v->minor) + "." +
@@ -56,7 +56,7 @@ const char* peer_name() {
   return name.c_str();
 }
 
-std::function<void()> peer_matmul(const MatmulArgs& args) {
+std::function<void()> cpu_peer_matmul(const MatmulArgs& args) {
   if (args.k2 != 0 || args.accumulate || args.alpha != 1.0f || args.a.dtype != args.b.dtype)
     return {};
   try {

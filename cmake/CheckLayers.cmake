@@ -5,7 +5,7 @@ cmake_minimum_required(VERSION 3.25)
 
 # Headers that are not ours, by the name that a row allows them under.
 set(headers_std "[a-z_0-9]+")
-set(headers_posix "(unistd|stdio|stdlib|math|dlfcn|fcntl|sched|signal|poll|pthread|dirent|execinfo|sys/[a-z]+|linux/[a-z]+)\\.h")
+set(headers_posix "(unistd|stdio|stdlib|math|link|dlfcn|fcntl|sched|signal|poll|pthread|dirent|execinfo|sys/[a-z]+|linux/[a-z]+)\\.h")
 set(headers_simd "immintrin\\.h|cstdint|cstddef")
 set(headers_omp "omp\\.h")
 set(headers_fmt "fmt/[a-z]+\\.h")
@@ -66,7 +66,7 @@ rule(FILES "tools/.*" OURS ${product} tools version_config.h OTHERS std posix fm
 rule(FILES "tests/.*" OURS ${product} kernels tools tests
      OTHERS std posix fmt json json_fwd omp xxhash pcre2 utf8proc mpi simd catch2 eigen cuda boost_context)
 rule(FILES "bench/.*" OURS ${product} kernels tools tests bench
-     OTHERS std posix fmt json omp simd cli eigen onednn)
+     OTHERS std posix fmt json omp simd cli eigen onednn cuda)
 rule(FILES "examples/.*" OURS examples OTHERS std posix json)
 
 # Applies row `i` to one include; sets `allowed` in the caller.

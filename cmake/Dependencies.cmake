@@ -18,6 +18,12 @@ if(TENON_ONEDNN)
   find_package(dnnl CONFIG REQUIRED)
   find_package(OpenMP REQUIRED COMPONENTS CXX)  # the threads that oneDNN is told to take
 endif()
+if(TENON_CUDA)
+  enable_language(CUDA)
+  set(CMAKE_CUDA20_STANDARD_COMPILE_OPTION -std=c++20)  # CMake 3.25 does not know that nvcc 13 has it
+  set(CMAKE_CUDA20_EXTENSION_COMPILE_OPTION -std=c++20)
+  find_package(CUDAToolkit 12 REQUIRED)
+endif()
 if(TENON_TESTS)
   find_package(Catch2 2.13 REQUIRED)
   find_package(Eigen3 3.4 REQUIRED)

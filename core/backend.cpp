@@ -49,14 +49,13 @@ OpenCard open_card;
 std::string unusable(int index, cuda::Card& card) {
   const char* why = "";
   if (!cuda::backend().describe(index, &card, &why)) return why;
-  if (cuda::implementation_for(card.capability) == nullptr) {
-    const int least =
-        cuda::backend().implementations[cuda::backend().implementation_count - 1].capability;
-    return fmt::format("{} has compute capability {}.{}, expected {}.{} or newer",
-                       printable(card.name), card.capability / 10, card.capability % 10, least / 10,
-                       least % 10);
-  }
-  return "";
+  if (cuda::implementation_for(card.capability) != nullptr) return "";
+  const int least = cuda::backend().implementations[cuda::backend().implementation_count - 1].least;
+  const std::string expected = card.capability < least
+                                   ? fmt::format("expected {}.{} or newer", least / 10, least % 10)
+                                   : "for which this program was built without kernels";
+  return fmt::format("{} has compute capability {}.{}, {}", printable(card.name),
+                     card.capability / 10, card.capability % 10, expected);
 }
 
 Device open(int index) {
@@ -90,8 +89,7 @@ namespace cuda {
 const Implementation* implementation_for(int capability) {
   const Backend& b = backend();
   for (int i = 0; i < b.implementation_count; ++i) {
-    const Implementation& each = b.implementations[i];
-    if (each.exact ? capability == each.capability : capability >= each.capability) return &each;
+    if (b.implementations[i].runs_on(capability)) return &b.implementations[i];
   }
   return nullptr;
 }

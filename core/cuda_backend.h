@@ -9,12 +9,12 @@
 
 namespace tenon::cuda {
 
-// The kernels built for one architecture. They run on cards of compute capability major.minor and
-// newer ones, but those built for sm_90a only on 9.0.
+// The kernels built for one architecture, and the cards that run them, by compute capability (10 *
+// major + minor): machine code runs on one generation, PTX on all newer ones too.
 struct Implementation {
   const KernelTable* table;
-  int capability;  // 10 * major + minor
-  bool exact;      // runs on that capability alone
+  int least, most;
+  bool runs_on(int capability) const { return least <= capability && capability <= most; }
 };
 
 struct Card {

@@ -12,8 +12,12 @@
 namespace tenon {
 namespace {
 
-constexpr int64_t kSlack = int64_t{16}
-                           << 20;  // live + cached may exceed the highest live size by this much
+// Live and cached bytes may exceed the highest live size by this much: on the host, which is shared
+// with others, by little; on a card by all that it has, because giving memory back there waits for
+// its work.
+int64_t slack_of(Device device) {
+  return device == Device::kCPU ? int64_t{16} << 20 : int64_t{1} << 50;
+}
 
 // Sizes are rounded so that a cache hits. On a card, where asking the driver is slow and sizes
 // follow the length of a batch, large ones are rounded to an eighth of their power of two.
@@ -43,7 +47,7 @@ class BlockCache {
       cached_ -= bytes;
       return block;
     }
-    while (cached_ > 0 && live_ + cached_ > peak_live_ + kSlack) drop_largest();
+    while (cached_ > 0 && live_ + cached_ > peak_live_ + slack_of(device_)) drop_largest();
     void* block = memory_of(device_).allocate(bytes);
     if (block == nullptr) {
       while (cached_ > 0) drop_largest();

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // A Storage owns a run of bytes on one device, 64-byte aligned, charged to a memory account by kind.
 // Freed bytes go back to a cache of their device, so that a training step after the first one asks
-// the system for nothing; the cache never makes the process larger than its largest live set. Work
-// on a device is ordered, so bytes may be given back and taken again while kernels that use them are
-// still to run. A borrowed Storage looks at bytes that something else keeps alive, such as a mapped
-// file.
+// the system for nothing; on the host the cache never makes the process larger than its largest live
+// set. Work on a device is ordered, so bytes may be given back and taken again while kernels that use
+// them are still to run. A borrowed Storage looks at bytes that something else keeps alive, such as a
+// mapped file.
 //
 // Safe to share between threads; the bytes themselves are the callers' business.
 #pragma once

@@ -64,7 +64,8 @@ class DataParallel final : public Strategy {
   void fill_bucket(const std::vector<GradSlot*>& slots, size_t begin, size_t end,
                    int64_t elements) {
     const size_t index = buckets_.size();
-    Bucket bucket{.buffer = Tensor::zeros({elements}, DType::kF32, MemoryKind::kGradients)};
+    Bucket bucket{.buffer = Tensor::zeros({elements}, DType::kF32, slots[begin]->grad.device(),
+                                          MemoryKind::kGradients)};
     int64_t offset = 0;
     for (size_t i = begin; i < end; ++i) {
       GradSlot& slot = *slots[i];

@@ -28,6 +28,12 @@ Command add_generate(CLI::App& app);
 Command add_verify(CLI::App& app);
 Command add_inspect(CLI::App& app);
 
+// `tenon bench WORDS...`: the process becomes tenon-bench. Returns only by throwing Error(kEnvironment).
+[[noreturn]] void become_bench(std::vector<std::string> words);
+
+// What the program does with its command line; returns its exit code.
+int program(int argc, char** argv);
+
 // fp32, bf16, fp16 (also float32, bfloat16, float16).
 DType parse_dtype(const std::string& text, const std::string& flag);
 

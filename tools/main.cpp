@@ -31,7 +31,9 @@ int run(int argc, char** argv) {
   app.require_subcommand(1);
   const std::vector<Command> commands = {add_finetune(app), add_init(app),    add_evaluate(app),
                                          add_generate(app), add_inspect(app), add_verify(app)};
+  app.add_subcommand("bench", "Time kernels beside the machine's peak and a peer library");
   const std::vector<std::string> arguments(argv + 1, argv + argc);
+  if (!arguments.empty() && arguments[0] == "bench") become_bench(arguments);
   try {
     check_arguments(app, arguments);
     app.parse(argc, argv);
@@ -100,14 +102,14 @@ Error current_error() {
   }
 }
 
-}  // namespace tenon
-
-int main(int argc, char** argv) {
-  tenon::install_sigbus_reporter();
+int program(int argc, char** argv) {
+  install_sigbus_reporter();
   try {
-    return tenon::run(argc, argv);
+    return run(argc, argv);
   } catch (...) {
-    const tenon::Error e = tenon::current_error();
-    return tenon::report(e.code(), e.what());
+    const Error e = current_error();
+    return report(e.code(), e.what());
   }
 }
+
+}  // namespace tenon

@@ -1,0 +1,26 @@
+// SPDX-License-Identifier: Apache-2.0
+// tenon bench: the process becomes tenon-bench, which lies beside the program. So the program itself
+// needs none of the libraries that kernels are compared with.
+#include <unistd.h>
+
+#include <cerrno>
+#include <filesystem>
+#include <system_error>
+
+#include "core/file.h"
+#include "tools/command.h"
+
+namespace tenon {
+
+void become_bench(std::vector<std::string> words) {
+  const std::filesystem::path bench =
+      std::filesystem::read_symlink("/proc/self/exe").parent_path() / "tenon-bench";
+  std::vector<char*> arguments;
+  for (std::string& word : words) arguments.push_back(word.data());
+  arguments.push_back(nullptr);
+  execv(bench.c_str(), arguments.data());
+  fail(Exit::kEnvironment, "bench: cannot start {}: {}", shown(bench),
+       std::error_code(errno, std::generic_category()).message());
+}
+
+}  // namespace tenon
