@@ -32,6 +32,8 @@ Case open_case(const fs::path& folder, const std::string& model, DType precision
          .precision = precision};
   if (!c.inputs && !c.steps)
     fail_input("{}: expected inputs.safetensors or steps.safetensors", shown(folder));
+  const JsonObject config = JsonObject::read(c.model / "config.json");
+  c.has_kink = config.text("activation_function", "") == "relu";
   return c;
 }
 

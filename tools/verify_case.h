@@ -20,6 +20,7 @@ struct Case {
   JsonObject facts;                                        // expected.json, or nothing
   DType precision;
   Device device = Device::kCPU;
+  bool has_kink = false;  // the activation's derivative jumps (ReLU)
 };
 
 // `model`: a model folder instead of the case's own, or "". Throws Error(kInput).

@@ -209,7 +209,8 @@ TEST_CASE("cast keeps a NaN whose payload lies in the bits that are cut off", "[
   for (const Target& target : targets()) {
     const KernelTable* table = target.enter();
     for (DType to : kFloats) {
-      const PlacedArray<uint32_t> bits({0x7f800001, 0xff800001, 0x7f801fff, 0x7fffffff, 0xffffffff});
+      const PlacedArray<uint32_t> bits(
+          {0x7f800001, 0xff800001, 0x7f801fff, 0x7fffffff, 0xffffffff});
       const int64_t count = 5;
       GuardedArray y(to, count);
       table->cast({bits.data(), y.data(), count, DType::kF32, to});

@@ -20,8 +20,14 @@ TEST_CASE("cross_entropy matches the double reference", "[kernels]") {
         const PlacedArray<int32_t> target_ids(chosen);
         const auto got = run_on_threads([&] {
           GuardedArray gradient = logits, kept = logits, loss(DType::kF32, rows), loss_alone = loss;
-          CrossEntropyArgs args = {floats(gradient), target_ids.data(), floats(loss), rows,
-                                   vocabulary,       stride,         scale,        true};
+          CrossEntropyArgs args = {floats(gradient),
+                                   target_ids.data(),
+                                   floats(loss),
+                                   rows,
+                                   vocabulary,
+                                   stride,
+                                   scale,
+                                   true};
           table->cross_entropy(args);
           args.logits = floats(kept);
           args.loss = floats(loss_alone);
@@ -171,11 +177,8 @@ TEST_CASE("adamw steps as its formula says", "[kernels]") {
                                                     : random_values(count, 3, -0.1f, 0.1f));
         const GuardedArray v(DType::kF32, step == 1 ? std::vector<float>(static_cast<size_t>(count))
                                                     : random_values(count, 4, 0, 0.01f));
-        AdamWArgs a = {.scale = {.unscale = 0.5},
-                       .lr = 1e-3f,
-                       .beta1 = 0.9f,
-                       .beta2 = 0.999f,
-                       .eps = 1e-8f};
+        AdamWArgs a = {
+            .scale = {.unscale = 0.5}, .lr = 1e-3f, .beta1 = 0.9f, .beta2 = 0.999f, .eps = 1e-8f};
         const float decay = 0.1f;
         a.correction1 = static_cast<float>(1 - std::pow(static_cast<double>(a.beta1), step));
         a.correction2 = static_cast<float>(1 - std::pow(static_cast<double>(a.beta2), step));

@@ -105,7 +105,7 @@ TEST_CASE("embedding_grad adds in the order of the tokens, however many they are
 
 TEST_CASE("gather and scatter copy the named rows and no others", "[kernels]") {
   const std::vector<int32_t> named_rows = {5,  0,  39, 17, 2,  33, 1,  18, 19, 20,
-                                      21, 22, 23, 24, 25, 26, 27, 28, 3};
+                                           21, 22, 23, 24, 25, 26, 27, 28, 3};
   const auto rows = static_cast<int64_t>(named_rows.size()), all = int64_t{40};
   for (const Target& target : targets()) {
     const KernelTable* table = target.enter();

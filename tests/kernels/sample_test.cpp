@@ -13,8 +13,8 @@ struct Options {
   double top_p = 1;
 };
 
-// How far the number in [0, 1) that is drawn lies outside the interval that `token` owns, as a share
-// of the mass; infinite when it owns none. Tokens own intervals by falling logit, ties by id.
+// How far the number in [0, 1) that is drawn lies outside the interval that `token` owns, as a
+// share of the mass; infinite when it owns none. Tokens own intervals by falling logit, ties by id.
 double distance_from_interval(const std::vector<double>& logits, const Options& options,
                               double drawn, int32_t token) {
   std::vector<size_t> ids(logits.size());
@@ -110,6 +110,16 @@ TEST_CASE("sample draws the token whose share of the mass holds the random numbe
         }
       }
     }
+  }
+}
+
+TEST_CASE("sample with top-p keeps no more tokens than it takes to reach p exactly", "[kernels]") {
+  for (const Target& target : targets()) {
+    const KernelTable* table = target.enter();
+    CAPTURE(target.name);
+    const GuardedArray equal(DType::kF32, std::vector<float>(4, 0.5f));
+    for (uint64_t position = 0; position < 16; ++position)
+      CHECK(sample(table, equal, {.temperature = 1, .top_p = 0.5}, {}, position) < 2);
   }
 }
 

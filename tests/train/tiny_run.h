@@ -7,6 +7,7 @@
 #include <optional>
 
 #include "comm/threads.h"
+#include "core/backend.h"
 #include "core/json.h"
 #include "core/parallel_for.h"
 #include "tests/core/temp_folder.h"
@@ -56,6 +57,7 @@ inline TrainOptions tiny_options(const std::filesystem::path& out) {
   o.packing = "none";
   o.save_every = 0;
   o.quiet = true;
+  o.device = "cpu";
   return o;
 }
 
@@ -72,6 +74,7 @@ inline TinyResult run_rank(const TrainOptions& o, Communicator& world, const Tok
       .rank = o.rank, .alpha = o.alpha, .dropout = o.lora_dropout, .targets = o.targets};
   const bool full = o.method == "full";
   full ? train_all(*model) : attach_lora(*model, lora, static_cast<uint64_t>(o.seed));
+  place(*model, open_device(o.device), activation_dtype(o.precision));
   Optimizer optimizer(*model,
                       {.kind = o.optimizer == "sgd" ? OptimizerKind::kSgd : OptimizerKind::kAdamW,
                        .momentum = o.momentum,
@@ -110,8 +113,9 @@ inline TinyResult run_rank(const TrainOptions& o, Communicator& world, const Tok
                    .result_name = full ? "model" : "adapter"});
   if (state) trainer.restore(*state);
   TinyResult result{.outcome = trainer.run()};
-  optimizer.visit_state(
-      [&](const std::string& name, Tensor& tensor) { result.state[name] = values(tensor); });
+  optimizer.visit_state([&](const std::string& name, Tensor& tensor) {
+    result.state[name] = values(tensor.to(Device::kCPU));
+  });
   return result;
 }
 
