@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <charconv>
 #include <cstdlib>
+#include <mutex>
 #include <string>
 
 #include "core/error.h"
@@ -59,6 +60,8 @@ std::string unusable(int index, cuda::Card& card) {
 }
 
 Device open(int index) {
+  static std::mutex mutex;  // ranks may be threads
+  const std::lock_guard lock(mutex);
   if (open_card.index == index) return Device::kCUDA;
   TENON_CHECK(open_card.index < 0, "[device] cuda:{} asked for after cuda:{}", index,
               open_card.index);

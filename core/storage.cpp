@@ -90,22 +90,28 @@ BlockCache& cache(Device device) {
   return device == Device::kCPU ? *host : *card;
 }
 
+std::string text_of(int64_t bytes) {
+  const auto number = static_cast<double>(bytes);
+  return bytes < 100'000'000 ? fmt::format("{:.2f} MB", 1e-6 * number)
+                             : fmt::format("{:.2f} GB", 1e-9 * number);
+}
+
 [[noreturn]] void out_of_memory(int64_t bytes, MemoryKind kind, Device device) {
   std::string held;
   for (int k = 0; k < kMemoryKinds; ++k) {
     const auto each = static_cast<MemoryKind>(k);
-    held += fmt::format("{}{} {:.2f} GB", k == 0 ? "" : ", ", name_of(each),
-                        1e-9 * static_cast<double>(memory(device).now(each)));
+    held += fmt::format("{}{} {}", k == 0 ? "" : ", ", name_of(each),
+                        text_of(memory(device).now(each)));
   }
   std::string where;
   if (device != Device::kCPU) {
     int64_t left = 0, total = 0;
     cuda::backend().capacity(&left, &total);
-    where = fmt::format(" on {} ({:.2f} of {:.2f} GB free)", device_text(device),
-                        1e-9 * static_cast<double>(left), 1e-9 * static_cast<double>(total));
+    where =
+        fmt::format(" on {}, {} of {} free", device_text(device), text_of(left), text_of(total));
   }
-  fail(Exit::kMemory, "out of memory{}: {:.2f} GB asked for {}; held: {}", where,
-       1e-9 * static_cast<double>(bytes), name_of(kind), held);
+  fail(Exit::kMemory, "out of memory{}: {} asked for {}; held: {}", where, text_of(bytes),
+       name_of(kind), held);
 }
 
 }  // namespace

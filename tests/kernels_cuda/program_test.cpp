@@ -68,6 +68,20 @@ TEST_CASE("a run stopped on a card goes on there") {
   CHECK(lab.metrics("loss") == whole);
 }
 
+TEST_CASE("a model trained as a whole on a card is written and read again") {
+  const Lab lab;
+  const auto loss_of = [&](const std::string& device) {
+    const Words more = {"--method", "full",    "--steps",  "2",   "--lr",
+                        "1e-3",     "--force", "--device", device};
+    REQUIRE(on_card("sm=80", lab.finetune(more)).code == 0);
+    const Result result = on_card("driver=absent", {"evaluate", "--model", lab.at("run/model"),
+                                                    "--data", lab.data(), "--seq-len", "32"});
+    REQUIRE(result.code == 0);
+    return Json::parse(result.out)["loss"].get<double>();
+  };
+  CHECK(std::fabs(loss_of("cuda") - loss_of("cpu")) < 1e-4);
+}
+
 TEST_CASE("evaluate and generate run on a card") {
   const Lab lab;
   const auto loss = [&](const std::string& device) {
@@ -96,8 +110,13 @@ TEST_CASE("devices that are not there, or not good enough, are told in one line"
   refuses(lab, "devices=2", lab.finetune({"--device", "cuda:x"}), {"cuda:N", "cuda:x"}, 2);
   refuses(lab, "sm=75", lab.finetune({"--device", "cuda", "--precision", "bf16"}),
           {"compute capability 7.5", "bf16", "--precision fp16"}, 3);
-  refuses(lab, "memory=1MB", words, {"out of memory on cuda:0", "asked for weights; held: weights"},
-          7);
+  refuses(lab, "memory=128KB", words,
+          {"out of memory on cuda:0", "asked for weights; held: weights 0."}, 7);
+  const Result later = on_card("memory=1MB", words);  // the weights fit, the activations do not
+  CHECK(later.code == 7);
+  CHECK_THAT(lines(later.err).back(), Catch::Contains("out of memory on cuda:0") &&
+                                          Catch::Contains("; held: weights 0.") &&
+                                          Catch::Contains("of 1.05 MB free"));
   // Nobody asked for a card: the CPU does.
   for (const char* card : {"driver=absent", "sm=61"}) {
     const Result result = on_card(card, lab.finetune({"--steps", "1", "--force"}));

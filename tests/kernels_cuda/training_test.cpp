@@ -92,6 +92,22 @@ TEST_CASE("three steps on a card follow the CPU's", "[cuda]") {
   }
 }
 
+TEST_CASE("two ranks on a card train like one", "[cuda]") {
+  if (!device_is_there()) return;
+  const TempFolder folder;
+  const TokenFile data = tiny_tokens(folder.path() / "data.tokens", 24, 3);
+  TrainOptions o = tiny_options(folder.path() / "run");
+  o.steps = 2;
+  const Runs one = train(o, "cpu", data, folder.path());
+  o.device = "cuda";
+  const std::vector<TinyResult> two = run_tiny(o, 2, data);
+  const std::vector<double> losses = metric(o.out, "loss");
+  REQUIRE(losses.size() == 2);
+  for (size_t step = 0; step < 2; ++step)
+    CHECK(std::fabs(losses[step] - one.losses[step]) <= loss_bound("fp32"));
+  CHECK(two[0].state == two[1].state);
+}
+
 TEST_CASE("either device goes on from a checkpoint of the other", "[cuda]") {
   if (!device_is_there()) return;
   const TempFolder folder;
