@@ -22,6 +22,7 @@ struct Buffer {
   int64_t used = 0;
 
   void prepare() {
+    stream();  // the thread's card, before anything is made on it
     if (bytes != nullptr) return;
     void* block = nullptr;
     check(cudaMallocHost(&block, kBufferBytes), "pinning memory of the host");
