@@ -31,6 +31,17 @@ function(tenon_cpu_isa isa)
   target_compile_options(tenon_cpu_${isa} PRIVATE -O3 -ffp-contract=off -fno-math-errno -fno-trapping-math ${ARG_FLAGS})
 endfunction()
 
+# tenon_test_cases(NAME SOURCES... [LINK targets...]): test cases that several programs link.
+function(tenon_test_cases name)
+  cmake_parse_arguments(ARG "" "" "LINK" ${ARGN})
+  add_library(${name}_objects OBJECT ${ARG_UNPARSED_ARGUMENTS})
+  target_link_libraries(${name}_objects PRIVATE ${ARG_LINK} Catch2::Catch2 Eigen3::Eigen)
+  target_compile_definitions(${name}_objects PRIVATE TENON_SOURCE_DIR="${CMAKE_SOURCE_DIR}" EIGEN_DONT_PARALLELIZE)
+  add_library(${name} INTERFACE)
+  target_sources(${name} INTERFACE $<TARGET_OBJECTS:${name}_objects>)
+  target_link_libraries(${name} INTERFACE ${ARG_LINK})
+endfunction()
+
 # tenon_test(NAME SOURCES... [LINK targets...] [LABELS labels...] [DEVICE target]): a Catch2 program, one ctest entry a
 # test case. DEVICE is what a program takes for its CUDA backend, tenon_device unless said otherwise.
 function(tenon_test name)
