@@ -11,7 +11,7 @@ namespace tenon::cuda_on_cpu {
 enum class Driver { kPresent, kAbsent, kTooOld };
 
 struct Config {
-  int sm = 80;                        // compute capability, major * 10 + minor
+  int sm = 90;  // compute capability, major * 10 + minor; 90 runs every variant
   int64_t memory = int64_t{2} << 30;  // bytes of each device
   int devices = 1;
   Driver driver = Driver::kPresent;
@@ -20,7 +20,7 @@ struct Config {
 };
 
 // The present choice. At the program's start it is read from the environment variable
-// TENON_CUDA_ON_CPU, as in "sm=80,memory=2GB,devices=1,seed=7,threads=2,driver=absent".
+// TENON_CUDA_ON_CPU, as in "sm=90,memory=2GB,devices=1,seed=7,threads=2,driver=absent".
 Config config();
 
 // Requires: no work is queued.

@@ -21,9 +21,9 @@ constexpr uint64_t kAlignment = 256, kGap = 256, kPage = 4096;
 
 struct Region {
   uintptr_t begin = 0, end = 0;  // of what was ever given out
-  uintptr_t opened = 0;          // pages below this follow open and close
   int users = 0;
-  std::vector<DeviceBlock> blocks;  // ascending, live and freed
+  std::vector<DeviceBlock> blocks;      // ascending, live and freed
+  std::map<uintptr_t, uintptr_t> live;  // begin and end of the live ones
   std::map<int, int64_t> used;
   std::map<uintptr_t, int64_t> pinned;
 };
@@ -31,8 +31,10 @@ struct Region {
 std::atomic<uintptr_t> region_begin{0};
 std::atomic<bool> region_open{false};
 
+uintptr_t page_of(uintptr_t address) { return address / kPage * kPage; }
+uintptr_t page_after(uintptr_t address) { return page_of(address + kPage - 1); }
+
 void protect(uintptr_t begin, uintptr_t end, bool open) {
-  if (end == begin) return;
   if (mprotect(reinterpret_cast<void*>(begin), end - begin,
                open ? PROT_READ | PROT_WRITE : PROT_NONE) != 0)
     throw std::bad_alloc();
@@ -44,11 +46,38 @@ Region& region() {
     void* block =
         mmap(nullptr, kRegionBytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (block == MAP_FAILED) throw std::bad_alloc();
-    made->begin = made->end = made->opened = reinterpret_cast<uintptr_t>(block);
+    made->begin = made->end = reinterpret_cast<uintptr_t>(block);
     region_begin = made->begin;
     return made;
   }();
   return *the;
+}
+
+// Opens or closes the pages that hold live blocks; all others stay closed. A call's time goes by
+// the pages that were touched, and there is one at every wait for a stream.
+void protect_live(const Region& r, bool open) {
+  uintptr_t begin = 0, end = 0;  // of pages in a row
+  for (const auto& [block_begin, block_end] : r.live) {
+    if (page_of(block_begin) > end) {
+      if (begin < end) protect(begin, end, open);
+      begin = page_of(block_begin);
+    }
+    end = page_after(block_end);
+  }
+  if (begin < end) protect(begin, end, open);
+}
+
+// Gives back the pages of a freed block that no live one shares, and closes them for good.
+void give_back_pages(const Region& r, const DeviceBlock& block) {
+  uintptr_t begin = page_of(block.begin);
+  uintptr_t end = page_after(block.begin + static_cast<uint64_t>(block.bytes));
+  const auto after = r.live.upper_bound(block.begin);
+  if (after != r.live.begin()) begin = std::max(begin, page_after(std::prev(after)->second));
+  if (after != r.live.end()) end = std::min(end, page_of(after->first));
+  if (begin >= end) return;
+  if (mmap(reinterpret_cast<void*>(begin), end - begin, PROT_NONE,
+           MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0) == MAP_FAILED)
+    throw std::bad_alloc();
 }
 
 struct sigaction previous_handler;
@@ -96,14 +125,14 @@ DeviceAccess::DeviceAccess() {
   if (r.users++ > 0) return;
   install_fault_handler();
   region_open = true;
-  protect(r.begin, r.opened, true);
+  protect_live(r, true);
 }
 
 DeviceAccess::~DeviceAccess() {
   Region& r = region();
   if (--r.users > 0) return;
   install_fault_handler();
-  protect(r.begin, r.opened, false);
+  protect_live(r, false);
   region_open = false;
 }
 
@@ -113,15 +142,13 @@ void* allocate_device(int64_t bytes, int device) {
   const uintptr_t begin = (r.end + kGap + kAlignment - 1) / kAlignment * kAlignment;
   const uintptr_t end = begin + static_cast<uint64_t>(bytes);
   if (end + kGap > r.begin + kRegionBytes) return nullptr;
-  const uintptr_t opened = std::max(r.opened, (end + kPage - 1) / kPage * kPage);
-  {
-    const DeviceAccess access;
-    protect(r.opened, opened, true);
-    r.opened = opened;
-    std::memset(reinterpret_cast<void*>(begin), 0xff, static_cast<size_t>(bytes));
-  }
+  install_fault_handler();
+  protect(page_of(begin), page_after(end), true);
+  std::memset(reinterpret_cast<void*>(begin), 0xff, static_cast<size_t>(bytes));
+  if (r.users == 0) protect(page_of(begin), page_after(end), false);
   r.end = end;
   r.blocks.push_back({begin, bytes, device, false});
+  r.live[begin] = end;
   r.used[device] += bytes;
   return reinterpret_cast<void*>(begin);
 }
@@ -133,9 +160,8 @@ bool free_device(void* block) {
     return false;
   found->freed = true;
   r.used[found->device] -= found->bytes;
-  const uintptr_t begin = (found->begin + kPage - 1) / kPage * kPage;
-  const uintptr_t end = (found->begin + static_cast<uint64_t>(found->bytes)) / kPage * kPage;
-  if (begin < end) madvise(reinterpret_cast<void*>(begin), end - begin, MADV_DONTNEED);
+  r.live.erase(found->begin);
+  give_back_pages(r, *found);
   return true;
 }
 

@@ -52,12 +52,13 @@ class Helpers {
     const std::lock_guard lock(mutex_);
     grid_ = &grid;
     ++round_;
-    working_ = count_;
     wake_.notify_all();
   }
 
+  // Waits for those who have begun; who wakes later finds nothing to do.
   void finish() {
     std::unique_lock lock(mutex_);
+    grid_ = nullptr;
     done_.wait(lock, [this] { return working_ == 0; });
   }
 
@@ -67,9 +68,10 @@ class Helpers {
     uint64_t round = 0;
     std::unique_lock lock(mutex_);
     for (;;) {
-      wake_.wait(lock, [&] { return round_ != round; });
+      wake_.wait(lock, [&] { return grid_ != nullptr && round_ != round; });
       round = round_;
       Grid& grid = *grid_;
+      ++working_;
       lock.unlock();
       work(worker, grid);
       lock.lock();

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // ldmatrix and mma against the tables of the PTX ISA (chapters "Matrix Fragments for mma.m8n8k4",
 // "mma.m16n8k8", "mma.m16n8k16" and "ldmatrix"), written down here once more as the ISA words them.
+#include <cuda_fp16.h>
+
 #include <bit>
 #include <catch2/catch.hpp>
 
@@ -86,6 +88,14 @@ std::vector<uint32_t> registers(const Shape& shape, int elements, At (*place)(in
     }
   }
   return all;
+}
+
+TEST_CASE("every half becomes the float of its value") {
+  for (uint32_t i = 0; i < 0x10000; ++i) {
+    const auto half = static_cast<uint16_t>(i);
+    const auto expected = static_cast<float>(std::bit_cast<_Float16>(half));
+    REQUIRE(std::bit_cast<uint32_t>(half_to_float(half)) == std::bit_cast<uint32_t>(expected));
+  }
 }
 
 TEST_CASE("mma multiplies fragments as the PTX ISA lays them out") {

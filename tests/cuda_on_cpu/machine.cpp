@@ -64,7 +64,8 @@ Worker::~Worker() {
   munmap(lanes[0].stack - kGuardBytes, (kStackBytes + kGuardBytes) * kMaxThreads);
 }
 
-void Worker::fiber(transfer_t from) {
+// A fiber's whole life: one thread of a block after another.
+void Worker::live(transfer_t from) {
   auto* worker = static_cast<Worker*>(from.data);
   worker->scheduler_ = from.fctx;
   for (;;) {
@@ -122,7 +123,7 @@ void Worker::report(const Lane& at, const char* kind, const std::string& what) {
 // Fibers that stand somewhere in a kernel are forgotten; kernel code owns nothing.
 void Worker::abandon() {
   for (Lane& each : lanes) {
-    each.context = nullptr;
+    each.fiber = nullptr;
     each.copies.clear();
   }
 }
@@ -142,9 +143,9 @@ void Worker::start(uint64_t seed) {
     each.index = {n % extent.x, n / extent.x % extent.y, n / (extent.x * extent.y)};
     each.state = State::kReady;
     each.group = 0;
-    if (each.context == nullptr)
-      each.context = make_fcontext(each.stack + kStackBytes - i % kColours * kColourBytes,
-                                   kStackBytes - kColours * kColourBytes, &Worker::fiber);
+    if (each.fiber == nullptr)
+      each.fiber = make_fcontext(each.stack + kStackBytes - i % kColours * kColourBytes,
+                                 kStackBytes - kColours * kColourBytes, &Worker::live);
     warps[i / kWarp].alive |= 1u << (i % kWarp);
     ready_.push_back(i);
   }
@@ -165,20 +166,31 @@ bool Worker::run_block(const Launch& the_launch, int the_device, dim3 the_block,
       std::swap(ready_[i], ready_[(next_random(random_) >> 32) % (i + 1)]);
     round_.swap(ready_);
     ready_.clear();
-    for (const int number : round_)
-      if (!resume(number)) break;
+    for (size_t turn = 0; turn < round_.size(); ++turn) {
+      fetch_ahead(turn);
+      if (!resume(round_[turn])) break;
+    }
   }
   if (failed_) abandon();
   return !failed_;
+}
+
+// In a drawn order each lane and the top of its stack are far from those before: asks for them
+// while other lanes run.
+void Worker::fetch_ahead(size_t turn) const {
+  if (turn + 4 < round_.size()) __builtin_prefetch(&lanes[round_[turn + 4]]);
+  if (turn + 2 >= round_.size()) return;
+  const char* top = static_cast<const char*>(lanes[round_[turn + 2]].fiber);
+  for (int line = 0; line < 5; ++line) __builtin_prefetch(top + 64 * line);
 }
 
 // Runs one thread until it waits or exits; false when it broke a rule.
 bool Worker::resume(int number) {
   lane = &lanes[number];
   stack_begin = reinterpret_cast<uintptr_t>(lane->stack);
-  const transfer_t back = jump_fcontext(lane->context, this);
+  const transfer_t back = jump_fcontext(lane->fiber, this);
   if (failed_) return false;
-  lane->context = back.fctx;
+  lane->fiber = back.fctx;
   Warp& warp = warps[number / kWarp];
   const unsigned bit = 1u << (number % kWarp);
   if (lane->state == State::kAtCollective) {

@@ -35,8 +35,8 @@ struct AsyncCopy {
 };
 
 // One thread of the block.
-struct Lane {
-  boost::context::detail::fcontext_t context = nullptr;
+struct alignas(64) Lane {
+  boost::context::detail::fcontext_t fiber = nullptr;
   char* stack = nullptr;  // lowest usable address
   int number = 0;         // within the block
   uint3 index = {};
@@ -102,13 +102,14 @@ class Worker {
  private:
   void start(uint64_t seed);
   bool resume(int number);
+  void fetch_ahead(size_t turn) const;
   void arrived_at_barrier_or_exited();
   bool try_collective(Lane& lane);
   bool mixed_barrier();
   void stuck();
   void report(const Lane& lane, const char* kind, const std::string& text);
   void abandon();
-  [[noreturn]] static void fiber(boost::context::detail::transfer_t from);
+  [[noreturn]] static void live(boost::context::detail::transfer_t from);
 
   boost::context::detail::fcontext_t scheduler_ = nullptr;
   std::vector<int> ready_, round_;

@@ -105,14 +105,16 @@ bool within(const Extent& extent, const Access& access) {
   const Pause pause;
   const auto* pointer = reinterpret_cast<const void*>(access.address);
   if (in_device_region(access.address)) {
-    const std::string problem =
-        device_range_problem(pointer, static_cast<int64_t>(access.bytes), worker.device);
     const DeviceBlock* block = find_device_block(access.address);
-    if (!problem.empty())
-      refuse(worker, block != nullptr && block->freed ? "use after free" : "out of bounds", access,
-             problem);
-    cached = {block->begin, static_cast<uint64_t>(block->bytes)};
-    return;
+    if (block != nullptr && !block->freed && block->device == worker.device) {
+      const Extent whole = {block->begin, static_cast<uint64_t>(block->bytes)};
+      if (within(whole, access)) {
+        cached = whole;
+        return;
+      }
+    }
+    refuse(worker, block != nullptr && block->freed ? "use after free" : "out of bounds", access,
+           device_range_problem(pointer, static_cast<int64_t>(access.bytes), worker.device));
   }
   const Extent arguments = {reinterpret_cast<uintptr_t>(worker.launch->arguments.get()),
                             static_cast<uint64_t>(worker.launch->argument_bytes)};
@@ -132,14 +134,11 @@ bool within(const Extent& extent, const Access& access) {
 [[gnu::noinline]] void check_shared(Worker& worker, const Access& access) {
   SharedMemory& shared = worker.shared;
   Conflict conflict;
-  if (shared.is_plain(access.address)) {
-    conflict = shared.plain_shadow().access(access.address, access.bytes, access.kind,
-                                            worker.lane->number);
-    if (conflict.kind == Conflict::kNone) return;
-  } else if (shared.inside(access.address, access.bytes)) {
-    conflict =
-        shared.shadow().access(access.address, access.bytes, access.kind, worker.lane->number);
-    if (conflict.kind == Conflict::kNone) return;
+  const bool plain = shared.is_plain(access.address);
+  if (plain || shared.inside(access.address, access.bytes)) {
+    Shadow& shadow = plain ? shared.plain_shadow() : shared.shadow();
+    if (shadow.access(access.address, access.bytes, access.kind, worker.lane->number, conflict))
+      return;
   }
   refuse_shared(worker, access, conflict);
 }

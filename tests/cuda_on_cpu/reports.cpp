@@ -37,8 +37,8 @@ void set(Config& config, const std::string& setting) {
   char* end = nullptr;
   const long long number = std::strtoll(value.c_str(), &end, 10);
   const std::string unit = end;
-  if (key == "memory" && number > 0 && (unit == "GB" || unit == "MB")) {
-    config.memory = static_cast<int64_t>(number) << (unit == "GB" ? 30 : 20);
+  if (key == "memory" && number > 0 && (unit == "GB" || unit == "MB" || unit == "KB")) {
+    config.memory = static_cast<int64_t>(number) << (unit == "GB" ? 30 : unit == "MB" ? 20 : 10);
     return;
   }
   if (end == value.c_str() || !unit.empty() || number < 0) bad_setting(setting);

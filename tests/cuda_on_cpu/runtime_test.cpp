@@ -8,6 +8,7 @@
 #include <csignal>
 #include <cstdlib>
 #include <cstring>
+#include <memory>
 
 #include "tests/cuda_on_cpu/device_array.h"
 
@@ -42,6 +43,33 @@ TEST_CASE("host code that touches device memory is stopped") {
   CHECK(signal_of([p] { p[3] = 1; }) == SIGABRT);
   CHECK(signal_of([p] { std::exit(p[3] == 1); }) == SIGABRT);
   CHECK(signal_of([p] { start_add(const_cast<float*>(p), 64, 1); }) == 0);
+}
+
+// Blocks that share pages, and one of many pages, are freed out of order.
+TEST_CASE("freed memory closes and its neighbours stay") {
+  const Playing playing({});
+  std::vector<std::unique_ptr<Array<float>>> blocks;
+  for (int i = 0; i < 60; ++i) {
+    const size_t count = i % 10 == 7 ? 5000 : 100;
+    blocks.push_back(
+        std::make_unique<Array<float>>(std::vector<float>(count, static_cast<float>(i))));
+  }
+  std::vector<volatile float*> freed;
+  for (size_t i = 0; i < 60; ++i) {
+    auto& block = blocks[i * 23 % 60];
+    if (i % 4 == 3) continue;
+    freed.push_back(block->get());
+    block.reset();
+    for (size_t n = 0; n < 60; ++n)
+      if (blocks[n] != nullptr) REQUIRE(blocks[n]->download()[99] == static_cast<float>(n));
+  }
+  CHECK(texts(take_reports()) == "");
+  for (size_t i = 0; i < freed.size(); i += 9) CHECK(signal_of([&] { *freed[i] = 1; }) == SIGABRT);
+  for (const auto& block : blocks) {
+    if (block == nullptr) continue;
+    volatile float* p = block->get();
+    CHECK(signal_of([p] { p[0] = 1; }) == SIGABRT);
+  }
 }
 
 TEST_CASE("a kernel that runs over its stack is stopped") {

@@ -47,7 +47,7 @@ Shadow::Shadow(uintptr_t begin, uint64_t bytes, const Order& order)
       words_(map(bytes_ / 4 + 1)),
       single_bytes_(map(bytes_ + 4)) {}
 
-Shadow::Cell& Shadow::fresh(Cell& cell) const {
+inline Shadow::Cell& Shadow::fresh(Cell& cell) const {
   if (cell.block != order_.block()) {
     cell = {};
     cell.block = order_.block();
@@ -56,24 +56,27 @@ Shadow::Cell& Shadow::fresh(Cell& cell) const {
 }
 
 // Whether `other`'s access at (phase, clock) is before what `thread` does now.
-bool Shadow::ordered(uint32_t phase, uint32_t clock, int other, int thread) const {
+inline bool Shadow::ordered(uint32_t phase, uint32_t clock, int other, int thread) const {
   return phase != order_.phase() || other == thread ||
          (other / 32 == thread / 32 && order_.known(thread, other % 32) >= clock);
 }
 
-Conflict Shadow::against_readers(const Cell& cell, int thread) const {
-  if (cell.read_phase != order_.phase()) return {};
+bool Shadow::after_readers(const Cell& cell, int thread, Conflict& conflict) const {
+  if (cell.read_phase != order_.phase()) return true;
   if (cell.many_warps || cell.reader / 32 != thread / 32) {
     const bool same_warp = cell.reader / 32 == thread / 32;
     const int other = same_warp ? static_cast<int>(cell.readers) : cell.reader;
-    return {Conflict::kRace, other, AccessKind::kRead};
+    conflict = {Conflict::kRace, other, AccessKind::kRead};
+    return false;
   }
   for (unsigned rest = cell.readers; rest != 0; rest &= rest - 1) {
     const int lane = std::countr_zero(rest);
-    if (lane != thread % 32 && order_.known(thread, lane) < cell.read_clock)
-      return {Conflict::kRace, thread / 32 * 32 + lane, AccessKind::kRead};
+    if (lane != thread % 32 && order_.known(thread, lane) < cell.read_clock) {
+      conflict = {Conflict::kRace, thread / 32 * 32 + lane, AccessKind::kRead};
+      return false;
+    }
   }
-  return {};
+  return true;
 }
 
 void Shadow::note_read(Cell& cell, int thread) const {
@@ -98,51 +101,58 @@ void Shadow::note_read(Cell& cell, int thread) const {
   }
   // Reads that are before this one need not be remembered: who is after this one is after them.
   // Otherwise the set keeps its earliest clock, which may miss a race but invents none.
-  if (against_readers(cell, thread).kind == Conflict::kNone) return replace();
+  Conflict unused;
+  if (after_readers(cell, thread, unused)) return replace();
   cell.readers |= bit;
   cell.read_clock = std::min(cell.read_clock, clock);
 }
 
-Conflict Shadow::touch(Cell& cell, AccessKind kind, int thread) const {
-  if (cell.in_flight) return {Conflict::kInFlight, cell.writer, AccessKind::kWrite};
+bool Shadow::touch(Cell& cell, AccessKind kind, int thread, Conflict& conflict) const {
   const bool written = cell.write_phase != 0;
-  if (!written && kind != AccessKind::kWrite) return {Conflict::kUnwritten, 0, kind};
+  if (cell.in_flight) {
+    conflict = {Conflict::kInFlight, cell.writer, AccessKind::kWrite};
+    return false;
+  }
+  if (!written && kind != AccessKind::kWrite) {
+    conflict = {Conflict::kUnwritten, 0, kind};
+    return false;
+  }
   if (written && !(kind == AccessKind::kAtomic && cell.atomic) &&
-      !ordered(cell.write_phase, cell.write_clock, cell.writer, thread))
-    return {Conflict::kRace, cell.writer, cell.atomic ? AccessKind::kAtomic : AccessKind::kWrite};
+      !ordered(cell.write_phase, cell.write_clock, cell.writer, thread)) {
+    conflict = {Conflict::kRace, cell.writer,
+                cell.atomic ? AccessKind::kAtomic : AccessKind::kWrite};
+    return false;
+  }
   if (kind == AccessKind::kRead) {
     note_read(cell, thread);
-    return {};
+    return true;
   }
-  const Conflict conflict = against_readers(cell, thread);
-  if (conflict.kind != Conflict::kNone) return conflict;
+  if (!after_readers(cell, thread, conflict)) return false;
   cell.write_phase = order_.phase();
   cell.write_clock = order_.clock(thread);
   cell.writer = static_cast<uint16_t>(thread);
   cell.atomic = kind == AccessKind::kAtomic;
   cell.read_phase = 0;
-  return {};
+  return true;
 }
 
 // Bytes [first, last) of a word, each with its own cell.
-Conflict Shadow::touch_bytes(uint64_t word, uint64_t first, uint64_t last, AccessKind kind,
-                             int thread) {
+bool Shadow::touch_bytes(uint64_t word, uint64_t first, uint64_t last, AccessKind kind, int thread,
+                         Conflict& conflict) {
   Cell& whole = fresh(words_.get()[word]);
   Cell* cells = single_bytes_.get() + word * 4;
   if (!whole.split) {
     std::fill_n(cells, 4, whole);
     whole.split = true;
   }
-  for (uint64_t i = first; i < last; ++i) {
-    const Conflict conflict = touch(cells[i], kind, thread);
-    if (conflict.kind != Conflict::kNone) return conflict;
-  }
+  for (uint64_t i = first; i < last; ++i)
+    if (!touch(cells[i], kind, thread, conflict)) return false;
   // A word that is written as a whole is one again.
   if (first == 0 && last == 4 && kind != AccessKind::kRead) {
     whole = cells[0];
     whole.split = false;
   }
-  return {};
+  return true;
 }
 
 // Reads of what an earlier phase wrote, by a warp that has read it already or by more than one:
@@ -159,19 +169,20 @@ inline bool Shadow::read_again(Cell& cell, int thread) const {
   return true;
 }
 
-Conflict Shadow::access(uintptr_t address, uint64_t bytes, AccessKind kind, int thread) {
+bool Shadow::access(uintptr_t address, uint64_t bytes, AccessKind kind, int thread,
+                    Conflict& conflict) {
   const uint64_t begin = address - begin_, end = begin + bytes;
   for (uint64_t word = begin / 4; word * 4 < end; ++word) {
     const uint64_t first = std::max(begin, word * 4) - word * 4;
     const uint64_t last = std::min(end, word * 4 + 4) - word * 4;
     Cell& whole = words_.get()[word];
     if (kind == AccessKind::kRead && last - first == 4 && read_again(whole, thread)) continue;
-    const Conflict conflict = last - first == 4 && !fresh(whole).split
-                                  ? touch(whole, kind, thread)
-                                  : touch_bytes(word, first, last, kind, thread);
-    if (conflict.kind != Conflict::kNone) return conflict;
+    const bool sound = last - first == 4 && !fresh(whole).split
+                           ? touch(whole, kind, thread, conflict)
+                           : touch_bytes(word, first, last, kind, thread, conflict);
+    if (!sound) return false;
   }
-  return {};
+  return true;
 }
 
 void Shadow::fly(uintptr_t address, uint64_t bytes, int thread) {

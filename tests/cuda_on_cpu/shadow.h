@@ -49,8 +49,9 @@ class Shadow {
   bool holds(uintptr_t address) const { return address - begin_ < bytes_; }
   uintptr_t begin() const { return begin_; }
 
-  // Notes the access and returns its conflict, if any. Requires: all bytes lie within.
-  Conflict access(uintptr_t address, uint64_t bytes, AccessKind kind, int thread);
+  // Notes the access and returns true, or returns false and sets `conflict`.
+  // Requires: all bytes lie within.
+  bool access(uintptr_t address, uint64_t bytes, AccessKind kind, int thread, Conflict& conflict);
 
   // A copy into these bytes is under way, or has landed. Requires: whole aligned words.
   void fly(uintptr_t address, uint64_t bytes, int thread);
@@ -73,10 +74,12 @@ class Shadow {
 
   Cell& fresh(Cell& cell) const;
   bool read_again(Cell& cell, int thread) const;
-  Conflict touch(Cell& cell, AccessKind kind, int thread) const;
-  Conflict touch_bytes(uint64_t word, uint64_t first, uint64_t last, AccessKind kind, int thread);
+  // As access does: true, or false and `conflict` set.
+  bool touch(Cell& cell, AccessKind kind, int thread, Conflict& conflict) const;
+  bool touch_bytes(uint64_t word, uint64_t first, uint64_t last, AccessKind kind, int thread,
+                   Conflict& conflict);
+  bool after_readers(const Cell& cell, int thread, Conflict& conflict) const;
   bool ordered(uint32_t phase, uint32_t clock, int other, int thread) const;
-  Conflict against_readers(const Cell& cell, int thread) const;
   void note_read(Cell& cell, int thread) const;
 
   uintptr_t begin_;

@@ -75,14 +75,6 @@ void* SharedMemory::array(const void* tag, const char* name, int64_t bytes, int6
   return base_ + begin;
 }
 
-bool SharedMemory::inside(uintptr_t address, uint64_t bytes) const {
-  const auto offset = static_cast<int64_t>(address - begin());
-  const int number = array_of_[static_cast<uint64_t>(offset) / 4];
-  if (number == 0) return false;
-  const SharedArray& array = arrays_[static_cast<size_t>(number - 1)];
-  return offset >= array.begin && offset + static_cast<int64_t>(bytes) <= array.begin + array.bytes;
-}
-
 std::string SharedMemory::describe(uintptr_t address, uint64_t bytes) const {
   if (is_plain(address)) return text("the __shared__ variable at %#lx", address);
   const auto offset = static_cast<int64_t>(address - begin());

@@ -34,7 +34,14 @@ class SharedMemory {
 
   bool holds(uintptr_t address) const { return address - begin() < kBytes; }
   // Whether one array holds all the bytes.
-  bool inside(uintptr_t address, uint64_t bytes) const;
+  bool inside(uintptr_t address, uint64_t bytes) const {
+    const auto offset = static_cast<int64_t>(address - begin());
+    const int number = array_of_[static_cast<uint64_t>(offset) / 4];
+    if (number == 0) return false;
+    const SharedArray& array = arrays_[static_cast<size_t>(number - 1)];
+    return offset >= array.begin &&
+           offset + static_cast<int64_t>(bytes) <= array.begin + array.bytes;
+  }
   // "'partial' + 16 bytes", "8 bytes past the end of 'partial' of 128 bytes".
   std::string describe(uintptr_t address, uint64_t bytes) const;
 
