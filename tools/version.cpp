@@ -14,6 +14,9 @@ std::string version_text() {
   std::string tables;
   for (const KernelTable* table : usable_tables())
     tables += fmt::format("{}{}", tables.empty() ? "" : ", ", table->name);
+  const cuda::Backend& cuda = cuda::backend();
+  for (int i = 0; i < cuda.implementation_count; ++i)
+    tables += fmt::format("{}{}", i == 0 ? "; CUDA " : ", ", cuda.implementations[i].table->name);
   return fmt::format("{} ({}, {}; kernels {})", version_name(), kBuildType, kCompiler, tables);
 }
 
