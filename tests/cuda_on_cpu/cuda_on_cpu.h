@@ -35,6 +35,10 @@ struct Report {
 // The violations since the last call. Also forgives them: the devices work again.
 std::vector<Report> take_reports();
 
+// How often the host has waited for a device: synchronised a stream, an event or a device, copied
+// without a stream, or given memory back.
+int64_t waits();
+
 // While quiet, violations are not printed to stderr.
 void set_quiet(bool quiet);
 

@@ -146,7 +146,7 @@ cudaError_t cudaEventSynchronize(cudaEvent_t event) {
   if (const cudaError_t error = obstacle(); error != cudaSuccess) return noted(error);
   if (events.count(event) == 0) return noted(cudaErrorInvalidResourceHandle);
   if (event->stream == nullptr || !exists(event->stream)) return cudaSuccess;
-  return noted(drain(event->stream, event->ticket));
+  return noted(wait_for(event->stream, event->ticket));
 }
 
 cudaError_t cudaEventElapsedTime(float* milliseconds, cudaEvent_t start, cudaEvent_t end) {
@@ -165,7 +165,7 @@ cudaError_t cudaEventElapsedTime(float* milliseconds, cudaEvent_t start, cudaEve
 cudaError_t cudaDeviceSynchronize() {
   const Lock lock(runtime_lock());
   if (const cudaError_t error = obstacle(); error != cudaSuccess) return noted(error);
-  return noted(drain_device(current_device()));
+  return noted(wait_for_device(current_device()));
 }
 
 cudaError_t cudaGetDeviceCount(int* count) {

@@ -102,7 +102,7 @@ cudaError_t copy_async(Copy copy, cudaMemcpyKind kind, CUstream_st* stream) {
   if (error != cudaSuccess) return error;
   const bool waits =
       kind == cudaMemcpyHostToHost || (kind == cudaMemcpyDeviceToHost && !is_pinned(copy.to));
-  return waits ? drain(stream) : cudaSuccess;
+  return waits ? wait_for(stream) : cudaSuccess;
 }
 
 }  // namespace
@@ -144,7 +144,7 @@ cudaError_t cudaMalloc(void** block, size_t bytes) {
 cudaError_t cudaFree(void* block) {
   const Lock lock(runtime_lock());
   if (block == nullptr) return cudaSuccess;
-  for (int device = 0; device < config().devices; ++device) drain_device(device);
+  for (int device = 0; device < config().devices; ++device) wait_for_device(device);
   if (!free_device(block)) return noted(cudaErrorInvalidValue);
   return noted(standing_error());
 }
@@ -190,7 +190,7 @@ cudaError_t cudaMemcpy(void* to, const void* from, size_t bytes, cudaMemcpyKind 
   const cudaError_t error = cudaMemcpyAsync(to, from, bytes, kind, nullptr);
   if (error != cudaSuccess) return error;
   const bool waits = inferred(to, from, kind) != cudaMemcpyDeviceToDevice;
-  return waits ? noted(drain(stream_of(nullptr))) : cudaSuccess;
+  return waits ? noted(wait_for(stream_of(nullptr))) : cudaSuccess;
 }
 
 cudaError_t cudaMemcpy2DAsync(void* to, size_t to_pitch, const void* from, size_t from_pitch,
@@ -270,7 +270,7 @@ cudaError_t cudaStreamSynchronize(cudaStream_t handle) {
   const Lock lock(runtime_lock());
   if (const cudaError_t error = obstacle(); error != cudaSuccess) return noted(error);
   CUstream_st* stream = stream_of(handle);
-  return noted(stream == nullptr ? cudaErrorInvalidResourceHandle : drain(stream));
+  return noted(stream == nullptr ? cudaErrorInvalidResourceHandle : wait_for(stream));
 }
 
 cudaError_t cudaStreamQuery(cudaStream_t handle) {

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "tests/cuda_on_cpu/streams.h"
 
+#include <atomic>
 #include <map>
 
+#include "tests/cuda_on_cpu/cuda_on_cpu.h"
 #include "tests/cuda_on_cpu/device_memory.h"
 
 namespace tenon::cuda_on_cpu {
@@ -13,6 +15,7 @@ constexpr size_t kLongQueue = 512;
 std::set<CUstream_st*> created;
 std::map<int, CUstream_st*> defaults;
 uint64_t next_ticket = 1;
+std::atomic<int64_t> wait_count = 0;
 thread_local int the_device = 0;
 thread_local cudaError_t the_last_error = cudaSuccess;
 
@@ -100,6 +103,18 @@ cudaError_t drain_device(int device) {
     if (stream->device == device) drain(stream);
   return standing_error();
 }
+
+cudaError_t wait_for(CUstream_st* stream, uint64_t last_ticket) {
+  ++wait_count;
+  return drain(stream, last_ticket);
+}
+
+cudaError_t wait_for_device(int device) {
+  ++wait_count;
+  return drain_device(device);
+}
+
+int64_t waits() { return wait_count; }
 
 cudaError_t query(CUstream_st* stream, uint64_t last_ticket) {
   if (stream->queue.empty() || stream->queue.front().ticket > last_ticket) return cudaSuccess;

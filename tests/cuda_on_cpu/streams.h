@@ -55,6 +55,9 @@ cudaError_t enqueue_task(CUstream_st* stream, std::function<cudaError_t()> run,
 // Runs what is queued: all of a stream, a stream up to a ticket, all of a device.
 cudaError_t drain(CUstream_st* stream, uint64_t last_ticket = UINT64_MAX);
 cudaError_t drain_device(int device);
+// The same, called because the host waits; counted.
+cudaError_t wait_for(CUstream_st* stream, uint64_t last_ticket = UINT64_MAX);
+cudaError_t wait_for_device(int device);
 // Says cudaErrorNotReady when something is queued, and runs it: who asks again finds it done.
 cudaError_t query(CUstream_st* stream, uint64_t last_ticket = UINT64_MAX);
 bool exists(const CUstream_st* stream);
