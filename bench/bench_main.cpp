@@ -13,6 +13,7 @@
 #include "bench/matmul_bench.h"
 #include "bench/peak.h"
 #include "bench/peer.h"
+#include "bench/timing.h"
 #include "core/backend.h"
 #include "core/error.h"
 #include "core/parallel_for.h"
@@ -26,13 +27,6 @@ struct Options {
   int threads = 0, runs = 7;
   double seconds = 0.3;
 };
-
-DType dtype_of(const std::string& name) {
-  for (const DType dtype : {DType::kF32, DType::kBF16, DType::kF16}) {
-    if (name == name_of(dtype)) return dtype;
-  }
-  fail_input("--dtype: expected fp32, bf16 or fp16, got '{}'", printable(name));
-}
 
 // A name chooses a kernel ("matmul", "attention") or one shape of matmul ("qkv_lora").
 bool wanted(const Options& o, const std::string& kernel, const std::string& shape = "") {
@@ -97,7 +91,7 @@ void run_matmuls(const Options& o, Device device, DType dtype, double peak) {
 }
 
 void run(const Options& o) {
-  const DType dtype = dtype_of(o.dtype);
+  const DType dtype = parse_dtype(o.dtype, "--dtype");
   const Device device = open_device(o.device);
   require_dtype(device, dtype);
   if (o.threads > 0) set_thread_count(o.threads);

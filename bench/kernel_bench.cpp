@@ -2,9 +2,9 @@
 #include "bench/kernel_bench.h"
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 
+#include "bench/timing.h"
 #include "core/error.h"
 #include "tests/support/half.h"
 
@@ -44,24 +44,6 @@ double worst_error(const KernelCase& c, const Tensor& got, const Tensor& want) {
 }
 
 }  // namespace
-
-double seconds_of(Device device, int runs, double seconds, const std::function<void()>& run) {
-  using Clock = std::chrono::steady_clock;
-  const int group = device == Device::kCPU ? 1 : 10;
-  std::vector<double> times;
-  for (double spent = 0; static_cast<int>(times.size()) < runs || spent < seconds;) {
-    memory_of(device).synchronize();
-    const auto begin = Clock::now();
-    for (int i = 0; i < group; ++i) run();
-    memory_of(device).synchronize();
-    const double took = std::chrono::duration<double>(Clock::now() - begin).count();
-    times.push_back(took / group);
-    spent += took;
-  }
-  const auto middle = times.begin() + static_cast<int64_t>(times.size() / 2);
-  std::nth_element(times.begin(), middle, times.end());
-  return *middle;
-}
 
 KernelTiming run_kernel_bench(const KernelCase& c, Device device, int runs, double seconds) {
   const std::vector<Tensor> arrays = after_a_run(c, device, kernels(device));

@@ -37,8 +37,4 @@ struct KernelTiming {
 KernelTiming run_kernel_bench(const KernelCase& kernel_case, Device device, int runs,
                               double seconds);
 
-// Seconds of one run: the median of at least `runs` and as many as fill `seconds`. On a card, runs
-// are queued in groups and the host waits once for each.
-double seconds_of(Device device, int runs, double seconds, const std::function<void()>& run);
-
 }  // namespace tenon::bench

@@ -4,12 +4,12 @@
 #include <fmt/core.h>
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 #include <functional>
 #include <random>
 
 #include "bench/peer.h"
+#include "bench/timing.h"
 #include "core/error.h"
 #include "core/tensor.h"
 #include "tests/support/half.h"
@@ -74,23 +74,6 @@ double check(const MatmulArgs& args, double cast) {
     worst = std::max(worst, error / bound);
   }
   return worst;
-}
-
-// On a card several runs are queued, and waited for together.
-double time_once(Device device, const std::function<void()>& run) {
-  const int group = device == Device::kCPU ? 1 : 10;
-  memory_of(device).synchronize();
-  const auto begin = std::chrono::steady_clock::now();
-  for (int i = 0; i < group; ++i) run();
-  memory_of(device).synchronize();
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count() / group;
-}
-
-double median(std::vector<double> values) {
-  if (values.empty()) return 0;
-  std::nth_element(values.begin(), values.begin() + static_cast<int64_t>(values.size() / 2),
-                   values.end());
-  return values[values.size() / 2];
 }
 
 }  // namespace

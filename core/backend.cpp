@@ -137,6 +137,13 @@ std::string device_text(Device device) {
                      kernels(device).name);
 }
 
+DType parse_dtype(const std::string& text, const std::string& flag) {
+  if (text == "fp32" || text == "float32") return DType::kF32;
+  if (text == "bf16" || text == "bfloat16") return DType::kBF16;
+  if (text == "fp16" || text == "float16") return DType::kF16;
+  fail_input("{}: expected fp32, bf16 or fp16, got \"{}\"", flag, printable(text));
+}
+
 void require_dtype(Device device, DType dtype) {
   if (device == Device::kCPU || dtype != DType::kBF16 || open_card.card.capability >= 80) return;
   fail(Exit::kEnvironment,

@@ -30,6 +30,10 @@ Device open_device(const std::string& wanted, int local_rank = 0);
 // "cpu (avx512 kernels)", "cuda:0, NVIDIA A100-SXM4-40GB (sm80 kernels)".
 std::string device_text(Device device);
 
+// The dtype that a flag names: fp32, bf16, fp16 (also float32, bfloat16, float16). Throws
+// Error(kInput).
+DType parse_dtype(const std::string& text, const std::string& flag);
+
 // Throws Error(kEnvironment) where the device cannot compute in this dtype: bf16 on cards older than
 // compute capability 8.0.
 void require_dtype(Device device, DType dtype);

@@ -23,7 +23,6 @@ struct Card {
 };
 
 struct Backend {
-  bool built;
   // How many cards this machine has; 0 with the reason (no driver, none there) in *why.
   int (*cards)(const char** why);
   // Describes card `index`; false with the reason when it cannot be asked.

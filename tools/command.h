@@ -7,8 +7,7 @@
 #include <functional>
 #include <string>
 
-#include "core/device.h"
-#include "core/dtype.h"
+#include "core/backend.h"
 #include "core/error.h"
 #include "train/options.h"
 
@@ -33,9 +32,6 @@ Command add_inspect(CLI::App& app);
 
 // What the program does with its command line; returns its exit code.
 int program(int argc, char** argv);
-
-// fp32, bf16, fp16 (also float32, bfloat16, float16).
-DType parse_dtype(const std::string& text, const std::string& flag);
 
 // Adds an option that takes a number in least..most; `value` holds the default, 0 where the help
 // says what is meant.

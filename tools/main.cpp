@@ -58,13 +58,6 @@ int run(int argc, char** argv) {
 
 }  // namespace
 
-DType parse_dtype(const std::string& text, const std::string& flag) {
-  if (text == "fp32" || text == "float32") return DType::kF32;
-  if (text == "bf16" || text == "bfloat16") return DType::kBF16;
-  if (text == "fp16" || text == "float16") return DType::kF16;
-  fail_input("{}: expected fp32, bf16 or fp16, got \"{}\"", flag, printable(text));
-}
-
 Device Compute::open(int local_rank) const {
   const Device opened = open_device(device, local_rank);
   require_dtype(opened, dtype());

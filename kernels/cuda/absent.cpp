@@ -5,8 +5,7 @@
 namespace tenon::cuda {
 
 const Backend& backend() {
-  static const Backend none = {.built = false,
-                               .cards =
+  static const Backend none = {.cards =
                                    [](const char** why) {
                                      *why = "this program was built without CUDA";
                                      return 0;

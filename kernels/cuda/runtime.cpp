@@ -15,7 +15,6 @@ namespace {
 
 struct OpenCard {
   int index = -1;
-  int capability = 0;
   cudaStream_t stream = nullptr;
 };
 OpenCard card;
@@ -62,9 +61,7 @@ bool describe(int index, Card* described, const char** why) {
 }
 
 bool open(int index, const char** why) {
-  Card described;
-  if (!describe(index, &described, why)) return false;
-  OpenCard opened{.index = index, .capability = described.capability};
+  OpenCard opened{.index = index};
   cudaError_t error = cudaSetDevice(index);
   if (error == cudaSuccess)
     error = cudaStreamCreateWithFlags(&opened.stream, cudaStreamNonBlocking);
@@ -139,8 +136,6 @@ cudaStream_t stream() {
   return card.stream;
 }
 
-int capability() { return card.capability; }
-
 void check(cudaError_t error, const char* doing) {
   if (error == cudaSuccess) return;
   const char* kernel = last_launch.load();
@@ -151,8 +146,7 @@ void check(cudaError_t error, const char* doing) {
 void note_launch(const char* kernel) { last_launch = kernel; }
 
 const Backend& backend() {
-  static const Backend here = {.built = true,
-                               .cards = cards,
+  static const Backend here = {.cards = cards,
                                .describe = describe,
                                .open = open,
                                .memory = &kMemory,

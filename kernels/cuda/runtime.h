@@ -12,9 +12,6 @@ namespace tenon::cuda {
 // The stream; makes the process's card the calling thread's first. Requires: a card was opened.
 cudaStream_t stream();
 
-// The opened card's compute capability, 10 * major + minor.
-int capability();
-
 // Throws Error(kInternal) saying what was being done, the kernel launched last, and CUDA's reason.
 void check(cudaError_t error, const char* doing);
 

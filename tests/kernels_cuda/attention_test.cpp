@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Attention and its gradient on every CUDA table. The bounds are those of the CPU's kernels
 // (tests/support/reference.cpp), and for products on tensor cores one term more: see `rounding`.
-#include "tests/kernels/kernel_test.h"
+#include "tests/kernels/attention_operands.h"
 
 namespace tenon::test {
 namespace {
@@ -41,121 +41,10 @@ constexpr Shape kShapes[] = {
     {"generation: more queries than keys", 1, 8, 3, 2, 2, 80, 0, 0, false},
 };
 
-std::vector<int32_t> documents(const Shape& shape) {
-  std::vector<int32_t> starts;
-  for (int64_t i = 0; i < shape.batch * shape.queries; ++i) {
-    const int64_t key = i % shape.queries + shape.keys - shape.queries;
-    // From key 120 on documents of 50 start later, so that 120 and 150 and some after them see
-    // nothing.
-    const int64_t later = shape.documents == 50 && key >= 120 ? 20 : 0;
-    starts.push_back(static_cast<int32_t>(key / shape.documents * shape.documents + later));
-  }
-  return starts;
-}
-
-// The operands as the kernels get them: with gaps between the tokens, as parts of one array have.
-struct Operands {
-  reference::AttentionProblem problem;
-  DType dtype;
-  int64_t gap;
-  GuardedArray q, k, v, dout;
-  PlacedArray<int32_t> doc_start;
-
-  int64_t width() const { return problem.heads * problem.head_size; }
-  int64_t kv_width() const { return problem.kv_heads * problem.head_size; }
-  int64_t tokens() const { return problem.batch * problem.queries; }
-  int64_t q_stride() const { return width() + gap; }
-  int64_t kv_stride() const { return kv_width() + gap; }
-  int64_t out_stride() const { return width() + 2 * gap; }
-  int64_t kv_batch_stride() const { return problem.batch == 0 ? 0 : k.count() / problem.batch; }
-};
-
-Operands operands(const Shape& shape, DType dtype) {
-  const int64_t width = shape.heads * shape.head_size, kv_width = shape.kv_heads * shape.head_size;
-  const int64_t tokens = shape.batch * shape.queries;
-  const int64_t kept = shape.batch * (shape.keys + shape.longer_cache);
-  reference::AttentionProblem p = {
-      .batch = shape.batch,
-      .queries = shape.queries,
-      .keys = shape.keys,
-      .heads = shape.heads,
-      .kv_heads = shape.kv_heads,
-      .head_size = shape.head_size,
-      .scale = static_cast<double>(static_cast<float>(1 / std::sqrt(shape.head_size))),
-      .dropout = static_cast<double>(static_cast<float>(shape.dropout)),
-      .random = {.seed = 99, .purpose = 4, .step = 12},
-      .sequence0 = 3};
-  if (shape.documents != 0) p.doc_start = documents(shape);
-  return {p,
-          dtype,
-          shape.gap,
-          GuardedArray(dtype, random_values(tokens * (width + shape.gap), 1, -2, 2)),
-          GuardedArray(dtype, random_values(kept * (kv_width + shape.gap), 2, -2, 2)),
-          GuardedArray(dtype, random_values(kept * (kv_width + shape.gap), 3)),
-          GuardedArray(dtype, random_values(tokens * (width + 2 * shape.gap), 4)),
-          PlacedArray<int32_t>(p.doc_start)};
-}
-
-// Rows of `width` elements, `stride` apart, without the gaps.
-reference::Values dense(const GuardedArray& a, int64_t batch, int64_t tokens, int64_t width,
-                        int64_t stride, int64_t batch_stride) {
-  reference::Values values;
-  for (int64_t b = 0; b < batch; ++b) {
-    for (int64_t t = 0; t < tokens; ++t) {
-      for (int64_t c = 0; c < width; ++c)
-        values.push_back(a.get(b * batch_stride + t * stride + c));
-    }
-  }
-  return values;
-}
-
-// The opposite; what lies between rows stays as it was.
-void spread(const reference::Values& values, GuardedArray& a, int64_t width, int64_t stride) {
-  for (size_t i = 0; i < values.size(); ++i) {
-    const auto at = static_cast<int64_t>(i);
-    a.set(at / width * stride + at % width, values[i]);
-  }
-}
-
-bool gaps_untouched(const GuardedArray& a, int64_t width, int64_t stride) {
-  for (int64_t i = 0; i < a.count(); ++i) {
-    if (i % stride >= width && !a.untouched(i)) return false;
-  }
-  return a.guards_intact();
-}
-
-struct Dense {
-  reference::Values q, k, v, dout;
-};
-Dense dense(const Operands& o) {
-  const reference::AttentionProblem& p = o.problem;
-  return {dense(o.q, 1, o.tokens(), o.width(), o.q_stride(), 0),
-          dense(o.k, p.batch, p.keys, o.kv_width(), o.kv_stride(), o.kv_batch_stride()),
-          dense(o.v, p.batch, p.keys, o.kv_width(), o.kv_stride(), o.kv_batch_stride()),
-          dense(o.dout, 1, o.tokens(), o.width(), o.out_stride(), 0)};
-}
-
-AttentionArgs arguments(const Operands& o) {
-  const reference::AttentionProblem& p = o.problem;
-  return {.q = o.q.data(),
-          .k = o.k.data(),
-          .v = o.v.data(),
-          .doc_start = p.doc_start.empty() ? nullptr : o.doc_start.data(),
-          .batch = p.batch,
-          .queries = p.queries,
-          .keys = p.keys,
-          .heads = p.heads,
-          .kv_heads = p.kv_heads,
-          .head_size = p.head_size,
-          .q_stride = o.q_stride(),
-          .kv_stride = o.kv_stride(),
-          .out_stride = o.out_stride(),
-          .kv_batch_stride = o.kv_batch_stride(),
-          .scale = static_cast<float>(p.scale),
-          .dropout = static_cast<float>(p.dropout),
-          .random = p.random,
-          .sequence0 = p.sequence0,
-          .dtype = o.dtype};
+AttentionOperands operands(const Shape& s, DType dtype) {
+  const AttentionShape shape = {s.batch,     s.queries,   s.keys,    s.heads,       s.kv_heads,
+                                s.head_size, s.documents, s.dropout, s.longer_cache};
+  return attention_operands(shape, {s.gap, s.gap, 2 * s.gap}, dtype);
 }
 
 // Bounds of what tensor cores add. Their operands are of the dtype, so the second factor of each
@@ -165,7 +54,7 @@ AttentionArgs arguments(const Operands& o) {
 struct Rounding {
   reference::Values out, dq, dk, dv;
 };
-Rounding rounding(const Operands& o, const Dense& d, const reference::Values& lse,
+Rounding rounding(const AttentionOperands& o, const Dense& d, const reference::Values& lse,
                   const reference::Values& out) {
   const reference::AttentionProblem& p = o.problem;
   const double u = unit_roundoff(o.dtype), tiny = underflow_error(o.dtype);
@@ -205,7 +94,7 @@ Rounding rounding(const Operands& o, const Dense& d, const reference::Values& ls
 struct Kept {
   GuardedArray out, lse;
 };
-Kept keep(const Operands& o, const reference::Attention& forward) {
+Kept keep(const AttentionOperands& o, const reference::Attention& forward) {
   Kept kept{GuardedArray(o.dtype, o.tokens() * o.out_stride()),
             GuardedArray(DType::kF32, o.tokens() * o.problem.heads)};
   spread(forward.out, kept.out, o.width(), o.out_stride());
@@ -213,7 +102,7 @@ Kept keep(const Operands& o, const reference::Attention& forward) {
   return kept;
 }
 
-bool on_tensor_cores(const KernelTable& table, const Operands& o) {
+bool on_tensor_cores(const KernelTable& table, const AttentionOperands& o) {
   const std::string name = table.name;
   const bool bf16 = name != "sm70" && name != "sm75";
   return o.problem.head_size <= 256 &&
@@ -223,7 +112,7 @@ bool on_tensor_cores(const KernelTable& table, const Operands& o) {
 // Every shape runs in arrays that are aligned; a few are enough elsewhere. Where there are several
 // tables, large shapes run on one of those that share their code: without tensor cores that is
 // every table, and sm_70's differs from sm_75's in its products alone, which are slow to imitate.
-bool skips(const Target& target, const Shape& shape, const Operands& o) {
+bool skips(const Target& target, const Shape& shape, const AttentionOperands& o) {
   if (target.place.offset != 0 && !shape.anywhere) return true;
   const KernelTable* table = target.table;
   const bool shared = !on_tensor_cores(*table, o) || std::string(table->name) == "sm70";
@@ -237,7 +126,7 @@ std::vector<GuardedArray> outputs(DType dtype, const Run& run) {
 }
 
 // `error` of fp32 arithmetic, `rounded` where tensor cores multiply, and the result's rounding.
-Bound bound(const KernelTable& table, const Operands& o, reference::Values error,
+Bound bound(const KernelTable& table, const AttentionOperands& o, reference::Values error,
             const reference::Values& rounded) {
   if (on_tensor_cores(table, o)) {
     for (size_t i = 0; i < error.size(); ++i)
@@ -251,7 +140,7 @@ Bound bound(const KernelTable& table, const Operands& o, reference::Values error
 TEST_CASE("attention on CUDA matches the double reference", "[kernels]") {
   for (DType dtype : kFloats) {
     for (const Shape& shape : kShapes) {
-      const Operands host = operands(shape, dtype);
+      const AttentionOperands host = operands(shape, dtype);
       const Dense d = dense(host);
       const reference::Attention want = reference::attention(host.problem, d.q, d.k, d.v);
       const Rounding rounded = rounding(host, d, want.lse, want.out);
@@ -259,7 +148,7 @@ TEST_CASE("attention on CUDA matches the double reference", "[kernels]") {
         if (skips(target, shape, host)) continue;
         const KernelTable* table = target.enter();
         CAPTURE(shape.name, name_of(dtype), target.name);
-        const Operands o = operands(shape, dtype);
+        const AttentionOperands o = operands(shape, dtype);
         const auto got = outputs(dtype, [&] {
           GuardedArray out(dtype, o.tokens() * o.out_stride()),
               lse(DType::kF32, o.tokens() * shape.heads);
@@ -282,7 +171,7 @@ TEST_CASE("attention_grad on CUDA matches the double reference", "[kernels]") {
   for (DType dtype : kFloats) {
     for (const Shape& shape : kShapes) {
       if (!shape.lse) continue;
-      const Operands host = operands(shape, dtype);
+      const AttentionOperands host = operands(shape, dtype);
       const reference::AttentionProblem& p = host.problem;
       const Dense d = dense(host);
       const reference::Attention forward = reference::attention(p, d.q, d.k, d.v);
@@ -293,12 +182,12 @@ TEST_CASE("attention_grad on CUDA matches the double reference", "[kernels]") {
           reference::attention_grad(p, d.q, d.k, d.v, kept_out, kept.lse.values(), d.dout);
       const Rounding rounded = rounding(host, d, kept.lse.values(), kept_out);
       const int64_t keys = p.batch * p.keys, width = host.width(), kv_width = host.kv_width();
-      const int64_t dq_stride = width + host.gap, dkv_stride = kv_width + 2 * host.gap;
+      const int64_t dq_stride = width + shape.gap, dkv_stride = kv_width + 2 * shape.gap;
       for (const Target& target : targets()) {
         if (skips(target, shape, host)) continue;
         const KernelTable* table = target.enter();
         CAPTURE(shape.name, name_of(dtype), target.name);
-        const Operands o = operands(shape, dtype);
+        const AttentionOperands o = operands(shape, dtype);
         const Kept in = keep(o, forward);
         const auto got = outputs(dtype, [&] {
           GuardedArray dq(dtype, o.tokens() * dq_stride), dk(dtype, keys * dkv_stride),
@@ -395,7 +284,7 @@ TEST_CASE("attention on CUDA survives scores of 1e4 and spreads NaN to the rows 
   const Shape shape = {"large", 1, 100, 100, 1, 1, 16};
   const int64_t broken_key = 70;
   for (DType dtype : {DType::kF32, DType::kF16}) {
-    Operands host = operands(shape, dtype);
+    AttentionOperands host = operands(shape, dtype);
     host.problem.scale = 2000;
     const Dense d = dense(host);
     const reference::Attention want = reference::attention(host.problem, d.q, d.k, d.v);
@@ -404,7 +293,7 @@ TEST_CASE("attention on CUDA survives scores of 1e4 and spreads NaN to the rows 
       if (skips(target, shape, host)) continue;
       const KernelTable* table = target.enter();
       CAPTURE(name_of(dtype), target.name);
-      Operands o = operands(shape, dtype);
+      AttentionOperands o = operands(shape, dtype);
       o.problem.scale = host.problem.scale;
       GuardedArray out(dtype, 100 * o.out_stride()), lse(DType::kF32, 100);
       const auto run = [&] {

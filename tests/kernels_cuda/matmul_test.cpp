@@ -1,20 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 // matmul of every CUDA table that the card runs, against Eigen in double: our kernel and cuBLASLt
 // each by itself, then the choice between them.
-#include <Eigen/Dense>
-#include <catch2/catch.hpp>
 #include <limits>
 
-#include "core/backend.h"
-#include "core/error.h"
 #include "kernels/cuda/matmul_choice.h"
-#include "tests/support/compare.h"
+#include "tests/kernels/matmul_problem.h"
+#include "tests/kernels_cuda/cards.h"
 
 namespace tenon::test {
 namespace {
 
 using cuda::MatmulPath;
-using Matrix = Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
 
 constexpr DType kFloats[] = {DType::kF32, DType::kBF16, DType::kF16};
 
@@ -23,50 +19,18 @@ struct Table {
   bool has_bf16_cores;
 };
 
-// The tables that the card runs; none, with a message, where there is no card.
 const std::vector<Table>& tables() {
   static const std::vector<Table> found = [] {
     std::vector<Table> list;
-    try {
-      open_device("cuda");
-    } catch (const Error& error) {
-      fmt::print("SKIPPED: {}\n", error.what());
-      return list;
-    }
-    const cuda::Backend& backend = cuda::backend();
-    cuda::Card card;
-    const char* why = "";
-    if (!backend.describe(0, &card, &why)) fail(Exit::kEnvironment, "{}", why);
-    for (int i = 0; i < backend.implementation_count; ++i) {
-      const cuda::Implementation& it = backend.implementations[i];
-      if (it.runs_on(card.capability)) list.push_back({it.table, it.least >= 80});
-    }
+    for (const cuda::Implementation& each : card_implementations())
+      list.push_back({each.table, each.least >= 80});
     return list;
   }();
   return found;
 }
 
-struct Problem {
-  int64_t m = 0, n = 0, k = 0, k2 = 0;
-  bool transpose_a = false, transpose_b = false;
-  DType a = DType::kF32, b = DType::kF32, a2 = DType::kF32, b2 = DType::kF32, c = DType::kF32;
-  bool bias = false, accumulate = false;
-  float alpha = 1;
-  int64_t gap = 0;       // elements between one stored row and the next
-  bool aligned = false;  // arrays to 16 bytes, else to their element only
-  bool padded = false;   // rows to a multiple of 8 elements
-
-  std::string text() const {
-    return fmt::format(
-        "m={} n={} k={}+{} {}{} {}x{}+{}x{}->{} bias={} accumulate={} alpha={} gap={} {}{}", m, n,
-        k, k2, transpose_a ? 'T' : 'N', transpose_b ? 'T' : 'N', name_of(a), name_of(b),
-        name_of(a2), name_of(b2), name_of(c), bias, accumulate, alpha, gap,
-        aligned ? "aligned" : "", padded ? " padded" : "");
-  }
-};
-
 // The type that operands are rounded to, as kernels/cuda/matmul.cu states it.
-DType product_type(const Problem& p, bool has_bf16_cores) {
+DType product_type(const MatmulProblem& p, bool has_bf16_cores) {
   std::vector<DType> halves;
   const auto add = [&](DType type) {
     if (type != DType::kF32) halves.push_back(type);
@@ -85,88 +49,10 @@ DType product_type(const Problem& p, bool has_bf16_cores) {
   return halves[0] == DType::kBF16 && !has_bf16_cores ? DType::kF32 : halves[0];
 }
 
-// A stored matrix; between its rows lie NaN, which must never reach a result.
-struct Stored {
-  Stored(const Problem& p, DType dtype, int64_t rows, int64_t columns, bool transpose,
-         uint32_t seed)
-      : transposed(transpose),
-        stride(stride_of(p, transpose ? rows : columns)),
-        array(dtype, elements(transpose ? columns : rows, transpose ? rows : columns)),
-        values(rows, columns) {
-    for (int64_t i = 0; i < array.count(); ++i) array.set(i, NAN);
-    const std::vector<float> random = random_values(rows * columns, seed);
-    for (int64_t r = 0; r < rows; ++r) {
-      for (int64_t c = 0; c < columns; ++c) {
-        set(r, c, random[static_cast<size_t>(r * columns + c)]);
-      }
-    }
-  }
-  static int64_t stride_of(const Problem& p, int64_t width) {
-    return p.padded ? (width + p.gap + 7) / 8 * 8 : width + p.gap;
-  }
-  // Nothing follows the last row, so that who reads on leaves the array.
-  int64_t elements(int64_t stored_rows, int64_t width) const {
-    return stored_rows == 0 ? 0 : (stored_rows - 1) * stride + width;
-  }
-  void set(int64_t row, int64_t column, double value) {
-    const int64_t at = transposed ? column * stride + row : row * stride + column;
-    array.set(at, value);
-    values(row, column) = array.get(at);
-  }
-  MatrixOperand operand() const {
-    return {array.count() == 0 ? nullptr : array.data(), stride, transposed, array.dtype()};
-  }
-  // The values as a product in `type` sees them.
-  Matrix rounded(DType type) const {
-    if (type == array.dtype()) return values;
-    return values.unaryExpr([type](double v) { return round_to(type, v); });
-  }
-
-  bool transposed;
-  int64_t stride;
-  GuardedArray array;
-  Matrix values;
-};
-
-struct Operands {
-  explicit Operands(const Problem& p)
-      : a(p, p.a, p.m, p.k, p.transpose_a, 1),
-        b(p, p.b, p.k, p.n, p.transpose_b, 2),
-        a2(p, p.a2, p.m, p.k2, p.transpose_a, 3),
-        b2(p, p.b2, p.k2, p.n, !p.transpose_b, 4),
-        c(p, p.c, p.m, p.n, false, 5),
-        bias(DType::kF32, random_values(p.n, 6)) {
-    if (p.accumulate) return;
-    for (int64_t i = 0; i < c.array.count(); ++i) c.array.set(i, NAN);  // must not be read
-  }
-  Stored a, b, a2, b2, c;
-  GuardedArray bias;
-};
-
 // On the device: aligned, or one element off.
-Operands operands_of(const Problem& p) {
+MatmulOperands operands_of(const MatmulProblem& p) {
   placement() = {cuda::backend().memory, p.aligned ? 0 : 1};
-  return Operands(p);
-}
-
-// c after the product, as bytes with its guards and gaps.
-GuardedArray multiply(const KernelTable& table, const Problem& p, const Operands& x) {
-  GuardedArray c = x.c.array;
-  table.matmul({.a = x.a.operand(),
-                .b = x.b.operand(),
-                .a2 = x.a2.operand(),
-                .b2 = x.b2.operand(),
-                .c = c.data(),
-                .c_stride = x.c.stride,
-                .c_dtype = p.c,
-                .m = p.m,
-                .n = p.n,
-                .k = p.k,
-                .k2 = p.k2,
-                .alpha = p.alpha,
-                .bias = p.bias ? static_cast<const float*>(x.bias.data()) : nullptr,
-                .accumulate = p.accumulate});
-  return c;
+  return MatmulOperands(p);
 }
 
 std::vector<double> elements(const Matrix& x) { return {x.data(), x.data() + x.size()}; }
@@ -177,7 +63,7 @@ struct Expected {
   Matrix rounded;    // of what the library's way rounds to the dtype of c on its way
 };
 
-Expected reference(const Problem& p, const Operands& x, DType type) {
+Expected reference(const MatmulProblem& p, const MatmulOperands& x, DType type) {
   const Matrix a = x.a.rounded(type), b = x.b.rounded(type);
   const Matrix a2 = x.a2.rounded(type), b2 = x.b2.rounded(type);
   const double alpha = p.alpha;
@@ -199,27 +85,11 @@ Expected reference(const Problem& p, const Operands& x, DType type) {
   return e;
 }
 
-// The elements of c without the gaps; checks that the gaps and guards are as they were.
-std::vector<double> results(const Problem& p, const Operands& x, const GuardedArray& c) {
-  std::vector<double> out;
-  bool gaps_intact = true;
-  for (int64_t i = 0; i < c.count(); ++i) {
-    if (i % x.c.stride < p.n) {
-      out.push_back(c.get(i));
-    } else {
-      gaps_intact &= std::isnan(c.get(i));
-    }
-  }
-  CHECK(gaps_intact);
-  CHECK(c.guards_intact());
-  return out;
-}
-
 // K products of operands in the product's type, summed in fp32; then alpha, bias and c: K + 4
 // roundings of what is summed, and one more for at most 1 / 16 of the terms, where K is shared;
 // then one to the dtype of c. The library's way rounds the bias and the second pair's product to it
 // before, once each; the latter when it already holds c.
-Bound bound_of(const Problem& p, const Expected& want, bool by_library) {
+Bound bound_of(const MatmulProblem& p, const Expected& want, bool by_library) {
   const int64_t k = p.k + p.k2;
   Bound bound = Bound::sum(k + k / 16 + 4, elements(want.magnitude));
   if (by_library && p.c != DType::kF32) {
@@ -231,10 +101,10 @@ Bound bound_of(const Problem& p, const Expected& want, bool by_library) {
   return bound.then_round(p.c);
 }
 
-GuardedArray check(const Table& table, MatmulPath path, const Problem& p) {
+GuardedArray check(const Table& table, MatmulPath path, const MatmulProblem& p) {
   INFO(table.kernels->name << (path == MatmulPath::kOwn ? " own: " : ": ") << p.text());
   cuda::set_matmul_path(path);
-  const Operands x = operands_of(p);
+  const MatmulOperands x = operands_of(p);
   const Expected want = reference(p, x, product_type(p, table.has_bf16_cores));
   GuardedArray c = multiply(*table.kernels, p, x);
   CHECK_WITHIN(results(p, x, c), elements(want.value), bound_of(p, want, path != MatmulPath::kOwn));
@@ -255,7 +125,7 @@ constexpr MatmulPath kPaths[] = {MatmulPath::kOwn, MatmulPath::kLibrary};
 // Turns through sizes, dtypes and options so that each meets each over the cases of a test.
 class Turn {
  public:
-  Problem problem() {
+  MatmulProblem problem() {
     constexpr int64_t kSizes[] = {1, 7, 8, 9, 15, 16, 17, 31, 32, 33, 65, 130};
     constexpr int64_t kRanks[] = {0, 0, 1, 4, 8, 17};
     constexpr float kAlphas[] = {1.0f, 0.25f, -1.7f};
@@ -314,23 +184,23 @@ TEST_CASE("cuda matmul: every dtype of a, b and c", "[kernels]") {
       for (DType b : kFloats) {
         for (DType c : kFloats) {
           for (int way = 0; way < 4; ++way) {
-            Problem p = {.m = way < 2 ? 37 : 130,
-                         .n = 53,
-                         .k = 41,
-                         .k2 = 8,
-                         .transpose_a = way % 2 != 0,
-                         .transpose_b = way >= 2,
-                         .a = a,
-                         .b = b,
-                         .a2 = a,
-                         .b2 = b,
-                         .c = c,
-                         .bias = true,
-                         .accumulate = true,
-                         .alpha = 0.5f,
-                         .gap = 5,
-                         .aligned = way != 0,
-                         .padded = way >= 2};
+            MatmulProblem p = {.m = way < 2 ? 37 : 130,
+                               .n = 53,
+                               .k = 41,
+                               .k2 = 8,
+                               .transpose_a = way % 2 != 0,
+                               .transpose_b = way >= 2,
+                               .a = a,
+                               .b = b,
+                               .a2 = a,
+                               .b2 = b,
+                               .c = c,
+                               .bias = true,
+                               .accumulate = true,
+                               .alpha = 0.5f,
+                               .gap = 5,
+                               .aligned = way != 0,
+                               .padded = way >= 2};
             check(table, kPaths[(way + way / 2 + cases++) % 2], p);
           }
         }
@@ -341,7 +211,7 @@ TEST_CASE("cuda matmul: every dtype of a, b and c", "[kernels]") {
 
 TEST_CASE("cuda matmul: K shared by several blocks", "[kernels]") {
   const Fixed fixed;
-  Problem problems[] = {
+  MatmulProblem problems[] = {
       // As dA = U^T x and dB = dY^T T, then the other ways round.
       {.m = 8, .n = 70, .k = 1100, .transpose_a = true, .accumulate = true},
       {.m = 133, .n = 8, .k = 900, .transpose_a = true, .accumulate = true},
@@ -352,7 +222,7 @@ TEST_CASE("cuda matmul: K shared by several blocks", "[kernels]") {
       {.m = 40, .n = 136, .k = 300, .k2 = 250, .transpose_b = true}};
   for (const Table& table : tables()) {
     int cases = 0;
-    for (Problem p : problems) {
+    for (MatmulProblem p : problems) {
       p.a = p.b = kFloats[cases % 3];
       p.aligned = p.padded = cases++ % 2 == 0;
       const GuardedArray first = check(table, MatmulPath::kOwn, p);
@@ -369,7 +239,7 @@ TEST_CASE("cuda matmul: the timed choice computes the same, and only once", "[ke
       cuda::set_timed(timed);
       for (int64_t m : {9, 60}) {
         for (int64_t k2 : {0, 8}) {
-          Problem p = {.m = m, .n = 64, .k = 48, .k2 = k2, .bias = true, .accumulate = true};
+          MatmulProblem p = {.m = m, .n = 64, .k = 48, .k2 = k2, .bias = true, .accumulate = true};
           p.a = p.b = DType::kF16;
           p.aligned = p.padded = true;
           const GuardedArray first = check(table, MatmulPath::kAutomatic, p);
@@ -386,10 +256,10 @@ TEST_CASE("cuda matmul: nothing to do writes nothing", "[kernels]") {
   for (const Table& table : tables()) {
     for (MatmulPath path : kPaths) {
       cuda::set_matmul_path(path);
-      for (const Problem& p :
-           {Problem{.m = 0, .n = 20, .k = 5, .gap = 1}, Problem{.m = 20, .n = 0, .k = 5, .gap = 1},
-            Problem{.m = 20, .n = 20, .k = 0, .accumulate = true}}) {
-        const Operands x = operands_of(p);
+      for (const MatmulProblem& p : {MatmulProblem{.m = 0, .n = 20, .k = 5, .gap = 1},
+                                     MatmulProblem{.m = 20, .n = 0, .k = 5, .gap = 1},
+                                     MatmulProblem{.m = 20, .n = 20, .k = 0, .accumulate = true}}) {
+        const MatmulOperands x = operands_of(p);
         const bool unchanged = multiply(*table.kernels, p, x).bytes() == x.c.array.bytes();
         CHECK(unchanged);
       }
@@ -404,19 +274,19 @@ TEST_CASE("cuda matmul: a NaN or infinity reaches its row or column and no other
   for (const Table& table : tables()) {
     for (int i = 0; i < 32; ++i) {
       const DType type = i < 16 ? DType::kF32 : DType::kF16;
-      const Problem p = {.m = i % 2 == 0 ? 7 : 37,
-                         .n = 45,
-                         .k = 50,
-                         .k2 = 3,
-                         .transpose_a = i / 2 % 2 != 0,
-                         .transpose_b = i / 4 % 2 != 0,
-                         .a = type,
-                         .b = type,
-                         .aligned = i / 8 % 2 != 0,
-                         .padded = i / 8 % 2 != 0};
+      const MatmulProblem p = {.m = i % 2 == 0 ? 7 : 37,
+                               .n = 45,
+                               .k = 50,
+                               .k2 = 3,
+                               .transpose_a = i / 2 % 2 != 0,
+                               .transpose_b = i / 4 % 2 != 0,
+                               .a = type,
+                               .b = type,
+                               .aligned = i / 8 % 2 != 0,
+                               .padded = i / 8 % 2 != 0};
       INFO(table.kernels->name << ": " << p.text());
       cuda::set_matmul_path(kPaths[i % 3 == 0]);
-      Operands x = operands_of(p);
+      MatmulOperands x = operands_of(p);
       x.a.set(p.m - 2, 49, NAN);
       x.b.set(0, 44, std::numeric_limits<double>::infinity());
       const GuardedArray c = multiply(*table.kernels, p, x);

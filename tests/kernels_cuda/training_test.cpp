@@ -4,23 +4,12 @@
 // plays one of each architecture.
 #include <catch2/catch.hpp>
 
-#include "core/error.h"
 #include "models/generate.h"
+#include "tests/kernels_cuda/cards.h"
 #include "tests/train/tiny_run.h"
 
 namespace tenon::test {
 namespace {
-
-// Opens the device; false, with a message, where there is none.
-bool device_is_there() {
-  try {
-    open_device("cuda");
-    return true;
-  } catch (const Error& error) {
-    WARN("SKIPPED: " << error.what());
-    return false;
-  }
-}
 
 bool computes_in(const std::string& precision) {
   try {
@@ -55,7 +44,7 @@ Runs train(TrainOptions o, const std::string& device, const TokenFile& data,
 }  // namespace
 
 TEST_CASE("three steps on a card follow the CPU's", "[cuda]") {
-  if (!device_is_there()) return;
+  if (!card_is_there()) return;
   const std::string precision = GENERATE("fp32", "fp16", "bf16"), method = GENERATE("lora", "full");
   if (!computes_in(precision)) return;
   const TempFolder folder;
@@ -93,7 +82,7 @@ TEST_CASE("three steps on a card follow the CPU's", "[cuda]") {
 }
 
 TEST_CASE("two ranks on a card train like one", "[cuda]") {
-  if (!device_is_there()) return;
+  if (!card_is_there()) return;
   const TempFolder folder;
   const TokenFile data = tiny_tokens(folder.path() / "data.tokens", 24, 3);
   TrainOptions o = tiny_options(folder.path() / "run");
@@ -109,7 +98,7 @@ TEST_CASE("two ranks on a card train like one", "[cuda]") {
 }
 
 TEST_CASE("either device goes on from a checkpoint of the other", "[cuda]") {
-  if (!device_is_there()) return;
+  if (!card_is_there()) return;
   const TempFolder folder;
   const TokenFile data = tiny_tokens(folder.path() / "data.tokens", 24, 3);
   TrainOptions o = tiny_options(folder.path() / "run");
@@ -130,7 +119,7 @@ TEST_CASE("either device goes on from a checkpoint of the other", "[cuda]") {
 }
 
 TEST_CASE("a card generates the CPU's tokens", "[cuda]") {
-  if (!device_is_there()) return;
+  if (!card_is_there()) return;
   const SamplingOptions options =
       GENERATE(SamplingOptions{}, SamplingOptions{.temperature = 0.8, .top_k = 20, .top_p = 0.9});
   const auto tokens = [&](Device device) {
@@ -145,7 +134,7 @@ TEST_CASE("a card generates the CPU's tokens", "[cuda]") {
 }
 
 TEST_CASE("a card's memory is accounted for and refused when there is none", "[cuda]") {
-  if (!device_is_there()) return;
+  if (!card_is_there()) return;
   MemoryAccount& account = memory(Device::kCUDA);
   const int64_t before = account.now(MemoryKind::kWeights);
   {
