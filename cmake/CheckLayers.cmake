@@ -5,6 +5,7 @@ cmake_minimum_required(VERSION 3.25)
 
 # Headers that are not ours, by the name that a row allows them under.
 set(headers_std "[a-z_0-9]+")
+set(headers_asan "sanitizer/asan_interface\\.h")
 set(headers_posix "(unistd|stdio|stdlib|math|link|dlfcn|fcntl|sched|signal|poll|pthread|dirent|execinfo|sys/[a-z]+|linux/[a-z]+)\\.h")
 set(headers_simd "immintrin\\.h|cstdint|cstddef")
 set(headers_omp "omp\\.h")
@@ -37,8 +38,9 @@ endmacro()
 # Kernels know the contract in core and plain types. The files that are compiled with ISA flags include nothing with
 # inline functions: the linker could keep the copy that this CPU cannot run.
 set(contract core/kernel_table.h core/dtype.h core/half.h core/philox.h core/parallel_for.h)
-rule(FILES "kernels/cpu/select.cpp" OURS core/backend.h OTHERS std)
+rule(FILES "kernels/cpu/select.cpp" OURS core/backend.h core/parallel_for.h OTHERS std)
 rule(FILES "kernels/cpu/sample.cpp" OURS ${contract} OTHERS std)
+rule(FILES "kernels/cpu/matmul_choice.cpp" OURS kernels/cpu/matmul_choice.h OTHERS std)
 rule(FILES "kernels/cpu/.*" OURS ${contract} kernels/cpu OTHERS simd)
 # On a card the host's side may fail, and asks core for scratch memory; kernels may not look beyond the contract.
 rule(FILES "kernels/cuda/.*\\.(h|cpp)" OURS ${contract} core/device.h core/cuda_backend.h core/error.h kernels/cuda
@@ -47,6 +49,7 @@ rule(FILES "kernels/cuda/.*" OURS ${contract} core/device.h kernels/cuda OTHERS 
 # core: the engine. Headers stay light; libraries are the .cpp files' business (error.h formats messages).
 rule(FILES "core/error.h" OURS core OTHERS std fmt_core)
 rule(FILES "core/.*.h" OURS core OTHERS std json_fwd)
+rule(FILES "core/arena.cpp" OURS core OTHERS std posix asan)
 rule(FILES "core/.*" OURS core OTHERS std posix fmt json xxhash)
 # comm: ranks. MPI and NCCL are seen by the files that wrap them only.
 rule(FILES "comm/(mpi|world).cpp" OURS core comm OTHERS std posix fmt mpi hwloc)

@@ -20,14 +20,16 @@ function(tenon_library name)
   target_link_libraries(${name} PUBLIC tenon_options ${ARG_LINK})
 endfunction()
 
-# tenon_cpu_isa(ISA SOURCES... FLAGS flags...): the kernels of kernels/cpu compiled for one instruction set, in
-# namespace tenon::cpu::<ISA>. The flags stand on the target and nowhere else.
+# tenon_cpu_isa(ISA SOURCES... VEC vectors DOT dots FLAGS flags...): the kernels of kernels/cpu compiled for one
+# instruction set, in namespace tenon::cpu::<ISA>, with vec_<vectors>.h and dot_<dots>.h. The flags stand on the target
+# and nowhere else.
 function(tenon_cpu_isa isa)
-  cmake_parse_arguments(ARG "" "" "FLAGS" ${ARGN})
+  cmake_parse_arguments(ARG "" "VEC;DOT" "FLAGS" ${ARGN})
   add_library(tenon_cpu_${isa} OBJECT ${ARG_UNPARSED_ARGUMENTS})
   target_link_libraries(tenon_cpu_${isa} PRIVATE tenon_options)
   target_compile_definitions(tenon_cpu_${isa} PRIVATE TENON_ISA=${isa} TENON_ISA_NAME="${isa}"
-                                                      TENON_ISA_VEC="kernels/cpu/vec_${isa}.h")
+                                                      TENON_ISA_VEC="kernels/cpu/vec_${ARG_VEC}.h"
+                                                      TENON_ISA_DOT="kernels/cpu/dot_${ARG_DOT}.h")
   target_compile_options(tenon_cpu_${isa} PRIVATE -O3 -ffp-contract=off -fno-math-errno -fno-trapping-math ${ARG_FLAGS})
 endfunction()
 

@@ -11,7 +11,7 @@
 namespace tenon {
 
 // The element types that travel: those of DType, and fp64, which no tensor has.
-enum class Element : uint8_t { kF32, kBF16, kF16, kI32, kI64, kU8, kF64 };
+enum class Element : uint8_t { kF32, kBF16, kF16, kI32, kI64, kU8, kI8, kF64 };
 Element element_of(DType dtype);
 int64_t size_of(Element element);
 

@@ -18,12 +18,13 @@ Element element_of(DType dtype) {
     case DType::kI32: return Element::kI32;
     case DType::kI64: return Element::kI64;
     case DType::kU8: return Element::kU8;
+    case DType::kI8: return Element::kI8;
   }
   fail(Exit::kInternal, "[comm] dtype {} cannot travel", static_cast<int>(dtype));
 }
 
 int64_t size_of(Element element) {
-  constexpr std::array<int64_t, 7> sizes = {4, 2, 2, 4, 8, 1, 8};
+  constexpr std::array<int64_t, 8> sizes = {4, 2, 2, 4, 8, 1, 1, 8};
   const size_t index = static_cast<size_t>(element);
   return index < sizes.size() ? sizes[index] : 0;
 }
@@ -37,7 +38,8 @@ std::string text(const Signature& signature) {
   };
   constexpr std::array kinds = {"all_reduce", "reduce_scatter", "all_gather",
                                 "broadcast",  "barrier",        "message"};
-  constexpr std::array elements = {"fp32", "bf16", "fp16", "int32", "int64", "uint8", "fp64"};
+  constexpr std::array elements = {"fp32",  "bf16",  "fp16", "int32",
+                                   "int64", "uint8", "int8", "fp64"};
   constexpr std::array reductions = {"sum", "max", "min"};
   std::string line = name(kinds, signature.kind);
   if (signature.kind != Kind::kMessage) line += fmt::format(" #{}", signature.sequence);

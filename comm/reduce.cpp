@@ -101,6 +101,7 @@ void reduce_in_order(Element element, Reduce reduce, const std::vector<const voi
     case Element::kI32: return reduce_as<Plain<int32_t>>(reduce, in, out, count);
     case Element::kI64: return reduce_as<Plain<int64_t>>(reduce, in, out, count);
     case Element::kU8: return reduce_as<Plain<uint8_t>>(reduce, in, out, count);
+    case Element::kI8: return reduce_as<Plain<int8_t>>(reduce, in, out, count);
     case Element::kF64: return reduce_as<Plain<double>>(reduce, in, out, count);
   }
 }

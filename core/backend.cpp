@@ -20,7 +20,12 @@ const KernelTable* choose_cpu() {
     known += fmt::format("{}{}", known.empty() ? "" : ", ", implementation.table->name);
     if (wanted != nullptr && *wanted != '\0' && std::string(wanted) != implementation.table->name)
       continue;
-    if (implementation.usable()) return implementation.table;
+    const bool named = wanted != nullptr && *wanted != '\0';
+    if (implementation.usable()) {
+      if (named || implementation.worth_it == nullptr || implementation.worth_it())
+        return implementation.table;
+      continue;
+    }
     if (wanted != nullptr && *wanted != '\0') {
       fail(Exit::kEnvironment, "TENON_CPU={}: this CPU does not have the instructions", wanted);
     }

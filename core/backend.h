@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Which kernels run: one table for each device and instruction set, chosen once, and the memory
 // that goes with a device.
-// TENON_CPU=scalar|avx2|avx512 overrides the CPU's choice; TENON_TRACE=1 prints a line for each
+// TENON_CPU=scalar|avx2|avx512|avx512_vnni|avx512_bf16 overrides the CPU's choice; TENON_TRACE=1 prints a line for each
 // launch (kernel, table, shape, dtype, microseconds).
 #pragma once
 
@@ -50,7 +50,8 @@ namespace cpu {
 // Implemented in kernels/cpu/select.cpp: the ordered list of the CPU's tables, best first.
 struct Implementation {
   const KernelTable* table;
-  bool (*usable)();
+  bool (*usable)();              // whether this CPU has the instructions
+  bool (*worth_it)() = nullptr;  // whether they are fast, where that has to be measured
 };
 const std::vector<Implementation>& implementations();
 }  // namespace cpu

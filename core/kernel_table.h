@@ -20,17 +20,25 @@
 
 namespace tenon {
 
+enum class Activation : uint8_t { kGeluTanh, kGeluErf, kQuickGelu, kRelu, kSilu, kTanh };
+
 // A matrix operand as it lies in memory. op(X) is X, or its transpose where `transposed`.
 struct MatrixOperand {
   const void* data = nullptr;
   int64_t stride = 0;  // elements from one stored row to the next
   bool transposed = false;
   DType dtype = DType::kF32;
+  const float* scales = nullptr;  // (stored rows), of kI8 only: an element is its number times this
 };
 
-// c = alpha * (op(a) op(b) + op(a2) op(b2)) + bias, or that added to c where `accumulate`. The
-// second pair extends the K loop: with T = x A^T, [x | T] [W | B]^T is one product (design.md,
-// "LoRA for nearly nothing").
+// What becomes of v = alpha * (products) + bias before it is stored: it itself, f(v) (and v goes to
+// `pre`, where given), or v f'(pre).
+enum class Epilogue : uint8_t { kNone, kActivation, kActivationGrad };
+
+// c = epilogue(alpha * (op(a) op(b) + op(a2) op(b2)) + bias) + add, or that added to c where
+// `accumulate`. The second pair extends the K loop: with T = x A^T, [x | T] [W | B]^T is one product
+// (design.md, "LoRA for nearly nothing"). Where `t` is given the kernel computes T itself, in its
+// pass over a: op(a2) = t = down_alpha * op(a) op(down), and a2 is not read.
 struct MatmulArgs {
   MatrixOperand a;    // op(a): (m, k)
   MatrixOperand b;    // op(b): (k, n)
@@ -43,6 +51,15 @@ struct MatmulArgs {
   float alpha = 1.0f;
   const float* bias = nullptr;  // (n), added to every row
   bool accumulate = false;      // c += instead of c =
+  // kF32: operands count as they are stored. kBF16 or kF16: those that are fp32 may be rounded to it.
+  DType precision = DType::kF32;
+  MatrixOperand down;  // op(down): (k, k2)
+  float* t = nullptr;  // (m, k2), fp32, written
+  float down_alpha = 1.0f;
+  const void* add = nullptr;  // (m, n) of c_dtype, rows `c_stride` apart, or null; may be c
+  Epilogue epilogue = Epilogue::kNone;
+  Activation activation = Activation::kGeluTanh;
+  void* pre = nullptr;  // (m, n) of c_dtype, rows `c_stride` apart; may be c where it is read
 };
 
 // y[t] = token_table[ids[t]] + position_table[positions[t]].
@@ -99,7 +116,33 @@ struct LayerNormGradArgs {
   DType dtype = DType::kF32;
 };
 
-enum class Activation : uint8_t { kGeluTanh, kGeluErf, kQuickGelu, kRelu, kSilu, kTanh };
+// s = x + residual (s = x without residual); y = s / sqrt(mean(s^2) + eps) * weight, per row (Zhang
+// and Sennrich 2019, arXiv:1910.07467).
+struct RmsNormArgs {
+  const void* x = nullptr;         // (rows, C)
+  const void* residual = nullptr;  // (rows, C) or null
+  const float* weight = nullptr;   // (C)
+  void* sum = nullptr;  // (rows, C): s, written when residual is given; may be x or residual itself
+  void* y = nullptr;    // (rows, C)
+  float* rstd = nullptr;  // (rows), 1 / sqrt(mean(s^2) + eps), kept for backward
+  int64_t rows = 0, channels = 0;
+  float eps = 0;
+  DType dtype = DType::kF32;
+};
+
+// ds = gradient of s through y, plus dsum (the gradient that reaches s from elsewhere) where given.
+// dweight accumulates (+=) over rows in a fixed order.
+struct RmsNormGradArgs {
+  const void* s = nullptr;        // (rows, C)
+  const float* weight = nullptr;  // (C)
+  const float* rstd = nullptr;    // (rows)
+  const void* dy = nullptr;       // (rows, C)
+  const void* dsum = nullptr;     // (rows, C) or null
+  void* ds = nullptr;             // (rows, C) or null; may be dy or dsum itself
+  float* dweight = nullptr;       // (C) or null
+  int64_t rows = 0, channels = 0;
+  DType dtype = DType::kF32;
+};
 
 // y = f(x), elementwise. y may be x.
 struct ActivationArgs {
@@ -117,6 +160,48 @@ struct ActivationGradArgs {
   void* dx = nullptr;        // (count)
   int64_t count = 0;
   Activation activation = Activation::kGeluTanh;
+  DType dtype = DType::kF32;
+};
+
+// y = f(gate) up, elementwise (SwiGLU where f is SiLU: Shazeer 2020, arXiv:2002.05202). gate and up
+// may be the two halves of one (rows, 2C) array.
+struct GatedActivationArgs {
+  const void* gate = nullptr;  // (rows, C), rows `stride` apart
+  const void* up = nullptr;    // like gate
+  void* y = nullptr;           // (rows, C)
+  int64_t rows = 0, channels = 0;
+  int64_t stride = 0;  // elements
+  Activation activation = Activation::kSilu;
+  DType dtype = DType::kF32;
+};
+
+// dgate = dy up f'(gate), dup = dy f(gate). They may be gate and up themselves.
+struct GatedActivationGradArgs {
+  const void* gate = nullptr;  // (rows, C), rows `stride` apart
+  const void* up = nullptr;    // like gate
+  const void* dy = nullptr;    // (rows, C)
+  void* dgate = nullptr;       // (rows, C), rows `dstride` apart
+  void* dup = nullptr;         // like dgate
+  int64_t rows = 0, channels = 0;
+  int64_t stride = 0, dstride = 0;  // elements
+  Activation activation = Activation::kSilu;
+  DType dtype = DType::kF32;
+};
+
+// Rotary position embedding (Su et al. 2021, arXiv:2104.09864), in place, paired as transformers'
+// rotate_half does: with x1 and x2 the halves of the first `rotary` elements of a head, and c, s the
+// table's row of the token's position, x1 becomes x1 c - x2 s and x2 becomes x2 c + x1 s; `inverse`
+// turns the other way, which is the gradient. A token's head h lies at x + t * stride + h * head_size.
+struct RotaryArgs {
+  void* x = nullptr;                   // (tokens, H, D), tokens `stride` apart
+  const float* cosines = nullptr;      // (any, rotary / 2)
+  const float* sines = nullptr;        // (any, rotary / 2)
+  const int32_t* positions = nullptr;  // (tokens), rows of the tables; null: t % sequence
+  int64_t tokens = 0, heads = 0, head_size = 0;
+  int64_t rotary = 0;    // even, at most head_size
+  int64_t sequence = 0;  // tokens of one sequence, where positions is null
+  int64_t stride = 0;    // elements
+  bool inverse = false;
   DType dtype = DType::kF32;
 };
 
@@ -321,29 +406,34 @@ struct SampleArgs {
   uint64_t position = 0;
 };
 
-#define TENON_KERNELS(X)                 \
-  X(matmul, MatmulArgs)                  \
-  X(embedding, EmbeddingArgs)            \
-  X(embedding_grad, EmbeddingGradArgs)   \
-  X(layer_norm, LayerNormArgs)           \
-  X(layer_norm_grad, LayerNormGradArgs)  \
-  X(activation, ActivationArgs)          \
-  X(activation_grad, ActivationGradArgs) \
-  X(attention, AttentionArgs)            \
-  X(attention_grad, AttentionGradArgs)   \
-  X(dropout, DropoutArgs)                \
-  X(cross_entropy, CrossEntropyArgs)     \
-  X(gather_rows, GatherRowsArgs)         \
-  X(scatter_rows, ScatterRowsArgs)       \
-  X(column_sum, ColumnSumArgs)           \
-  X(add, AddArgs)                        \
-  X(scale, ScaleArgs)                    \
-  X(cast, CastArgs)                      \
-  X(fill, FillArgs)                      \
-  X(copy_rows, CopyRowsArgs)             \
-  X(sum_squares, SumSquaresArgs)         \
-  X(adamw, AdamWArgs)                    \
-  X(sgd, SgdArgs)                        \
+#define TENON_KERNELS(X)                            \
+  X(matmul, MatmulArgs)                             \
+  X(embedding, EmbeddingArgs)                       \
+  X(embedding_grad, EmbeddingGradArgs)              \
+  X(layer_norm, LayerNormArgs)                      \
+  X(layer_norm_grad, LayerNormGradArgs)             \
+  X(rms_norm, RmsNormArgs)                          \
+  X(rms_norm_grad, RmsNormGradArgs)                 \
+  X(activation, ActivationArgs)                     \
+  X(activation_grad, ActivationGradArgs)            \
+  X(gated_activation, GatedActivationArgs)          \
+  X(gated_activation_grad, GatedActivationGradArgs) \
+  X(rotary, RotaryArgs)                             \
+  X(attention, AttentionArgs)                       \
+  X(attention_grad, AttentionGradArgs)              \
+  X(dropout, DropoutArgs)                           \
+  X(cross_entropy, CrossEntropyArgs)                \
+  X(gather_rows, GatherRowsArgs)                    \
+  X(scatter_rows, ScatterRowsArgs)                  \
+  X(column_sum, ColumnSumArgs)                      \
+  X(add, AddArgs)                                   \
+  X(scale, ScaleArgs)                               \
+  X(cast, CastArgs)                                 \
+  X(fill, FillArgs)                                 \
+  X(copy_rows, CopyRowsArgs)                        \
+  X(sum_squares, SumSquaresArgs)                    \
+  X(adamw, AdamWArgs)                               \
+  X(sgd, SgdArgs)                                   \
   X(sample, SampleArgs)
 
 struct KernelTable {

@@ -29,6 +29,13 @@ Tensor layer_norm(const Tensor& x, const Tensor& weight, const Tensor& bias, flo
 std::pair<Tensor, Tensor> add_layer_norm(const Tensor& residual, const Tensor& x,
                                          const Tensor& weight, const Tensor& bias, float eps);
 
+// y = x / sqrt(mean(x^2) + eps) * weight over the last dim; weight fp32 (C).
+Tensor rms_norm(const Tensor& x, const Tensor& weight, float eps);
+
+// {s, rms_norm(s)} with s = residual + x.
+std::pair<Tensor, Tensor> add_rms_norm(const Tensor& residual, const Tensor& x,
+                                       const Tensor& weight, float eps);
+
 // How a weight matrix lies: nn.Linear's (out, in), or GPT-2's Conv1D (in, out).
 enum class WeightLayout : uint8_t { kOutIn, kInOut };
 
@@ -54,14 +61,43 @@ struct LoraFactors {
 Tensor linear(const Tensor& x, const Tensor& weight, WeightLayout layout, const Tensor& bias,
               const LoraFactors* lora);
 
+// v and f(v), computed in one pass. Only v is on the tape: f(v) goes to a linear that knows both.
+struct Activated {
+  Tensor v, value;
+  Activation kind = Activation::kGeluTanh;
+};
+// v = linear(x), activated. v is undefined where nothing is recorded.
+Activated linear_activation(const Tensor& x, const Tensor& weight, WeightLayout layout,
+                            const Tensor& bias, const LoraFactors* lora, Activation kind);
+// linear(x.value); its gradient with respect to v is computed in one pass.
+Tensor linear(const Activated& x, const Tensor& weight, WeightLayout layout, const Tensor& bias,
+              const LoraFactors* lora);
+
 // y = f(x), elementwise.
 Tensor activation(const Tensor& x, Activation kind);
+
+// y = f(gate) up, elementwise.
+Tensor gated_activation(const Tensor& gate, const Tensor& up, Activation kind);
+// The same of one tensor (B, T, 2C) that holds gate and up side by side -> (B, T, C).
+Tensor gated_activation(const Tensor& gate_up, Activation kind);
 
 // y = residual + dropout(x).
 Tensor residual_add(const Tensor& residual, const Tensor& x, const Dropout& dropout);
 
 // y = dropout(x); x itself when p is 0.
 Tensor dropout(const Tensor& x, const Dropout& dropout);
+
+// How heads are rotated by the position of their token.
+struct Rotary {
+  Tensor cosines, sines;  // (any, R), fp32: row p is that of position p; R pairs of a head rotate
+  Tensor positions;       // (B, T) int32, inside the tables; undefined: 0, 1, ... in each sequence
+  int64_t heads = 0;      // how many of x's heads, from the first: those of q and k, not of v
+  int64_t head_size = 0;
+};
+
+// x (B, T, C) with its heads rotated as RotaryArgs (core/kernel_table.h) says. Give x away with
+// std::move: its bytes are used for the result where nobody else holds them.
+Tensor rotary(Tensor x, const Rotary& options);
 
 struct AttentionOptions {
   int64_t heads = 0, kv_heads = 0;

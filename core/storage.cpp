@@ -6,18 +6,12 @@
 #include <mutex>
 #include <vector>
 
+#include "core/arena.h"
 #include "core/backend.h"
 #include "core/error.h"
 
 namespace tenon {
 namespace {
-
-// Live and cached bytes may exceed the highest live size by this much: on the host, which is shared
-// with others, by little; on a card by all that it has, because giving memory back there waits for
-// its work.
-int64_t slack_of(Device device) {
-  return device == Device::kCPU ? int64_t{16} << 20 : int64_t{1} << 50;
-}
 
 // Sizes are rounded so that a cache hits. On a card, where asking the driver is slow and sizes
 // follow the length of a batch, large ones are rounded to an eighth of their power of two.
@@ -30,64 +24,62 @@ int64_t rounded(int64_t bytes, Device device) {
   return (std::max<int64_t>(bytes, 1) + unit - 1) / unit * unit;
 }
 
-// Free blocks by exact size: a training step asks for the same sizes again and again.
+// A card's free blocks by exact size. Giving memory back waits for the card's work, so that it is
+// only done where the card has no more: a training step asks for the same sizes again and again.
 class BlockCache {
  public:
-  explicit BlockCache(Device device) : device_(device) {}
-
   // A block of exactly `bytes`, from the cache or the device; null when the device has none.
   void* take(int64_t bytes) {
     const std::lock_guard lock(mutex_);
-    live_ += bytes;
-    peak_live_ = std::max(peak_live_, live_);
     if (const auto found = free_.find(bytes); found != free_.end()) {
       void* block = found->second.back();
       found->second.pop_back();
       if (found->second.empty()) free_.erase(found);
-      cached_ -= bytes;
       return block;
     }
-    while (cached_ > 0 && live_ + cached_ > peak_live_ + slack_of(device_)) drop_largest();
-    void* block = memory_of(device_).allocate(bytes);
-    if (block == nullptr) {
-      while (cached_ > 0) drop_largest();
-      block = memory_of(device_).allocate(bytes);
-    }
-    if (block == nullptr) live_ -= bytes;
-    return block;
+    ++asked_;
+    void* block = memory_of(Device::kCUDA).allocate(bytes);
+    if (block != nullptr || free_.empty()) return block;
+    drop_all();
+    return memory_of(Device::kCUDA).allocate(bytes);
   }
 
   void give(void* block, int64_t bytes) {
     const std::lock_guard lock(mutex_);
     free_[bytes].push_back(block);
-    live_ -= bytes;
-    cached_ += bytes;
+  }
+
+  int64_t asked() {
+    const std::lock_guard lock(mutex_);
+    return asked_;
   }
 
   void clear() {
     const std::lock_guard lock(mutex_);
-    while (cached_ > 0) drop_largest();
+    drop_all();
   }
 
  private:
-  void drop_largest() {
-    const auto largest = std::prev(free_.end());
-    memory_of(device_).release(largest->second.back(), largest->first);
-    largest->second.pop_back();
-    cached_ -= largest->first;
-    if (largest->second.empty()) free_.erase(largest);
+  void drop_all() {
+    for (const auto& [bytes, blocks] : free_) {
+      for (void* block : blocks) memory_of(Device::kCUDA).release(block, bytes);
+    }
+    free_.clear();
   }
 
-  Device device_;
   std::mutex mutex_;
   std::map<int64_t, std::vector<void*>> free_;
-  int64_t live_ = 0, peak_live_ = 0, cached_ = 0;
+  int64_t asked_ = 0;  // blocks that the cache did not have
 };
 
-BlockCache& cache(Device device) {
-  static BlockCache* host = new BlockCache(Device::kCPU);  // they outlive every static tensor
-  static BlockCache* card = new BlockCache(Device::kCUDA);
-  return device == Device::kCPU ? *host : *card;
+// They outlive every static tensor.
+Arena& host() {
+  static Arena* arena = new Arena;
+  return *arena;
+}
+BlockCache& card() {
+  static BlockCache* cache = new BlockCache;
+  return *cache;
 }
 
 std::string text_of(int64_t bytes) {
@@ -120,7 +112,8 @@ std::shared_ptr<Storage> Storage::allocate(int64_t bytes, MemoryKind kind, Devic
   TENON_CHECK(bytes >= 0, "[storage] cannot allocate {} bytes", bytes);
   std::shared_ptr<Storage> storage(new Storage);
   const int64_t charged = rounded(bytes, device);
-  storage->data_ = static_cast<std::byte*>(cache(device).take(charged));
+  void* block = device == Device::kCPU ? host().take(charged) : card().take(charged);
+  storage->data_ = static_cast<std::byte*>(block);
   if (storage->data_ == nullptr) out_of_memory(bytes, kind, device);
   storage->account_ = &memory(device);
   storage->bytes_ = bytes;
@@ -147,12 +140,21 @@ std::shared_ptr<Storage> Storage::borrow(const void* data, int64_t bytes,
 
 Storage::~Storage() {
   if (account_ != nullptr && data_ != nullptr) account_->release(kind_, charged_);
-  if (owner_ == nullptr && data_ != nullptr) cache(device_).give(data_, charged_);
+  if (owner_ != nullptr || data_ == nullptr) return;
+  if (device_ == Device::kCPU) {
+    host().give(data_, charged_);
+  } else {
+    card().give(data_, charged_);
+  }
+}
+
+int64_t blocks_asked_for(Device device) {
+  return device == Device::kCPU ? host().segments_asked_for() : card().asked();
 }
 
 void release_cached_memory() {
-  cache(Device::kCPU).clear();
-  cache(Device::kCUDA).clear();
+  host().trim();
+  card().clear();
 }
 
 }  // namespace tenon

@@ -49,6 +49,10 @@ class Storage {
   std::shared_ptr<const void> owner_;
 };
 
+// How often the system was asked for memory since the process began, because what the device's cache
+// held did not serve: a training step after the first one adds nothing.
+int64_t blocks_asked_for(Device device = Device::kCPU);
+
 // Gives every cached byte of every device back to the system.
 void release_cached_memory();
 

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "core/backend.h"
+#include "core/profile.h"
 
 namespace tenon {
 namespace {
@@ -61,6 +62,7 @@ void Tape::backward(const Tensor& output, const Tensor& seed) {
   while (!entries_.empty()) {
     Entry entry = std::move(entries_.back());
     entries_.pop_back();
+    if (Profile* profile = current_profile()) profile->op_begins(entry.name);
     if (entry.marked) {
       entry.marked();
       continue;
@@ -92,6 +94,7 @@ bool recording(std::initializer_list<const Tensor*> inputs) {
 
 void record(const char* name, std::vector<Tensor> inputs, std::vector<Tensor*> outputs,
             Backward backward, bool always) {
+  if (Profile* profile = current_profile()) profile->op_recorded(name);
   if (current == nullptr) return;
   Tape::Entry entry{name, {}, {}, std::move(backward), {}};
   for (const Tensor& input : inputs) {

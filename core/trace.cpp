@@ -9,6 +9,7 @@
 
 #include "core/backend.h"
 #include "core/error.h"
+#include "core/launch.h"
 
 namespace tenon {
 namespace {
@@ -17,41 +18,10 @@ const KernelTable* targets[2] = {};  // by Device
 
 const KernelTable* target(Device device) { return targets[static_cast<size_t>(device)]; }
 
-std::string shape(const MatmulArgs& a) {
-  return fmt::format("m={} n={} k={}+{} {}{} {}x{}->{}", a.m, a.n, a.k, a.k2,
-                     a.a.transposed ? 'T' : 'N', a.b.transposed ? 'T' : 'N', name_of(a.a.dtype),
-                     name_of(a.b.dtype), name_of(a.c_dtype));
-}
-std::string shape(const AttentionArgs& a) {
-  return fmt::format("batch={} queries={} keys={} heads={}/{} size={} {}", a.batch, a.queries,
-                     a.keys, a.heads, a.kv_heads, a.head_size, name_of(a.dtype));
-}
-std::string shape(const AttentionGradArgs& a) { return shape(a.forward); }
-std::string shape(const CrossEntropyArgs& a) {
-  return fmt::format("rows={} vocabulary={} fp32", a.rows, a.vocabulary);
-}
-std::string shape(const CastArgs& a) {
-  return fmt::format("count={} {}->{}", a.count, name_of(a.from), name_of(a.to));
-}
-std::string shape(const SampleArgs& a) { return fmt::format("vocabulary={} fp32", a.vocabulary); }
-std::string shape(const auto& a) {
-  std::string text;
-  if constexpr (requires { a.rows; }) text = fmt::format("rows={} channels={}", a.rows, a.channels);
-  if constexpr (requires { a.count; }) text = fmt::format("count={}", a.count);
-  if constexpr (requires { a.list; })
-    text = fmt::format("tensors={} pieces={}", a.list.count, a.list.pieces);
-  if constexpr (requires { a.dtype; }) {
-    text += fmt::format(" {}", name_of(a.dtype));
-  } else {
-    text += " fp32";
-  }
-  return text;
-}
-
 template <class Args>
 void must_run(Device device, const char* kernel, void (*run)(const Args&), const Args& args) {
   const auto refused = [&](const char* why) {
-    fail(Exit::kInternal, "[{}] {} {}: {}", target(device)->name, kernel, shape(args), why);
+    fail(Exit::kInternal, "[{}] {} {}: {}", target(device)->name, kernel, shape_text(args), why);
   };
   try {
     run(args);
@@ -70,10 +40,10 @@ void timed(Device device, const char* kernel, void (*run)(const Args&), const Ar
   must_run(device, kernel, run, args);
   memory_of(device).synchronize();
   const std::chrono::duration<double, std::micro> spent = std::chrono::steady_clock::now() - begin;
-  std::fputs(
-      fmt::format("{} {} {} {:.1f} us\n", kernel, target(device)->name, shape(args), spent.count())
-          .c_str(),
-      stderr);
+  std::fputs(fmt::format("{} {} {} {:.1f} us\n", kernel, target(device)->name, shape_text(args),
+                         spent.count())
+                 .c_str(),
+             stderr);
 }
 
 template <Device device>

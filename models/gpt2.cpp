@@ -157,8 +157,8 @@ class Gpt2 final : public Model {
     const Dropout after_attention =
         model_dropout(context, i, kAttentionOut, config_.residual_dropout, channels);
     const auto [middle, normed] = b.ln_2.add(x, dropout(attended, after_attention));
-    const Tensor inner = activation(
-        b.mlp.c_fc(normed, adapter_dropout(context, i, kLoraFc, b.mlp.c_fc)), config_.activation);
+    const Activated inner = b.mlp.c_fc.activated(normed, config_.activation,
+                                                 adapter_dropout(context, i, kLoraFc, b.mlp.c_fc));
     const Tensor out = b.mlp.c_proj(inner, adapter_dropout(context, i, kLoraMlpProj, b.mlp.c_proj));
     return residual_add(middle, out,
                         model_dropout(context, i, kMlpOut, config_.residual_dropout, channels));

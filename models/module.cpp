@@ -14,13 +14,32 @@ Linear::Linear(int64_t in, int64_t out, WeightLayout weight_layout, bool with_bi
   if (with_bias) bias = Parameter{.shape = {out}, .vector = true};
 }
 
-Tensor Linear::operator()(const Tensor& x, Dropout dropout) const {
+template <class Op>
+auto Linear::with_factors(Dropout dropout, Op op) const {
   const Tensor no_bias;
   const Tensor& b = bias ? bias->value : no_bias;
-  if (!lora) return linear(x, weight.value, layout, b, nullptr);
+  if (!lora) return op(b, nullptr);
   const LoraFactors factors{
       .a = lora->a.value, .b = lora->b.value, .scale = lora->scale, .dropout = dropout};
-  return linear(x, weight.value, layout, b, &factors);
+  return op(b, &factors);
+}
+
+Tensor Linear::operator()(const Tensor& x, Dropout dropout) const {
+  return with_factors(dropout, [&](const Tensor& b, const LoraFactors* factors) {
+    return linear(x, weight.value, layout, b, factors);
+  });
+}
+
+Tensor Linear::operator()(const Activated& x, Dropout dropout) const {
+  return with_factors(dropout, [&](const Tensor& b, const LoraFactors* factors) {
+    return linear(x, weight.value, layout, b, factors);
+  });
+}
+
+Activated Linear::activated(const Tensor& x, Activation kind, Dropout dropout) const {
+  return with_factors(dropout, [&](const Tensor& b, const LoraFactors* factors) {
+    return linear_activation(x, weight.value, layout, b, factors, kind);
+  });
 }
 
 }  // namespace tenon

@@ -71,6 +71,13 @@ struct Linear {
   // `dropout` says where the adapter's dropout draws from; its p is the adapter's own, and 0 when
   // not training.
   Tensor operator()(const Tensor& x, Dropout dropout = {}) const;
+  Tensor operator()(const Activated& x, Dropout dropout = {}) const;
+  // An activation of y, for the next Linear.
+  Activated activated(const Tensor& x, Activation kind, Dropout dropout = {}) const;
+
+ private:
+  template <class Op>
+  auto with_factors(Dropout dropout, Op op) const;
 };
 
 // Calls f(path, Parameter&) for every parameter below `module`, in the order of its visit().

@@ -31,7 +31,8 @@ Tensor stored(const TensorEntry& entry, const Shape& shape) {
 }
 
 void read_parameter(Parameter& parameter, const TensorEntry& entry) {
-  if (parameter.trainable || (parameter.vector && *entry.dtype != DType::kF32)) {
+  // Vectors are small, and copies of them do not keep a file mapped whose matrices were converted.
+  if (parameter.trainable || parameter.vector) {
     parameter.value = own_fp32(entry, parameter.shape);
   } else {
     parameter.value = stored(entry, parameter.shape);
@@ -148,13 +149,15 @@ LoadedWeights load_weights(Model& model, const fs::path& folder) {
 }
 
 void place(Model& model, Device device, DType activations) {
-  if (device == device_of(model)) return;
+  const bool moves = device != device_of(model);
   model.visit_parameters([&](const std::string&, Parameter& parameter) {
-    Tensor value = parameter.value.to(device, MemoryKind::kWeights);
-    const bool converted = !parameter.trainable && !parameter.vector && !parameter.adapter;
-    if (converted) value = cast(value, activations, MemoryKind::kWeights);
-    parameter.value = value;
-    if (parameter.trainable) require_grad(parameter.value);
+    const bool matrix = !parameter.trainable && !parameter.vector && !parameter.adapter;
+    const bool wider = size_of(parameter.value.dtype()) > size_of(activations);
+    if (moves) parameter.value = parameter.value.to(device, MemoryKind::kWeights);
+    if (matrix && (moves || wider)) {
+      parameter.value = cast(parameter.value, activations, MemoryKind::kWeights);
+    }
+    if (moves && parameter.trainable) require_grad(parameter.value);
   });
 }
 

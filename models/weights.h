@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // A model's weights: read from a Hugging Face folder, drawn at random, written back. Frozen weights
-// are mapped, not loaded: they are read where they lie in the file, in the dtype they have there.
+// are mapped, not loaded: they are read where they lie in the file, in the dtype they have there
+// (see place).
 // Trainable weights are fp32 copies.
 #pragma once
 
@@ -21,9 +22,10 @@ struct LoadedWeights {
 };
 LoadedWeights load_weights(Model& model, const std::filesystem::path& folder);
 
-// Moves every parameter to `device`, the trainable ones with a fresh gradient buffer. Where products
-// on the device want operands of one dtype (a card), frozen matrices are converted to `activations`
-// on the way. Call it when weights and adapter are read and before an optimizer looks at them.
+// Moves every parameter to `device`, the trainable ones with a fresh gradient buffer. Frozen matrices
+// become `activations` where they are wider than that, which halves them and lets products run in
+// it; on a card always, for products there want operands of one dtype. Call it when weights and
+// adapter are read and before an optimizer looks at them.
 void place(Model& model, Device device, DType activations);
 
 // Draws every base parameter as the family's own initialisation does: matrices normal, biases 0,

@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <cstddef>
+
 #include "core/backend.h"
 #include "core/ops.h"
 
@@ -39,6 +41,85 @@ Tensor activation(const Tensor& x, Activation kind) {
                                  .activation = kind,
                                  .dtype = x.dtype()});
            grads.add(0, dx);
+         });
+  return y;
+}
+
+Tensor gated_activation(const Tensor& gate, const Tensor& up, Activation kind) {
+  TENON_CHECK(gate.shape() == up.shape(), "[gated_activation] gate {} and up {} differ",
+              gate.shape().text(), up.shape().text());
+  const int64_t channels = gate.dim(-1), rows = gate.numel() / channels;
+  Tensor y = Tensor::empty_like(gate);  // (..., C)
+  kernels(y.device())
+      .gated_activation({.gate = gate.raw(),
+                         .up = up.raw(),
+                         .y = y.raw(),
+                         .rows = rows,
+                         .channels = channels,
+                         .stride = channels,
+                         .activation = kind,
+                         .dtype = y.dtype()});
+
+  record(
+      "gated_activation", {gate, up}, {&y},
+      [=, gate = gate.detach(), up = up.detach()](const std::vector<Tensor>& douts, Grads& grads) {
+        Tensor dgate = Tensor::empty_like(gate), dup = Tensor::empty_like(up);  // (..., C)
+        kernels(gate.device())
+            .gated_activation_grad({.gate = gate.raw(),
+                                    .up = up.raw(),
+                                    .dy = douts[0].raw(),
+                                    .dgate = dgate.raw(),
+                                    .dup = dup.raw(),
+                                    .rows = rows,
+                                    .channels = channels,
+                                    .stride = channels,
+                                    .dstride = channels,
+                                    .activation = kind,
+                                    .dtype = gate.dtype()});
+        grads.add(0, dgate);
+        grads.add(1, dup);
+      });
+  return y;
+}
+
+Tensor gated_activation(const Tensor& gate_up, Activation kind) {
+  TENON_CHECK(gate_up.shape().rank() == 3 && gate_up.dim(2) % 2 == 0,
+              "[gated_activation] gate and up side by side are (B, T, 2C), got {}",
+              gate_up.shape().text());
+  const int64_t batch = gate_up.dim(0), tokens = gate_up.dim(1), width = gate_up.dim(2);
+  const int64_t rows = batch * tokens, channels = width / 2;
+  // Where the second halves of its rows begin.
+  const auto half = [=](const Tensor& both) {
+    return static_cast<std::byte*>(both.raw()) + channels * size_of(both.dtype());
+  };
+  Tensor y =
+      Tensor::empty({batch, tokens, channels}, gate_up.dtype(), gate_up.device());  // (B, T, C)
+  kernels(y.device())
+      .gated_activation({.gate = gate_up.raw(),
+                         .up = half(gate_up),
+                         .y = y.raw(),
+                         .rows = rows,
+                         .channels = channels,
+                         .stride = width,
+                         .activation = kind,
+                         .dtype = y.dtype()});
+
+  record("gated_activation", {gate_up}, {&y},
+         [=, gate_up = gate_up.detach()](const std::vector<Tensor>& douts, Grads& grads) {
+           Tensor both = Tensor::empty_like(gate_up);  // (B, T, 2C)
+           kernels(both.device())
+               .gated_activation_grad({.gate = gate_up.raw(),
+                                       .up = half(gate_up),
+                                       .dy = douts[0].raw(),
+                                       .dgate = both.raw(),
+                                       .dup = half(both),
+                                       .rows = rows,
+                                       .channels = channels,
+                                       .stride = width,
+                                       .dstride = width,
+                                       .activation = kind,
+                                       .dtype = both.dtype()});
+           grads.add(0, both);
          });
   return y;
 }

@@ -44,9 +44,9 @@ Shape with_channels(const Shape& shape, int64_t channels) {
   }
 }
 
-// c (+)= op(a) op(b), everything contiguous.
+// c (+)= op(a) op(b), everything contiguous, in the precision of the activation among them.
 void product(const Tensor& c, MatrixOperand a, MatrixOperand b, int64_t m, int64_t n, int64_t k,
-             float alpha = 1, bool accumulate = false) {
+             DType precision, float alpha = 1, bool accumulate = false) {
   kernels(c.device())
       .matmul({.a = a,
                .b = b,
@@ -57,7 +57,8 @@ void product(const Tensor& c, MatrixOperand a, MatrixOperand b, int64_t m, int64
                .n = n,
                .k = k,
                .alpha = alpha,
-               .accumulate = accumulate});
+               .accumulate = accumulate,
+               .precision = precision});
 }
 
 // The gradients of weight and bias from x (rows, in) and dy (rows, out).
@@ -65,9 +66,11 @@ void weight_gradients(const Tensor& x, const Tensor& dy, WeightLayout layout, co
                       const Tensor& dweight, const Tensor& dbias) {
   if (dweight.defined()) {
     if (layout == WeightLayout::kInOut) {
-      product(dweight, operand(x, s.in, true), operand(dy, s.out), s.in, s.out, s.rows, 1, true);
+      product(dweight, operand(x, s.in, true), operand(dy, s.out), s.in, s.out, s.rows, x.dtype(),
+              1, true);
     } else {
-      product(dweight, operand(dy, s.out, true), operand(x, s.in), s.out, s.in, s.rows, 1, true);
+      product(dweight, operand(dy, s.out, true), operand(x, s.in), s.out, s.in, s.rows, x.dtype(),
+              1, true);
     }
   }
   if (dbias.defined()) {
@@ -94,95 +97,168 @@ Tensor dropped(const Tensor& x, const Dropout& dropout) {
   return y;
 }
 
+// What backward needs of a linear's input.
+struct Input {
+  Tensor x;  // undefined where every weight is frozen
+  Tensor v;  // where x = f(v)
+  Activation kind;
+  Shape shape;
+};
+
+// dx = [dY | U] [W ; A], and U = scale dY B in the same pass over dY; with dropout dY W +
+// dropout(U A). Where x = f(v), dv = dx f'(v).
+Tensor input_gradient(const Tensor& dy, const Tensor& weight, WeightLayout layout, const Sizes& s,
+                      const LoraFactors& lora, const Tensor& u, const Input& input) {
+  const DType dtype = dy.dtype();
+  Tensor dx = Tensor::empty(input.shape, dtype, dy.device());
+  const bool drops = s.rank > 0 && lora.dropout.p != 0, fused = s.rank > 0 && !drops;
+  MatmulArgs args = {.a = operand(dy, s.out),
+                     .b = operand(weight, weight.dim(1), layout == WeightLayout::kInOut),
+                     .c = dx.raw(),
+                     .c_stride = s.in,
+                     .c_dtype = dtype,
+                     .m = s.rows,
+                     .n = s.in,
+                     .k = s.out,
+                     .precision = dtype};
+  if (input.v.defined() && !drops) {
+    args.epilogue = Epilogue::kActivationGrad;
+    args.activation = input.kind;
+    args.pre = input.v.raw();
+  }
+  if (fused) {
+    args.b2 = operand(lora.a, s.in);
+    args.k2 = s.rank;
+    args.down = operand(lora.b, s.rank);
+    args.t = u.data<float>();
+    args.down_alpha = lora.scale;
+  }
+  kernels(dy.device()).matmul(args);
+  if (!drops) return dx;
+  product(u, operand(dy, s.out), operand(lora.b, s.rank), s.rows, s.rank, s.out, dtype, lora.scale);
+  const Tensor through = Tensor::empty_like(dx);
+  product(through, operand(u, s.rank), operand(lora.a, s.in), s.rows, s.in, s.rank, dtype);
+  kernels(dx.device())
+      .dropout({.x = through.raw(),
+                .add = dx.raw(),
+                .y = dx.raw(),
+                .count = dx.numel(),
+                .p = lora.dropout.p,
+                .random = lora.dropout.random,
+                .position0 = lora.dropout.position0,
+                .dtype = dtype});
+  if (input.v.defined()) {
+    kernels(dx.device())
+        .activation_grad({.x = input.v.raw(),
+                          .dy = dx.raw(),
+                          .dx = dx.raw(),
+                          .count = dx.numel(),
+                          .activation = input.kind,
+                          .dtype = dtype});
+  }
+  return dx;
+}
+
+// linear of x, which is f(v) where `v` is defined; where `activated` is given the result is only v
+// there, and f of it goes to `activated->value`.
+Tensor linear_of(const Tensor& x, const Tensor& v, Activation kind, const Tensor& weight,
+                 WeightLayout layout, const Tensor& bias, const LoraFactors* lora,
+                 Activated* activated) {
+  const Sizes s = check(x, weight, layout, bias, lora);
+  const LoraFactors adapter = lora != nullptr ? *lora : LoraFactors{};
+  const DType dtype = x.dtype();
+  const bool drops = adapter.dropout.p != 0;
+
+  const Shape shape = with_channels(x.shape(), s.out);
+  Tensor y;  // (rows, out)
+  if (activated == nullptr || current_tape() != nullptr)
+    y = Tensor::empty(shape, dtype, x.device());
+  MatmulArgs args = {.a = operand(x, s.in),
+                     .b = operand(weight, weight.dim(1), layout == WeightLayout::kOutIn),
+                     .c = y.raw(),
+                     .c_stride = s.out,
+                     .c_dtype = dtype,
+                     .m = s.rows,
+                     .n = s.out,
+                     .k = s.in,
+                     .bias = bias.data<float>(),
+                     .precision = dtype};
+  if (activated != nullptr) {
+    activated->value = Tensor::empty(shape, dtype, x.device());
+    args.epilogue = Epilogue::kActivation;
+    args.activation = activated->kind;
+    args.c = activated->value.raw();
+    args.pre = y.raw();
+  }
+  Tensor t;  // (rows, R): scale * dropout(x) A^T
+  if (s.rank > 0) {
+    t = Tensor::empty({s.rows, s.rank}, DType::kF32, x.device());
+    args.b2 = operand(adapter.b, s.rank, true);
+    args.k2 = s.rank;
+    if (drops) {
+      product(t, operand(dropped(x, adapter.dropout), s.in), operand(adapter.a, s.in, true), s.rows,
+              s.rank, s.in, dtype, adapter.scale);
+      args.a2 = operand(t, s.rank);
+    } else {
+      args.down = operand(adapter.a, s.in, true);
+      args.t = t.data<float>();
+      args.down_alpha = adapter.scale;
+    }
+  }
+  kernels(x.device()).matmul(args);
+
+  const bool needs_x = recording({&weight, &adapter.a});  // frozen weights need only dy
+  const Input input = {needs_x ? x.detach() : Tensor{}, v.detach(), kind, x.shape()};
+  record("linear", {v.defined() ? v : x, weight, bias, adapter.a, adapter.b}, {&y},
+         [=, weight = weight.detach(), a = adapter.a.detach(), b = adapter.b.detach(),
+          scale = adapter.scale,
+          dropout = adapter.dropout](const std::vector<Tensor>& douts, Grads& grads) {
+           const Tensor& dy = douts[0];
+           Tensor u;  // (rows, R): scale * dY B
+           if (s.rank > 0) u = Tensor::empty({s.rows, s.rank}, DType::kF32, dy.device());
+           if (grads.wants(0)) {
+             grads.add(0, input_gradient(dy, weight, layout, s, {a, b, scale, dropout}, u, input));
+           } else if (s.rank > 0) {
+             product(u, operand(dy, s.out), operand(b, s.rank), s.rows, s.rank, s.out, dtype,
+                     scale);
+           }
+           weight_gradients(input.x, dy, layout, s, grads.sink(1), grads.sink(2));
+           if (grads.wants(3)) {  // dA = U^T dropout(x)
+             const Tensor xd = dropped(input.x, dropout);
+             product(grads.sink(3), operand(u, s.rank, true), operand(xd, s.in), s.rank, s.in,
+                     s.rows, dtype, 1, true);
+           }
+           if (grads.wants(4)) {  // dB = dY^T T
+             product(grads.sink(4), operand(dy, s.out, true), operand(t, s.rank), s.out, s.rank,
+                     s.rows, dtype, 1, true);
+           }
+         });
+  return y;
+}
+
 }  // namespace
 
 Tensor linear(const Tensor& x, const Tensor& weight, WeightLayout layout, const Tensor& bias,
               const LoraFactors* lora) {
-  const Sizes s = check(x, weight, layout, bias, lora);
-  const LoraFactors adapter = lora != nullptr ? *lora : LoraFactors{};
+  return linear_of(x, {}, Activation::kGeluTanh, weight, layout, bias, lora, nullptr);
+}
 
-  Tensor t;  // (rows, R): scale * dropout(x) A^T
-  if (s.rank > 0) {
-    t = Tensor::empty({s.rows, s.rank}, DType::kF32, x.device());
-    product(t, operand(dropped(x, adapter.dropout), s.in), operand(adapter.a, s.in, true), s.rows,
-            s.rank, s.in, adapter.scale);
-  }
-  Tensor y = Tensor::empty(with_channels(x.shape(), s.out), x.dtype(), x.device());  // (rows, out)
-  kernels(x.device())
-      .matmul({.a = operand(x, s.in),
-               .b = operand(weight, weight.dim(1), layout == WeightLayout::kOutIn),
-               .a2 = operand(t, s.rank),
-               .b2 = operand(adapter.b, s.rank, true),
-               .c = y.raw(),
-               .c_stride = s.out,
-               .c_dtype = y.dtype(),
-               .m = s.rows,
-               .n = s.out,
-               .k = s.in,
-               .k2 = s.rank,
-               .bias = bias.data<float>()});
+Tensor linear(const Activated& x, const Tensor& weight, WeightLayout layout, const Tensor& bias,
+              const LoraFactors* lora) {
+  return linear_of(x.value, x.v, x.kind, weight, layout, bias, lora, nullptr);
+}
 
-  const bool needs_x = recording({&weight, &adapter.a});  // frozen weights need only dy
-  const Shape x_shape = x.shape();
-  record("linear", {x, weight, bias, adapter.a, adapter.b}, {&y},
-         [=, x = needs_x ? x.detach() : Tensor{}, weight = weight.detach(), dtype = x.dtype(),
-          a = adapter.a.detach(), b = adapter.b.detach(), scale = adapter.scale,
-          dropout = adapter.dropout](const std::vector<Tensor>& douts, Grads& grads) {
-           const Tensor& dy = douts[0];
-           Tensor u;  // (rows, R): scale * dY B
-           if (s.rank > 0) {
-             u = Tensor::empty({s.rows, s.rank}, DType::kF32, dy.device());
-             product(u, operand(dy, s.out), operand(b, s.rank), s.rows, s.rank, s.out, scale);
-             if (grads.wants(3)) {  // dA = U^T dropout(x)
-               const Tensor xd = dropped(x, dropout);
-               product(grads.sink(3), operand(u, s.rank, true), operand(xd, s.in), s.rank, s.in,
-                       s.rows, 1, true);
-             }
-             if (grads.wants(4)) {  // dB = dY^T T
-               product(grads.sink(4), operand(dy, s.out, true), operand(t, s.rank), s.out, s.rank,
-                       s.rows, 1, true);
-             }
-           }
-           weight_gradients(x, dy, layout, s, grads.sink(1), grads.sink(2));
-           if (!grads.wants(0)) return;
-
-           Tensor dx = Tensor::empty(x_shape, dtype,
-                                     dy.device());  // [dY | U] [W ; A], or dY W + dropout(U A)
-           const bool fused = dropout.p == 0;
-           kernels(dy.device())
-               .matmul({.a = operand(dy, s.out),
-                        .b = operand(weight, weight.dim(1), layout == WeightLayout::kInOut),
-                        .a2 = operand(fused ? u : Tensor{}, s.rank),
-                        .b2 = operand(fused ? a : Tensor{}, s.in),
-                        .c = dx.raw(),
-                        .c_stride = s.in,
-                        .c_dtype = dx.dtype(),
-                        .m = s.rows,
-                        .n = s.in,
-                        .k = s.out,
-                        .k2 = fused ? s.rank : 0});
-           if (!fused && s.rank > 0) {
-             Tensor through = Tensor::empty_like(dx);
-             product(through, operand(u, s.rank), operand(a, s.in), s.rows, s.in, s.rank);
-             kernels(dx.device())
-                 .dropout({.x = through.raw(),
-                           .add = dx.raw(),
-                           .y = dx.raw(),
-                           .count = dx.numel(),
-                           .p = dropout.p,
-                           .random = dropout.random,
-                           .position0 = dropout.position0,
-                           .dtype = dtype});
-           }
-           grads.add(0, dx);
-         });
-  return y;
+Activated linear_activation(const Tensor& x, const Tensor& weight, WeightLayout layout,
+                            const Tensor& bias, const LoraFactors* lora, Activation kind) {
+  Activated result{.kind = kind};
+  result.v = linear_of(x, {}, kind, weight, layout, bias, lora, &result);
+  return result;
 }
 
 Tensor logits(const Tensor& x, const Tensor& weight) {
   const int64_t in = x.dim(-1), rows = x.numel() / in, vocabulary = weight.dim(0);
   Tensor out = Tensor::empty({rows, vocabulary}, DType::kF32, x.device(), MemoryKind::kWorkspace);
-  product(out, operand(x, in), operand(weight, in, true), rows, vocabulary, in);
+  product(out, operand(x, in), operand(weight, in, true), rows, vocabulary, in, x.dtype());
   return out;
 }
 

@@ -8,13 +8,15 @@ namespace tenon {
 namespace {
 
 constexpr int32_t kIgnored = -100;
-constexpr int64_t kChunkBytes = int64_t{64} << 20;  // of logits at a time
+// Logits at a time: 104 MiB are 512 rows of GPT-2's vocabulary, for which a pass over its head pays.
+constexpr int64_t kChunkBytes = int64_t{104} << 20;
 
-// Rows of logits that exist at a time: a multiple of 64 where there is room, so that matmul tiles
-// are full.
-int64_t chunk_rows(int64_t vocabulary) {
-  const int64_t rows = kChunkBytes / (vocabulary * 4);
-  return std::clamp<int64_t>(rows / 64 * 64, 64, 4096);
+// Rows of logits that exist at a time, so that all chunks are about as large: a multiple of 16, and
+// at least 64 whatever the vocabulary.
+int64_t chunk_rows(int64_t rows, int64_t vocabulary) {
+  const int64_t most = std::max<int64_t>(kChunkBytes / (vocabulary * 4), 64);
+  const int64_t chunks = std::max<int64_t>((rows + most - 1) / most, 1);
+  return std::max<int64_t>(((rows + chunks - 1) / chunks + 15) / 16 * 16, 64);
 }
 
 struct Head {
@@ -43,7 +45,8 @@ void head_chunk(const Head& head, int64_t begin, int64_t end, const Tensor& loss
               .c_stride = vocabulary,
               .m = rows,
               .n = vocabulary,
-              .k = channels});
+              .k = channels,
+              .precision = x.dtype()});
   run.cross_entropy({.logits = z.data<float>(),
                      .targets = head.targets.rows(begin, end).data<int32_t>(),
                      .loss = loss.rows(begin, end).data<float>(),
@@ -60,7 +63,8 @@ void head_chunk(const Head& head, int64_t begin, int64_t end, const Tensor& loss
                 .c_stride = channels,
                 .m = rows,
                 .n = channels,
-                .k = vocabulary});
+                .k = vocabulary,
+                .precision = x.dtype()});
   }
   if (dweight.defined()) {
     run.matmul({.a = {z.raw(), vocabulary, true, DType::kF32},
@@ -70,7 +74,8 @@ void head_chunk(const Head& head, int64_t begin, int64_t end, const Tensor& loss
                 .m = vocabulary,
                 .n = channels,
                 .k = rows,
-                .accumulate = true});
+                .accumulate = true,
+                .precision = x.dtype()});
   }
 }
 
@@ -130,7 +135,7 @@ LossSum linear_cross_entropy(const Tensor& x, const Tensor& weight, const Tensor
   Tensor dx =
       wants_dx ? Tensor::empty({scored, channels}, DType::kF32, device) : Tensor{};  // (scored, C)
   const Tensor dweight = wants_dweight ? weight.slot()->grad : Tensor{};             // (V, C)
-  const int64_t chunk = chunk_rows(weight.dim(0));
+  const int64_t chunk = chunk_rows(scored, weight.dim(0));
   for (int64_t begin = 0; begin < scored; begin += chunk) {
     head_chunk(head, begin, std::min(begin + chunk, scored), result.losses, dx, dweight);
   }

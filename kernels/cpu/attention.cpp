@@ -1,13 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 // Computes    out = softmax(scale q k^T, causal and within the document) v, and its log-sum-exp.
-// Layout      q, k, v, out as they lie; blocks of 64 queries and 64 keys packed as fp32.
-// Work split  the query blocks of the heads that share a key/value head, in as many parts as keep
-//             the threads busy: a block's result does not depend on who computes it.
+// Layout      q, k, v, out as they lie; blocks of 64 queries and 64 keys packed as fp32, or as
+//             pairs of bf16 where those are multiplied faster.
+// Work split  one key/value head of one sequence with all the query heads that share it; with few
+//             of those for the threads, one block of queries of them. A block's result does not
+//             depend on who computes it. Few queries: attention_few.cpp.
 // Numerics    fp32 sums; online softmax, rescaled when a block of keys raises a query's maximum.
-// Traffic     each part packs a key block when it first needs it (the rows of a head lie far apart,
-//             and reading them is slow), then has it from the second-level cache; key blocks that
-//             no query sees are not read.
+//             With pairs, probabilities (relative to the maximum so far) are rounded to bf16.
+// Traffic     K and V are packed once (the rows of a head lie far apart, and reading them is slow),
+//             then read once for each block of queries, from the second-level cache up to about
+//             1500 keys of 64; key blocks that no query sees are not read.
 #include "kernels/cpu/attention_block.h"
+#include "kernels/cpu/attention_few.h"
 #include "kernels/cpu/kernels.h"
 
 namespace tenon::cpu::TENON_ISA {
@@ -15,183 +19,242 @@ namespace {
 
 using namespace flash;
 
-struct ForwardBuffers {
-  float *keys, *values;  // (keys, padded): the whole sequence, in blocks packed when first needed
-  float *queries, *scores, *out;  // (padded, kQueries), (kKeys, kQueries), (padded, kQueries)
+struct QueryBuffers {
+  float *queries, *scores, *out;  // (padded_units, kQueries), (kKeys, kQueries), (padded, kQueries)
   float* rows;                    // (kQueries, padded)
-  float *maximum, *sum;           // (kQueries) so far
-  float* packed;                  // (blocks of keys): 1 where K and V are packed
+  float *maximum, *sum;           // (kQueries) so far, in units of ln(2)
+  float *before, *rescale;        // (kQueries)
+  RowsAhead* ahead;
 };
 
-ForwardBuffers forward_buffers(int64_t keys, int64_t padded) {
-  const int64_t all = round_up(keys, 4) * padded, block = kQueries * padded,
-                blocks = divide_up(keys, kKeys);
-  Scratch s(2 * (all + 16) + 3 * block + kQueries * kKeys + 2 * kQueries + blocks + 16);
-  return {s.take(all),   s.take(all),   s.take(block),    s.take(kQueries * kKeys),
-          s.take(block), s.take(block), s.take(kQueries), s.take(kQueries),
-          s.take(blocks)};
+int64_t query_size(int64_t padded) {
+  return 3 * kQueries * padded + kQueries * kKeys + 4 * kQueries;
+}
+QueryBuffers query_buffers(Scratch& s, int64_t padded, RowsAhead* ahead) {
+  const int64_t block = kQueries * padded;
+  return {s.take(block),    s.take(kQueries * kKeys), s.take(block),
+          s.take(block),    s.take(kQueries),         s.take(kQueries),
+          s.take(kQueries), s.take(kQueries),         ahead};
 }
 
-// Scores of one vector of queries at `lane` become probabilities (times dropout's factors); the
-// running maximum, sum and output are brought up to date.
+// Scales a tile of scores, hides what a query may not see, and raises the maxima.
 template <bool kMasked>
-void softmax_lane(const AttentionArgs& a, const QueryBlock& block, const ForwardBuffers& to,
+struct StoreScores {
+  const QueryBlock& block;
+  int64_t key, lane;  // of the product's first row and column
+  float scale;        // in units of ln(2)
+  float* maximum;     // (kQueries)
+  RowsAhead* ahead;
+
+  template <int kVecs>
+  void operator()(const Product& p, Vec (&scores)[kTileRows][kVecs], int64_t row,
+                  int64_t column) const {
+    for (int v = 0; v < kVecs; ++v) {
+      for (int r = 0; r < kTileRows; ++r) {
+        Vec& x = scores[r][v];
+        x = x * Vec::all(scale);
+        if (kMasked)
+          x = block.mask(x, key + row + r, lane + column + v * kLanes, Vec::all(-kInfinity));
+      }
+    }
+    Store()(p, scores, row, column);
+    for (int v = 0; v < kVecs; ++v) {
+      float* largest = maximum + lane + column + v * kLanes;
+      max(Vec::load(largest), max(max(scores[0][v], scores[1][v]), max(scores[2][v], scores[3][v])))
+          .store(largest);
+    }
+    ahead->step();
+  }
+};
+
+// Scores of one vector of queries at `lane` become units of probabilities (times dropout's
+// factors); their sum is brought up to date, and how it and the output are to be rescaled for that.
+template <class Unit>
+void softmax_lane(const AttentionArgs& a, const QueryBlock& block, const QueryBuffers& to,
                   int64_t key, int64_t keys, int64_t lane) {
   const int64_t rows = block.rows_of(key, keys, lane);
   float* scores = to.scores + lane;
-  const Vec scale = Vec::all(a.scale), hidden = Vec::all(-kInfinity);
-  Vec largest[4];
-  for (Vec& l : largest) l = hidden;
-  for (int64_t j = 0; j < rows; j += 4) {
-    for (int64_t i = 0; i < 4; ++i) {
-      Vec s = Vec::load(scores + (j + i) * kQueries) * scale;
-      if (kMasked) s = block.mask(s, key + j + i, lane, hidden);
-      s.store(scores + (j + i) * kQueries);
-      largest[i] = max(largest[i], s);
-    }
-  }
-  const Vec before = Vec::load(to.maximum + lane);
-  const Vec maximum = max(before, max(max(largest[0], largest[1]), max(largest[2], largest[3])));
-  // A query that has seen nothing yet keeps -infinity; its probabilities are exp(-infinity - 0) =
-  // 0.
-  const Vec base = select(equal(maximum, hidden), Vec::zero(), maximum);
+  const Vec before = Vec::load(to.before + lane), maximum = Vec::load(to.maximum + lane);
+  // A query that has seen nothing yet keeps -infinity; its probabilities are 2^(-infinity - 0) = 0.
+  const Vec base = select(equal(maximum, Vec::all(-kInfinity)), Vec::zero(), maximum);
   const Vec one = Vec::all(1.0f);
   Vec sums[4], keep[4] = {one, one, one, one};
   for (Vec& s : sums) s = Vec::zero();
   for (int64_t j = 0; j < rows; j += 4) {
     if (a.dropout > 0) block.keep_factors(key + j, lane, keep);
     for (int64_t i = 0; i < 4; ++i) {
-      const Vec p = exp(Vec::load(scores + (j + i) * kQueries) - base);
+      const Vec p = exp2(Vec::load(scores + (j + i) * kQueries) - base);
       sums[i] = sums[i] + p;
       (p * keep[i]).store(scores + (j + i) * kQueries);
     }
+    for (int64_t i = 0; i < 4 && Unit::kSteps > 1; i += Unit::kSteps) {
+      Unit::across(scores + (j + i) * kQueries, kQueries, Unit::kSteps, kLanes, nullptr)
+          .store(scores + (j + i) / Unit::kSteps * kQueries);
+    }
   }
-  const Vec rescale = exp(before - base);
-  const Vec sum = fma(Vec::load(to.sum + lane), rescale, (sums[0] + sums[1]) + (sums[2] + sums[3]));
-  maximum.store(to.maximum + lane);
-  sum.store(to.sum + lane);
-  const int64_t padded = padded_head(a.head_size);
-  for (int64_t d = 0; d < padded; ++d) {
-    float* out = to.out + d * kQueries + lane;
-    (Vec::load(out) * rescale).store(out);
-  }
+  const Vec rescale = exp2(before - base);
+  rescale.store(to.rescale + lane);
+  fma(Vec::load(to.sum + lane), rescale, (sums[0] + sums[1]) + (sums[2] + sums[3]))
+      .store(to.sum + lane);
 }
 
 // Adds one block of keys to the running output.
-void attend_keys(const AttentionArgs& a, const QueryBlock& block, const ForwardBuffers& to,
-                 int64_t key, int64_t keys) {
-  const int64_t padded = padded_head(a.head_size);
-  block.for_runs(key, keys, [&](int64_t begin, int64_t end, int64_t lane) {
-    multiply<false>({.a = to.keys + (key + begin) * padded,
-                     .a_row = padded,
-                     .a_step = 1,
-                     .b = to.queries + lane,
-                     .b_row = kQueries,
-                     .c = to.scores + begin * kQueries + lane,
-                     .c_row = kQueries,
-                     .rows = end - begin,
-                     .width = block.width - lane,
-                     .depth = a.head_size});
-  });
+template <class Unit>
+void attend_keys(const AttentionArgs& a, const QueryBlock& block, PackedKeys packed,
+                 const QueryBuffers& to, int64_t key, int64_t keys) {
+  const int64_t padded = padded_head(a.head_size), units = padded_units<Unit>(a.head_size);
   const bool masked = block.masked(key, keys);
-  for (int64_t lane = 0; lane < block.width; lane += kLanes) {
-    if (masked) {
-      softmax_lane<true>(a, block, to, key, keys, lane);
-    } else {
-      softmax_lane<false>(a, block, to, key, keys, lane);
-    }
-  }
+  for (int64_t lane = 0; lane < block.width; lane += kLanes)
+    Vec::load(to.maximum + lane).store(to.before + lane);
   block.for_runs(key, keys, [&](int64_t begin, int64_t end, int64_t lane) {
-    multiply<true>({.a = to.values + (key + begin) * padded,
-                    .a_row = 1,
-                    .a_step = padded,
-                    .b = to.scores + begin * kQueries + lane,
-                    .b_row = kQueries,
-                    .c = to.out + lane,
-                    .c_row = kQueries,
-                    .rows = round_up(a.head_size, 4),
-                    .width = block.width - lane,
-                    .depth = end - begin});
+    const Product scores = {.a = packed.keys + (key + begin) * units,
+                            .a_row = units,
+                            .a_step = 1,
+                            .b = to.queries + lane,
+                            .b_row = kQueries,
+                            .c = to.scores + begin * kQueries + lane,
+                            .c_row = kQueries,
+                            .rows = end - begin,
+                            .width = block.width - lane,
+                            .depth = divide_up(a.head_size, Unit::kSteps)};
+    const float scale = a.scale * kLog2E;
+    if (masked) {
+      multiply<Unit>(scores, FromZero(),
+                     StoreScores<true>{block, key + begin, lane, scale, to.maximum, to.ahead});
+    } else {
+      multiply<Unit>(scores, FromZero(),
+                     StoreScores<false>{block, key + begin, lane, scale, to.maximum, to.ahead});
+    }
+  });
+  for (int64_t lane = 0; lane < block.width; lane += kLanes)
+    softmax_lane<Unit>(a, block, to, key, keys, lane);
+  block.for_runs(key, keys, [&](int64_t begin, int64_t end, int64_t lane) {
+    const Product out = {.a = packed.values + (key + begin) / Unit::kSteps * padded,
+                         .a_row = 1,
+                         .a_step = padded,
+                         .b = to.scores + begin / Unit::kSteps * kQueries + lane,
+                         .b_row = kQueries,
+                         .c = to.out + lane,
+                         .c_row = kQueries,
+                         .rows = round_up(a.head_size, 4),
+                         .width = block.width - lane,
+                         .depth = (end - begin) / Unit::kSteps};
+    if (begin == 0) {
+      multiply<Unit>(out, FromScaledC{to.rescale + lane}, Store());
+    } else {
+      multiply<Unit>(out, FromC(), Store());
+    }
   });
 }
 
 // out / sum, transposed back to rows, and the log-sum-exp.
 template <class T>
-void finish(const AttentionArgs& a, const QueryBlock& block, const ForwardBuffers& from, T* out,
+void finish(const AttentionArgs& a, const QueryBlock& block, const QueryBuffers& from, T* out,
             float* lse) {
   const int64_t padded = padded_head(a.head_size);
-  for (int64_t lane = 0; lane < block.width; lane += kLanes) {
-    const Vec sum = Vec::load(from.sum + lane);
-    const Vec inverse = select(equal(sum, Vec::zero()), Vec::zero(), Vec::all(1.0f) / sum);
-    for (int64_t d = 0; d < padded; ++d) {
-      float* o = from.out + d * kQueries + lane;
-      (Vec::load(o) * inverse).store(o);
-    }
-  }
   transpose(from.out, kQueries, from.rows, padded, padded, round_up(block.queries, 4));
-  unpack_rows(from.rows, block.queries, a.head_size, out, a.out_stride);
+  unpack_rows(from.rows, block.queries, a.head_size, out, a.out_stride,
+              [&](int64_t i) { return from.sum[i] == 0 ? 0.0f : 1 / from.sum[i]; });
   if (lse == nullptr) return;
   for (int64_t i = 0; i < block.queries; ++i)
-    lse[i] = from.maximum[i] + __builtin_logf(from.sum[i]);
+    lse[i] = from.maximum[i] * kLn2 + __builtin_logf(from.sum[i]);
 }
 
-// Packs the block of keys at `key`. kv: where the head's K and V of this sequence begin.
 template <class T>
-void pack_keys(const AttentionArgs& a, int64_t kv, int64_t key, const ForwardBuffers& to) {
-  float& packed = to.packed[key / kKeys];
-  if (packed != 0) return;
-  packed = 1;
-  const int64_t keys = smaller(kKeys, a.keys - key), rows = round_up(keys, 4),
-                from = kv + key * a.kv_stride;
-  const int64_t at = key * padded_head(a.head_size);
-  pack_rows(static_cast<const T*>(a.k) + from, a.kv_stride, keys, a.head_size, to.keys + at, rows);
-  pack_rows(static_cast<const T*>(a.v) + from, a.kv_stride, keys, a.head_size, to.values + at,
-            rows);
+const T* query_rows(const AttentionArgs& a, int64_t sequence, int64_t head, int64_t query) {
+  return static_cast<const T*>(a.q) + (sequence * a.queries + query) * a.q_stride +
+         head * a.head_size;
 }
 
+// One block of queries of one head. Requires: the keys that it sees are packed.
 template <class T>
 void attend(const AttentionArgs& a, int64_t sequence, int64_t head, int64_t block_index,
-            const ForwardBuffers& buffers) {
+            PackedKeys packed, const QueryBuffers& buffers) {
   const QueryBlock block(a, sequence, head, block_index);
-  const int64_t padded = padded_head(a.head_size), kv_head = head / (a.heads / a.kv_heads);
-  const int64_t token = sequence * a.queries + block.first_query;
-  const T* q = static_cast<const T*>(a.q) + token * a.q_stride + head * a.head_size;
-  pack_rows(q, a.q_stride, block.queries, a.head_size, buffers.rows, kQueries);
-  transpose(buffers.rows, padded, buffers.queries, kQueries, kQueries, padded);
+  using Unit = typename Operand<T>::Unit;
+  const int64_t padded = padded_head(a.head_size), units = padded_units<Unit>(a.head_size);
+  pack_along<Unit>(query_rows<T>(a, sequence, head, block.first_query), a.q_stride, block.queries,
+                   a.head_size, buffers.rows, kQueries);
+  transpose(buffers.rows, units, buffers.queries, kQueries, kQueries, units);
   for (int64_t i = 0; i < kQueries * padded; ++i) buffers.out[i] = 0;
   for (int64_t i = 0; i < kQueries; ++i) {
     buffers.maximum[i] = -kInfinity;
     buffers.sum[i] = 0;
   }
-  for (int64_t key = block.first_key(); key < block.end_key(); key += kKeys) {
-    pack_keys<T>(a, sequence * a.kv_batch_stride + kv_head * a.head_size, key, buffers);
-    attend_keys(a, block, buffers, key, smaller(kKeys, block.end_key() - key));
-  }
+  T* out = static_cast<T*>(a.out) + (sequence * a.queries + block.first_query) * a.out_stride +
+           head * a.head_size;
+  buffers.ahead->add(out, block.queries, a.head_size, a.out_stride);
+  for (int64_t key = block.first_key(); key < block.end_key(); key += kKeys)
+    attend_keys<Unit>(a, block, packed, buffers, key, smaller(kKeys, block.end_key() - key));
   float* lse = a.lse == nullptr
                    ? nullptr
                    : a.lse + (sequence * a.heads + head) * a.queries + block.first_query;
-  finish(a, block, buffers, static_cast<T*>(a.out) + token * a.out_stride + head * a.head_size,
-         lse);
+  finish(a, block, buffers, out, lse);
+}
+
+// All queries of the heads that share one key/value head.
+template <class T>
+void attend_head(const AttentionArgs& a, int64_t sequence, int64_t kv_head) {
+  const int64_t padded = padded_head(a.head_size), group = a.heads / a.kv_heads,
+                size = packed_size(a);
+  RowsAhead ahead;
+  Scratch s(kScratchSlot, 2 * size + query_size(padded));
+  HeadKeys<T, true> keys(a, sequence, kv_head, {s.take(size), s.take(size), nullptr});
+  const QueryBuffers buffers = query_buffers(s, padded, &ahead);
+  for (int64_t block = 0; block < query_blocks(a); ++block) {
+    keys.pack_until(keys_seen(a, block));
+    for (int64_t i = 0; i < group; ++i) {
+      ahead.clear();
+      const int64_t next = i + 1 < group ? block : block + 1, query = next * kQueries,
+                    head = kv_head * group + (i + 1) % group;
+      ahead.add(query_rows<T>(a, sequence, head, query), smaller(kQueries, a.queries - query),
+                a.head_size, a.q_stride);
+      keys.ask_until(keys_seen(a, next), &ahead);
+      attend<T>(a, sequence, kv_head * group + i, block, keys.packed, buffers);
+    }
+  }
+}
+
+// The same, a task for each block of queries; K and V are packed before.
+template <class T>
+void attend_blocks(const AttentionArgs& a) {
+  const int64_t padded = padded_head(a.head_size), group = a.heads / a.kv_heads,
+                blocks = query_blocks(a), key_blocks = divide_up(a.keys, kKeys),
+                size = packed_size(a), tasks = a.batch * a.kv_heads;
+  float* shared = Scratch(kSharedSlot, 2 * tasks * size).take(2 * tasks * size);
+  const auto head_keys = [&](int64_t task) {
+    float* packed = shared + 2 * task * size;
+    return HeadKeys<T, true>(a, task / a.kv_heads, task % a.kv_heads,
+                             {packed, packed + size, nullptr});
+  };
+  for_chunks(tasks * key_blocks, [&](int64_t chunk) {
+    const int64_t key = chunk % key_blocks * kKeys;
+    head_keys(chunk / key_blocks).pack(key, smaller(a.keys, key + kKeys));
+  });
+  // The last blocks see most keys and come first, so that threads end together.
+  for_chunks(tasks * blocks, [&](int64_t chunk) {
+    const int64_t task = chunk % tasks, block = blocks - 1 - chunk / tasks;
+    RowsAhead ahead;
+    Scratch s(kScratchSlot, query_size(padded));
+    const QueryBuffers buffers = query_buffers(s, padded, &ahead);
+    for (int64_t i = 0; i < group; ++i) {
+      ahead.clear();
+      attend<T>(a, task / a.kv_heads, task % a.kv_heads * group + i, block, head_keys(task).packed,
+                buffers);
+    }
+  });
 }
 
 }  // namespace
 
 void attention(const AttentionArgs& a) {
-  const int64_t blocks = divide_up(a.queries, kQueries), groups = a.batch * a.kv_heads,
-                group = a.heads / a.kv_heads;
-  if (groups * blocks == 0) return;
-  const int64_t parts = smaller(blocks, divide_up(4 * thread_count(), groups));
+  const int64_t tasks = a.batch * a.kv_heads;
+  if (tasks * a.queries == 0) return;
+  if (few_queries(a)) return attend_few(a);
   dispatch_float(a.dtype, [&]<class T>(T) {
-    for_chunks(groups * parts, [&](int64_t chunk) {
-      const int64_t sequence = chunk / parts / a.kv_heads, kv_head = chunk / parts % a.kv_heads;
-      const ForwardBuffers buffers = forward_buffers(a.keys, padded_head(a.head_size));
-      for (int64_t i = 0; i < divide_up(a.keys, kKeys); ++i) buffers.packed[i] = 0;
-      for (int64_t block = chunk % parts; block < blocks; block += parts) {
-        for (int64_t head = kv_head * group; head < (kv_head + 1) * group; ++head) {
-          attend<T>(a, sequence, head, block, buffers);
-        }
-      }
-    });
+    if (few_tasks(tasks)) return attend_blocks<T>(a);
+    for_chunks(tasks,
+               [&](int64_t task) { attend_head<T>(a, task / a.kv_heads, task % a.kv_heads); });
   });
 }
 

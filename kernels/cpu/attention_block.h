@@ -8,25 +8,25 @@
 #pragma once
 
 #include "core/kernel_table.h"
-#include "kernels/cpu/vec.h"
+#include "kernels/cpu/attention_product.h"
 
 namespace tenon::cpu::TENON_ISA::flash {
 
 constexpr int64_t kQueries = 64;  // queries of a block, hence the row length of S
 constexpr int64_t kKeys = 64;     // keys of a block
 constexpr int64_t kGrain = 16;    // masked scores are skipped in groups of this many queries
-constexpr int kScratchSlot = 6;
+constexpr int kScratchSlot = 6;   // of a task
+constexpr int kSharedSlot = 7;    // of all tasks, in the thread that calls the kernel
 
 const float kInfinity = __builtin_inff();
 
-constexpr int64_t round_up(int64_t a, int64_t b) { return divide_up(a, b) * b; }
 inline int64_t padded_head(int64_t head_size) { return round_up(head_size, larger(kLanes, 4)); }
 
 // Hands out pieces of one block of the thread's scratch memory, each aligned to a cache line.
 class Scratch {
  public:
-  explicit Scratch(int64_t floats)
-      : next_(static_cast<float*>(thread_scratch(kScratchSlot, floats * 4))) {}
+  Scratch(int slot, int64_t floats)
+      : next_(static_cast<float*>(thread_scratch(slot, floats * 4))) {}
   float* take(int64_t floats) {
     float* taken = next_;
     next_ += round_up(floats, 16);
@@ -37,115 +37,196 @@ class Scratch {
   float* next_;
 };
 
-// A product of small matrices that lie in the first- or second-level cache:
-//   c[r][x] (+)= sum over k < depth of a[r * a_row + k * a_step] * b[k * b_row + x],  r < rows, x <
-//   width.
-// Requires: rows a multiple of 4, width a multiple of the lanes.
-struct Product {
-  const float* a;
-  int64_t a_row, a_step;
-  const float* b;
-  int64_t b_row;
-  float* c;
-  int64_t c_row;
-  int64_t rows, width, depth;
-};
-
-constexpr int kTileRows = 4;
-constexpr int kTileVecs = kLanes == 16 ? 4 : 2;  // 16 of 32 registers are sums, or 8 of 16
-
-template <bool kAdd, int kVecs>
-inline void multiply_tile(const Product& p, int64_t row, int64_t column) {
-  Vec sums[kTileRows][kVecs];
-  float* c = p.c + row * p.c_row + column;
-  for (int r = 0; r < kTileRows; ++r) {
-    for (int v = 0; v < kVecs; ++v)
-      sums[r][v] = kAdd ? Vec::load(c + r * p.c_row + v * kLanes) : Vec::zero();
-  }
-  const float* a = p.a + row * p.a_row;
-  const float* b = p.b + column;
-  for (int64_t k = 0; k < p.depth; ++k, a += p.a_step, b += p.b_row) {
-    Vec bs[kVecs];
-    for (int v = 0; v < kVecs; ++v) bs[v] = Vec::load(b + v * kLanes);
-    for (int r = 0; r < kTileRows; ++r) {
-      const Vec x = Vec::all(a[r * p.a_row]);
-      for (int v = 0; v < kVecs; ++v) sums[r][v] = fma(x, bs[v], sums[r][v]);
-    }
-  }
-  for (int r = 0; r < kTileRows; ++r) {
-    for (int v = 0; v < kVecs; ++v) sums[r][v].store(c + r * p.c_row + v * kLanes);
-  }
+// Whether so many tasks of equal size would leave threads idle. What a kernel computes does not
+// depend on it, only who computes what.
+inline bool few_tasks(int64_t tasks) {
+  const int64_t threads = thread_count();
+  return tasks < 3 * threads && tasks % threads != 0;
 }
 
-template <bool kAdd>
-void multiply(const Product& p) {
-  for (int64_t column = 0; column < p.width; column += kTileVecs * kLanes) {
-    const int64_t vecs = (p.width - column) / kLanes;
-    for (int64_t row = 0; row < p.rows; row += kTileRows) {
-      if (vecs >= kTileVecs) {
-        multiply_tile<kAdd, kTileVecs>(p, row, column);
-      } else if (vecs == 3) {
-        multiply_tile<kAdd, 3>(p, row, column);
-      } else if (vecs == 2) {
-        multiply_tile<kAdd, 2>(p, row, column);
-      } else {
-        multiply_tile<kAdd, 1>(p, row, column);
-      }
-    }
-  }
-}
+// e^x = 2^(x kLog2E): scores are kept in units of ln(2), which spares exp two of its steps.
+const float kLog2E = 0x1.715476p0f, kLn2 = 0x1.62e43p-1f;
 
-// to[c][r] = from[r][c]. Requires: rows and columns multiples of 4.
-inline void transpose(const float* from, int64_t from_row, float* to, int64_t to_row, int64_t rows,
-                      int64_t columns) {
-  typedef float Four __attribute__((vector_size(16)));
-  typedef int32_t Order __attribute__((vector_size(16)));
-  for (int64_t r = 0; r < rows; r += 4) {
-    for (int64_t c = 0; c < columns; c += 4) {
-      Four x[4];
-      for (int i = 0; i < 4; ++i) __builtin_memcpy(&x[i], from + (r + i) * from_row + c, 16);
-      const Four low01 = __builtin_shuffle(x[0], x[1], Order{0, 4, 1, 5});
-      const Four low23 = __builtin_shuffle(x[2], x[3], Order{0, 4, 1, 5});
-      const Four high01 = __builtin_shuffle(x[0], x[1], Order{2, 6, 3, 7});
-      const Four high23 = __builtin_shuffle(x[2], x[3], Order{2, 6, 3, 7});
-      x[0] = __builtin_shuffle(low01, low23, Order{0, 1, 4, 5});
-      x[1] = __builtin_shuffle(low01, low23, Order{2, 3, 6, 7});
-      x[2] = __builtin_shuffle(high01, high23, Order{0, 1, 4, 5});
-      x[3] = __builtin_shuffle(high01, high23, Order{2, 3, 6, 7});
-      for (int i = 0; i < 4; ++i) __builtin_memcpy(to + (c + i) * to_row + r, &x[i], 16);
-    }
-  }
+// 2^x within 1.1 ulp for x up to 128. NaN gives NaN.
+inline Vec exp2(Vec x) {
+  x = max(Vec::all(-151.0f), x);  // below this the result is 0
+  const Vec n = round(x), r = x - n;
+  Vec p = Vec::all(0.0001546973198f);
+  p = fma(p, r, Vec::all(0.001341000097f));
+  p = fma(p, r, Vec::all(0.009618030783f));
+  p = fma(p, r, Vec::all(0.05550297314f));
+  p = fma(p, r, Vec::all(0.2402265108f));
+  p = fma(p, r, Vec::all(0.6931472254f));
+  p = fma(p, r, Vec::all(1.0f));
+  return times_power_of_2(p, n);
 }
 
 // Rows of a head lie far apart (a page or more), where the hardware does not prefetch: this many
 // rows ahead is asked for.
 constexpr int64_t kRowsAhead = 8;
 
-// to (padded_rows, padded) = the first `rows` rows of `from`, widened; the rest is zero.
+// to (padded_rows, padded) = the first `rows` rows of `from`, widened, times `factor`; the rest is
+// zero.
 template <class T>
 void pack_rows(const T* from, int64_t stride, int64_t rows, int64_t head_size, float* to,
-               int64_t padded_rows) {
+               int64_t padded_rows, float factor = 1) {
   const int64_t padded = padded_head(head_size);
+  const Vec times = Vec::all(factor);
   for (int64_t r = 0; r < padded_rows; ++r) {
     for (int64_t d = 0; d < padded; d += kLanes) {
       const int64_t left = r < rows ? head_size - d : 0;
       __builtin_prefetch(from + (r + kRowsAhead) * stride + d);
-      (left > 0 ? Vec::load(from + r * stride + d, left) : Vec::zero()).store(to + r * padded + d);
+      (left > 0 ? Vec::load(from + r * stride + d, left) * times : Vec::zero())
+          .store(to + r * padded + d);
     }
   }
 }
 
-// The opposite, rounding.
-template <class T>
-void unpack_rows(const float* from, int64_t rows, int64_t head_size, T* to, int64_t stride) {
-  const int64_t padded = padded_head(head_size);
-  for (int64_t r = 0; r < rows; ++r) {
-    for (int64_t d = 0; d < head_size; d += kLanes) {
-      __builtin_prefetch(to + (r + kRowsAhead) * stride + d, 1);
-      Vec::load(from + r * padded + d).store(to + r * stride + d, head_size - d);
+// The number of units of a row that `along` packs.
+template <class Unit>
+int64_t padded_units(int64_t head_size) {
+  return round_up(head_size, larger(kLanes, 4) * Unit::kSteps) / Unit::kSteps;
+}
+
+// to (padded_rows, padded_units) = `rows` rows of `from` as units of neighbours in a row; the rest
+// is zero.
+template <class Unit, class T>
+void pack_along(const T* from, int64_t stride, int64_t rows, int64_t head_size, float* to,
+                int64_t padded_rows) {
+  const int64_t units = padded_units<Unit>(head_size);
+  for (int64_t r = 0; r < padded_rows; ++r) {
+    for (int64_t u = 0; u < units; u += kLanes) {
+      const int64_t d = u * Unit::kSteps, left = r < rows ? head_size - d : 0;
+      __builtin_prefetch(from + (r + kRowsAhead) * stride + d);
+      (left > 0 ? Unit::along(from + r * stride + d, left, 1) : Vec::zero())
+          .store(to + r * units + u);
     }
   }
 }
+
+// to (padded_rows / steps of a unit, padded) = the same as units of rows that follow each other.
+template <class Unit, class T>
+void pack_across(const T* from, int64_t stride, int64_t rows, int64_t head_size, float* to,
+                 int64_t padded_rows) {
+  const int64_t padded = padded_head(head_size);
+  for (int64_t r = 0; r < padded_rows; r += Unit::kSteps) {
+    for (int64_t d = 0; d < padded; d += kLanes) {
+      const int64_t left = r < rows ? head_size - d : 0;
+      for (int64_t i = 0; i < Unit::kSteps; ++i)
+        __builtin_prefetch(from + (r + i + kRowsAhead) * stride + d);
+      (left > 0 ? Unit::across(from + r * stride + d, stride, rows - r, left, nullptr)
+                : Vec::zero())
+          .store(to + r / Unit::kSteps * padded + d);
+    }
+  }
+}
+
+// The opposite, times factor(row), rounding.
+template <class T, class Factor>
+void unpack_rows(const float* from, int64_t rows, int64_t head_size, T* to, int64_t stride,
+                 const Factor& factor) {
+  const int64_t padded = padded_head(head_size);
+  for (int64_t r = 0; r < rows; ++r) {
+    const Vec times = Vec::all(factor(r));
+    for (int64_t d = 0; d < head_size; d += kLanes) {
+      __builtin_prefetch(to + (r + kRowsAhead) * stride + d, 1);
+      (Vec::load(from + r * padded + d) * times).store(to + r * stride + d, head_size - d);
+    }
+  }
+}
+
+// Rows that will be needed soon, asked for a few at a time between computations. Waiting for them
+// all at once was 8 % of a forward pass (12 heads of 64, 1024 tokens, Zen 4).
+class RowsAhead {
+ public:
+  // `rows` rows of `count` elements, `stride` apart.
+  template <class T>
+  void add(const T* first, int64_t rows, int64_t count, int64_t stride) {
+    if (rows > 0)
+      lists_[lists_used_++] = {reinterpret_cast<const char*>(first), rows,
+                               count * int64_t{sizeof(T)}, stride * int64_t{sizeof(T)}};
+  }
+  void clear() { lists_used_ = list_ = 0; }
+  // Asks for the next two rows.
+  void step() {
+    for (int i = 0; i < 2 && list_ < lists_used_; ++i) {
+      Rows& from = lists_[list_];
+      for (int64_t byte = 0; byte < from.bytes; byte += 64)
+        __builtin_prefetch(from.next + byte, 0, 2);
+      from.next += from.stride;
+      if (--from.left == 0) ++list_;
+    }
+  }
+
+ private:
+  struct Rows {
+    const char* next;
+    int64_t left, bytes, stride;
+  };
+  Rows lists_[6];
+  int lists_used_ = 0, list_ = 0;
+};
+
+inline int64_t query_blocks(const AttentionArgs& a) { return divide_up(a.queries, kQueries); }
+// The keys that the first `block` + 1 blocks of queries can see.
+inline int64_t keys_seen(const AttentionArgs& a, int64_t block) {
+  return larger(0, smaller(a.keys, (block + 1) * kQueries + a.keys - a.queries));
+}
+
+// K and V of one head, packed. For fp32 units, along and across are the same.
+struct PackedKeys {
+  float *keys, *values;  // (keys, padded_units), and along or across as the kernel wants
+  float* keys_across;    // (keys / steps, padded), or null
+};
+// Of each, in floats, at most.
+inline int64_t packed_size(const AttentionArgs& a) {
+  return round_up(a.keys, 4) * padded_head(a.head_size) + 16;
+}
+
+// K and V of one head of one sequence, where they lie and packed.
+template <class T, bool kValuesAcross>
+class HeadKeys {
+ public:
+  using Unit = typename Operand<T>::Unit;
+  HeadKeys(const AttentionArgs& args, int64_t sequence, int64_t kv_head, PackedKeys to)
+      : packed(to), a_(args), at_(sequence * a_.kv_batch_stride + kv_head * a_.head_size) {}
+
+  const PackedKeys packed;
+
+  // Packs the keys from `begin` (a multiple of 4) to `end`.
+  void pack(int64_t begin, int64_t end) const {
+    const int64_t from = at_ + begin * a_.kv_stride, count = end - begin, rows = round_up(count, 4),
+                  along = begin * padded_units<Unit>(a_.head_size),
+                  across = begin / Unit::kSteps * padded_head(a_.head_size);
+    const T *k = static_cast<const T*>(a_.k) + from, *v = static_cast<const T*>(a_.v) + from;
+    pack_along<Unit>(k, a_.kv_stride, count, a_.head_size, packed.keys + along, rows);
+    if (packed.keys_across != nullptr && packed.keys_across != packed.keys)
+      pack_across<Unit>(k, a_.kv_stride, count, a_.head_size, packed.keys_across + across, rows);
+    if (kValuesAcross) {
+      pack_across<Unit>(v, a_.kv_stride, count, a_.head_size, packed.values + across, rows);
+    } else {
+      pack_along<Unit>(v, a_.kv_stride, count, a_.head_size, packed.values + along, rows);
+    }
+  }
+  // Packs the keys below `end` that are not packed yet, in whole blocks.
+  void pack_until(int64_t end) {
+    if (end <= ready_) return;
+    end = smaller(a_.keys, round_up(end, kKeys));
+    pack(ready_, end);
+    ready_ = end;
+  }
+  // Asks for what pack_until(end) will read.
+  void ask_until(int64_t end, RowsAhead* ahead) const {
+    const int64_t from = at_ + ready_ * a_.kv_stride,
+                  count = smaller(a_.keys, round_up(end, kKeys)) - ready_;
+    ahead->add(static_cast<const T*>(a_.k) + from, count, a_.head_size, a_.kv_stride);
+    ahead->add(static_cast<const T*>(a_.v) + from, count, a_.head_size, a_.kv_stride);
+  }
+
+ private:
+  const AttentionArgs& a_;
+  int64_t at_, ready_ = 0;
+};
 
 // One block of queries of one head of one sequence: what each query sees, and its random numbers.
 class QueryBlock {
@@ -205,7 +286,7 @@ class QueryBlock {
   }
   // Splits the keys [key, key + keys) into runs of a multiple of 4 with the same first lane:
   // body(begin, end, lane) with begin and end counted from `key`. The last run may end past `keys`,
-  // in padding.
+  // in padding. The first begins at 0 and has all queries that see any of these keys.
   template <class Body>
   void for_runs(int64_t key, int64_t keys, const Body& body) const {
     const int64_t padded = round_up(keys, 4);

@@ -1,190 +1,358 @@
 // SPDX-License-Identifier: Apache-2.0
-// Computes    matmul where one side has at most kFew rows (a token at a time) or columns (an
+// Computes    matmul where one side has at most kFew rows (tokens that are generated) or columns (an
 //             adapter of low rank).
-// Layout      the few are packed to fp32; the long side is read as it lies. Where its rows run
-//             along K, each element of c is a dot product; otherwise rows times numbers are added.
-// Work split  strips of kStrip rows or columns of the long side.
-// Numerics    fp32 sums, lane-wise along K, or in the order of K by blocks of kStepK; one rounding
-//             to the dtype of c.
-// Traffic     reads the long side once: bound by memory bandwidth.
+// Layout      the few are packed to fp32; the long side, the wide, is read as it lies. Where its
+//             rows run along K, each element of c is a dot product; otherwise multiples of rows are
+//             added.
+// Work split  strips of the wide; where they are fewer than kChunks, times parts of K.
+// Numerics    fp32 sums: of a dot product by lanes, else in the order of K; then blocks of K, then
+//             parts of K, in order; one rounding to the dtype of c.
+// Traffic     reads the long side once: bound by memory bandwidth, or, where more than about 8 are
+//             multiplied, by arithmetic.
 #include "kernels/cpu/kernels.h"
 #include "kernels/cpu/matmul.h"
-#include "kernels/cpu/matmul_pack.h"
-#include "kernels/cpu/matmul_tile.h"
+#include "kernels/cpu/matmul_few_kernel.h"
+#include "kernels/cpu/matmul_few_pack.h"
+#include "kernels/cpu/matmul_finish.h"
 
 namespace tenon::cpu::TENON_ISA {
 namespace {
 
-constexpr int64_t kStrip = 128;
-constexpr int64_t kStepK = 16;  // rows of the long side that are read side by side
+using namespace few;
 
-// One part of K: the few as rows along K (for dot products) or as columns across it.
-struct Part {
-  Source wide;
-  const float* few;
-  int64_t few_stride;  // between the few where wide.along_k, else between steps of K
+// Strips for cores to share, where the wide is long enough.
+constexpr int64_t kStrips = 24;
+// Chunks that K is cut for where strips are few, and the fewest steps that are worth it: the sums of
+// each part of K pass from core to core.
+constexpr int64_t kChunks = 12, kLeastPart = 256;
+// Rows of a strip where they run along K: a multiple of what is read side by side.
+constexpr int64_t kLeastDots = 16, kMostDots = 128;
+// The sums of a strip: they stay in L1 or close to it.
+constexpr int64_t kSums = 8192;
+// Floats of a packed group of the few for one block of K: they stay in L1 while a strip passes.
+constexpr int64_t kDotFloats = 6144;
+// The least of a row of a strip where rows run across K, in bytes. On 2 cores of an EPYC (Zen 4), 8
+// x 768 x 2048 took 0.14 ms with 192 to 384 and 0.17 with 2048, when K was cut in parts.
+constexpr int64_t kLeastStrip = 384;
+// Rows across K for each load and store of the sums, and up to how many bytes of the wide, which may
+// then lie in a cache, they are twice as many: 8 x 768 x 2048 went from 105 to 110 GFLOP/s on a core
+// of the same, but 8 x 50257 x 768 from 13.5 to 12 GB/s.
+constexpr int64_t kStepBlock = 32, kCacheBytes = int64_t{1} << 24;
+// How far ahead of the reader memory is asked for.
+constexpr int64_t kAheadBytes = 16384;
+
+// One pair of operands of the product.
+struct Pair {
+  Side few, wide;
+  const float* packed;  // the few, in the order that the wide wants
+  int64_t step;         // between steps of K of the packed few where the wide lies across K
 };
 
-// sums[i][j] += dot(few row i, wide row j).
-template <class T, int kRows, int kColumns>
-void add_dots(int64_t k, const float* few, int64_t few_stride, const T* wide, int64_t wide_stride,
-              float* sums) {
-  Vec sum[kRows][kColumns];
-#pragma GCC unroll 16
-  for (int i = 0; i < kRows; ++i) {
-#pragma GCC unroll 4
-    for (int j = 0; j < kColumns; ++j) sum[i][j] = Vec::zero();
-  }
-  const auto step = [&](int64_t p, auto load) {
-    Vec column[kColumns];
-#pragma GCC unroll 4
-    for (int j = 0; j < kColumns; ++j) {
-      column[j] = load(wide + j * wide_stride + p);
-      // The rows that come next: 16 x 50257 x 768 went from 15.0 to 13.3 ms on 2 cores of an EPYC
-      // (Zen 4).
-      __builtin_prefetch(wide + (j + kColumns) * wide_stride + p);
-    }
-#pragma GCC unroll 16
-    for (int i = 0; i < kRows; ++i) {
-      const Vec x = Vec::load(few + i * few_stride + p);
-#pragma GCC unroll 4
-      for (int j = 0; j < kColumns; ++j) sum[i][j] = fma(x, column[j], sum[i][j]);
-    }
-  };
-  int64_t p = 0;
-  for (; p + kLanes <= k; p += kLanes) step(p, [](const T* at) { return Vec::load(at); });
-  if (p < k) step(p, [&](const T* at) { return Vec::load(at, k - p); });
-#pragma GCC unroll 16
-  for (int i = 0; i < kRows; ++i) {
-#pragma GCC unroll 4
-    for (int j = 0; j < kColumns; ++j) sums[i * kStrip + j] += sum[i][j].sum();
-  }
-}
+// The product in hand and how it is split.
+struct Job {
+  const MatmulArgs* args;
+  bool few_columns;  // the few are columns of c
+  int64_t few, wide;
+  Pair pairs[2];
+  int64_t strip, parts, part_steps, step_block;
+  float* partial;  // (parts, few, wide padded): sums where there are several parts of K, or null
 
-// As many columns as leave registers for the sums: kRows * columns <= kLanes.
+  int64_t strips() const { return divide_up(wide, strip); }
+  int64_t padded() const { return divide_up(wide, kLanes) * kLanes; }
+};
+
+// One strip of the wide and its sums.
+struct Strip {
+  int64_t begin, count;
+  float* sums;  // (few, count)
+  int64_t stride;
+};
+
 template <class T, int kRows>
-void add_dots_strip(const Part& part, int64_t i, int64_t begin, int64_t count, float* sums) {
-  constexpr int kColumns = kRows * 4 <= kLanes ? 4 : kRows * 2 <= kLanes ? 2 : 1;
-  const float* few = part.few + i * part.few_stride;
-  const int64_t stride = part.wide.stride, k = part.wide.k;
+void add_dots_strip(const Side& wide, int64_t p, int64_t steps, const float* packed,
+                    const Strip& strip, Ahead& ahead, float* sums) {
+  constexpr int kColumns = static_cast<int>(dot_columns(kRows));
+  const T* first = wide.at<T>(strip.begin, p);
   int64_t j = 0;
-  for (; j + kColumns <= count; j += kColumns) {
-    add_dots<T, kRows, kColumns>(k, few, part.few_stride, part.wide.at<T>(begin + j, 0), stride,
-                                 sums + i * kStrip + j);
+  for (; j + kColumns <= strip.count; j += kColumns) {
+    add_dots<T, kRows, kColumns>(steps, packed, first + j * wide.stride, wide.stride,
+                                 wide.scale(strip.begin + j), ahead, sums + j, strip.stride);
   }
-  for (; j < count; ++j) {
-    add_dots<T, kRows, 1>(k, few, part.few_stride, part.wide.at<T>(begin + j, 0), stride,
-                          sums + i * kStrip + j);
+  for (; j < strip.count; ++j) {
+    add_dots<T, kRows, 1>(steps, packed, first + j * wide.stride, wide.stride,
+                          wide.scale(strip.begin + j), ahead, sums + j, strip.stride);
   }
 }
-
-constexpr int kDotRows = kLanes == 16 ? 8 : 4;
 
 template <class T, int kRows = kDotRows>
-void add_dots_rows(const Part& part, int64_t rows, int64_t i, int64_t begin, int64_t count,
-                   float* sums) {
+void add_dots_rows(int64_t rows, const Side& wide, int64_t p, int64_t steps, const float* packed,
+                   const Strip& strip, Ahead& ahead, float* sums) {
   if constexpr (kRows > 1) {
-    if (rows < kRows) return add_dots_rows<T, kRows - 1>(part, rows, i, begin, count, sums);
+    if (rows < kRows) {
+      return add_dots_rows<T, kRows - 1>(rows, wide, p, steps, packed, strip, ahead, sums);
+    }
   }
-  add_dots_strip<T, kRows>(part, i, begin, count, sums);
+  add_dots_strip<T, kRows>(wide, p, steps, packed, strip, ahead, sums);
 }
 
-// sums[i][j] += sum over p of few[p][i] * wide[p][begin + j].
+// Adds steps [begin, end) of K of a pair whose wide rows run along K. `begin` is a multiple of
+// kLanes.
 template <class T>
-void add_products(const Part& part, int64_t few, int64_t begin, int64_t count, float* sums) {
-  for (int64_t p = 0; p < part.wide.k; p += kStepK) {
-    const int64_t steps = smaller(kStepK, part.wide.k - p);
-    for (int64_t i = 0; i < few; i += kTileRows) {
-      const int64_t rows = smaller(kTileRows, few - i);
-      const auto run = multiply_for<T, kTileVectors, false>(rows);
-      const auto run_tail = multiply_for<T, 1, true>(rows);
-      const float* x = part.few + p * part.few_stride + i;
-      int64_t j = 0;
-      for (; j + kTileColumns <= count; j += kTileColumns) {
-        run(steps, x, part.few_stride, part.wide.at<T>(begin + j, p), part.wide.stride, 0,
-            sums + i * kStrip + j, kStrip, true);
-      }
-      for (; j < count; j += kLanes) {
-        run_tail(steps, x, part.few_stride, part.wide.at<T>(begin + j, p), part.wide.stride,
-                 count - j, sums + i * kStrip + j, kStrip, true);
-      }
+void add_dots_part(const Pair& pair, int64_t few, int64_t begin, int64_t end, const Strip& strip) {
+  const int64_t limit = kDotFloats / smaller(few, kDotRows) / kLanes * kLanes;
+  const int64_t blocks = divide_up(end - begin, limit);
+  const int64_t block = divide_up(divide_up(end - begin, blocks), kLanes) * kLanes;
+  const int64_t group_floats = divide_up(pair.wide.k, kLanes) * kLanes;  // of each of the few
+  constexpr int64_t kSize = sizeof(T);
+  Ahead ahead = {.row = reinterpret_cast<const char*>(pair.wide.at<T>(strip.begin, begin)),
+                 .row_bytes = block * kSize,
+                 .stride_bytes = pair.wide.stride * kSize,
+                 .rows = strip.count,
+                 .blocks = blocks,
+                 .block_bytes = block * kSize};
+  ahead.skip(larger(kDotRows, divide_up(kAheadBytes, ahead.row_bytes)));
+  for (int64_t p = begin; p < end; p += block) {
+    const int64_t steps = smaller(block, end - p);
+    // Only the first of several groups walks on; the others read what it brought.
+    Ahead here = still(pair.wide.at<T>(strip.begin, p));
+    for (int64_t i = 0; i < few; i += kDotRows) {
+      const int64_t rows = smaller(kDotRows, few - i);
+      add_dots_rows<T>(rows, pair.wide, p, steps, pair.packed + i * group_floats + p * rows, strip,
+                       i == 0 ? ahead : here, strip.sums + i * strip.stride);
     }
   }
 }
 
-// A panel of the few: pack() wants whole vectors where there is more than one.
-int64_t few_width(int64_t few) { return few <= kLanes ? few : divide_up(few, kLanes) * kLanes; }
-
-// Floats that make_part needs.
-int64_t part_room(int64_t few, int64_t k) { return 2 * few_width(few) * (k + kLanes) + kLanes; }
-
-// Packs the few for one part of K, whose steps begin at `begin` of the joined K, into `out`.
-Part make_part(const Sources& few_sources, const Source& wide, int64_t begin, int64_t few,
-               float* out) {
-  const int64_t width = few_width(few);
-  pack(few_sources, 0, few, begin, wide.k, width, width * wide.k, out);
-  if (!wide.along_k) return {wide, out, width};
-  const int64_t stride = divide_up(wide.k, kLanes) * kLanes;
-  float* rows = out + width * wide.k + kLanes;
-  for (int64_t i = 0; i < few; ++i) {
-    for (int64_t p = 0; p < stride; ++p) {
-      rows[i * stride + p] = p < wide.k ? out[p * width + i] : 0.0f;
-    }
+template <class T, int kRows>
+void add_rows_strip(const Side& wide, int64_t p, int64_t steps, const float* packed, int64_t step,
+                    const Strip& strip, Ahead& ahead, float* sums) {
+  constexpr int kVectors = step_vectors(kRows);
+  const T* first = wide.at<T>(strip.begin, p);
+  int64_t j = 0;
+  for (; j + kVectors * kLanes <= strip.count; j += kVectors * kLanes) {
+    add_rows<T, kRows, kVectors, false>(steps, packed, step, first + j, wide.stride, 0, ahead,
+                                        sums + j, strip.stride);
   }
-  return {wide, rows, stride};
+  for (; j < strip.count; j += kLanes) {
+    add_rows<T, kRows, 1, true>(steps, packed, step, first + j, wide.stride, strip.count - j, ahead,
+                                sums + j, strip.stride);
+  }
 }
 
-// sums[i][j] = the product of few i and wide begin + j, over both parts of K.
-void multiply_strip(const Part (&parts)[2], int64_t few, int64_t begin, int64_t count,
-                    float* sums) {
-  for (const Part& part : parts) {
-    if (part.wide.k == 0) continue;
-    dispatch_float(part.wide.dtype, [&](auto element) {
+template <class T, int kRows = kStepRows>
+void add_rows_group(int64_t rows, const Side& wide, int64_t p, int64_t steps, const float* packed,
+                    int64_t step, const Strip& strip, Ahead& ahead, float* sums) {
+  if constexpr (kRows > 1) {
+    if (rows < kRows) {
+      return add_rows_group<T, kRows - 1>(rows, wide, p, steps, packed, step, strip, ahead, sums);
+    }
+  }
+  add_rows_strip<T, kRows>(wide, p, steps, packed, step, strip, ahead, sums);
+}
+
+// Adds steps [begin, end) of K of a pair whose wide rows run across K.
+template <class T>
+void add_rows_part(const Pair& pair, int64_t few, int64_t begin, int64_t end, const Strip& strip,
+                   int64_t block) {
+  constexpr int64_t kSize = sizeof(T);
+  Ahead ahead = {.row = reinterpret_cast<const char*>(pair.wide.at<T>(strip.begin, begin)),
+                 .row_bytes = strip.count * kSize,
+                 .stride_bytes = pair.wide.stride * kSize,
+                 .rows = end - begin,
+                 .blocks = 1};
+  ahead.skip(block);
+  for (int64_t p = begin; p < end; p += block) {
+    const int64_t steps = smaller(block, end - p);
+    Ahead here = still(pair.wide.at<T>(strip.begin, p));
+    for (int64_t i = 0; i < few; i += kStepRows) {
+      add_rows_group<T>(smaller(kStepRows, few - i), pair.wide, p, steps,
+                        pair.packed + p * pair.step + i, pair.step, strip, i == 0 ? ahead : here,
+                        strip.sums + i * strip.stride);
+    }
+  }
+}
+
+// The sums of one strip over one part of K; the second pair belongs to the last.
+void multiply_strip(const Job& job, int64_t part, const Strip& strip) {
+  __builtin_memset(strip.sums, 0,
+                   static_cast<size_t>(job.few * strip.stride) * sizeof(strip.sums[0]));
+  const auto add = [&](const Pair& pair, int64_t begin, int64_t end) {
+    if (begin >= end) return;
+    dispatch_element(pair.wide.dtype, [&](auto element) {
       using T = decltype(element);
-      if (!part.wide.along_k) return add_products<T>(part, few, begin, count, sums);
-      for (int64_t i = 0; i < few; i += kDotRows) {
-        add_dots_rows<T>(part, smaller(kDotRows, few - i), i, begin, count, sums);
+      if (pair.wide.along_k) {
+        add_dots_part<T>(pair, job.few, begin, end, strip);
+      } else {
+        add_rows_part<T>(pair, job.few, begin, end, strip, job.step_block);
       }
     });
+  };
+  add(job.pairs[0], part * job.part_steps,
+      smaller((part + 1) * job.part_steps, job.pairs[0].wide.k));
+  if (part == job.parts - 1) add(job.pairs[1], 0, job.pairs[1].wide.k);
+}
+
+// The epilogue of the part of c that begins at (row, column).
+void finish_part(const MatmulArgs& args, int64_t row, int64_t rows, int64_t column, int64_t columns,
+                 const float* sums, int64_t sums_stride) {
+  const int64_t at = row * args.c_stride + column;
+  dispatch_float(args.c_dtype, [&]<class T>(T) {
+    T* c = static_cast<T*>(args.c) + at;
+    finish<T>({.alpha = args.alpha,
+               .bias = args.bias == nullptr ? nullptr : args.bias + column,
+               .base = args.accumulate ? c : nullptr,
+               .epilogue = args.epilogue,
+               .activation = args.activation,
+               .pre = args.pre == nullptr ? nullptr : static_cast<T*>(args.pre) + at,
+               .add = args.add == nullptr ? nullptr : static_cast<const T*>(args.add) + at,
+               .c = c,
+               .stride = args.c_stride},
+              sums, sums_stride, rows, columns);
+  });
+}
+
+void finish_strip(const Job& job, const Strip& strip) {
+  if (!job.few_columns) {
+    finish_part(*job.args, 0, job.few, strip.begin, strip.count, strip.sums, strip.stride);
+    return;
+  }
+  constexpr int64_t kStride = divide_up(kFew, kLanes) * kLanes;
+  alignas(64) float turned[kLanes * kStride];
+  for (int64_t j = 0; j < strip.count; j += kLanes) {
+    const int64_t rows = smaller(kLanes, strip.count - j);
+    for (int64_t i = 0; i < job.few; i += kLanes) {
+      turn(strip.sums + i * strip.stride + j, strip.stride, smaller(kLanes, job.few - i), rows,
+           nullptr, turned + i, kStride);
+    }
+    finish_part(*job.args, strip.begin + j, rows, 0, job.few, turned, kStride);
+  }
+}
+
+Strip strip_at(int64_t begin, int64_t count, float* sums) {
+  return {begin, count, sums, divide_up(count, kLanes) * kLanes};
+}
+
+void run(const Job& job) {
+  for_chunks(job.strips() * job.parts, [&](int64_t chunk) {
+    alignas(64) float sums[kSums];
+    const int64_t begin = chunk / job.parts * job.strip;
+    const Strip strip = strip_at(begin, smaller(job.strip, job.wide - begin), sums);
+    multiply_strip(job, chunk % job.parts, strip);
+    if (job.partial == nullptr) return finish_strip(job, strip);
+    float* to = job.partial + chunk % job.parts * job.few * job.padded() + strip.begin;
+    for (int64_t i = 0; i < job.few; ++i) {
+      for (int64_t j = 0; j < strip.count; j += kLanes) {
+        Vec::load(sums + i * strip.stride + j).store(to + i * job.padded() + j);
+      }
+    }
+  });
+  if (job.partial == nullptr) return;
+  for_ranges(job.wide, kMostDots, [&](int64_t begin, int64_t end) {
+    alignas(64) float sums[kSums];
+    const Strip strip = strip_at(begin, end - begin, sums);
+    for (int64_t i = 0; i < job.few; ++i) {
+      for (int64_t j = 0; j < strip.count; j += kLanes) {
+        const float* from = job.partial + i * job.padded() + strip.begin + j;
+        Vec sum = Vec::load(from);
+        for (int64_t part = 1; part < job.parts; ++part) {
+          sum = sum + Vec::load(from + part * job.few * job.padded());
+        }
+        sum.store(sums + i * strip.stride + j);
+      }
+    }
+    finish_strip(job, strip);
+  });
+}
+
+// How the work is split: a function of the shape alone.
+void split(Job& job) {
+  const Side& wide = job.pairs[0].wide;
+  if (wide.along_k) {
+    const int64_t even = divide_up(divide_up(job.wide, kStrips), kLeastDots) * kLeastDots;
+    job.strip = smaller(even, kMostDots);
+  } else {
+    // What a kernel reads of a row at a step.
+    const int64_t tile = step_vectors(static_cast<int>(smaller(job.few, kStepRows))) * kLanes;
+    const int64_t limit = smaller(1024, kSums / job.few) / tile * tile;
+    const int64_t even = divide_up(job.wide, kStrips);
+    const int64_t least = kLeastStrip / size_of(wide.dtype);
+    job.strip = smaller(divide_up(larger(even, least), tile) * tile, limit);
+  }
+  const int64_t bytes = job.wide * wide.k * size_of(wide.dtype);
+  job.step_block = bytes > kCacheBytes ? kStepBlock : 2 * kStepBlock;
+  const int64_t wanted = kChunks / job.strips();
+  job.parts = larger(1, smaller(wanted, wide.k / kLeastPart));
+  job.part_steps = divide_up(divide_up(wide.k, job.parts), kLanes) * kLanes;
+  job.parts = larger(1, divide_up(wide.k, larger(1, job.part_steps)));
+}
+
+// Floats that pack() needs.
+int64_t packed_floats(const Pair& pair, int64_t few) {
+  return step_width(few) * (divide_up(pair.few.k, kLanes) * kLanes) + kLanes;
+}
+
+// Brings the few of a pair into the order that the wide wants, in `out` unless they lie so already.
+void pack(Pair& pair, int64_t few, float* out) {
+  const bool scaled = !pair.wide.along_k && pair.wide.dtype == DType::kI8;
+  if (!pair.wide.along_k && !pair.few.along_k && pair.few.dtype == DType::kF32 && !scaled) {
+    pair.packed = static_cast<const float*>(pair.few.data);
+    pair.step = pair.few.stride;
+    return;
+  }
+  pair.packed = out;
+  pair.step = step_width(few);
+  dispatch_element(pair.few.dtype, [&](auto element) {
+    using T = decltype(element);
+    if (!pair.wide.along_k) return pack_steps<T>(pair.few, few, out);
+    const int64_t k = divide_up(pair.few.k, kLanes) * kLanes;
+    for (int64_t i = 0; i < few; i += kDotRows) {
+      pack_vectors<T>(pair.few, i, smaller(kDotRows, few - i), out + i * k);
+    }
+  });
+  if (!scaled) return;
+  // A stored row of the wide is a step of K: its scale goes to the few.
+  for (int64_t p = 0; p < pair.few.k; ++p) {
+    for (int64_t i = 0; i < few; ++i) out[p * pair.step + i] *= pair.wide.scales[p];
   }
 }
 
 }  // namespace
 
 void matmul_few(const MatmulArgs& args) {
-  const bool few_columns = args.n < args.m;
-  const Sources few_sources = few_columns ? right_sources(args) : left_sources(args);
-  const Sources wide_sources = few_columns ? left_sources(args) : right_sources(args);
-  const int64_t few = smaller(args.m, args.n), wide = larger(args.m, args.n);
+  MatrixOperand a2 = args.a2;
+  if (args.t != nullptr) {
+    matmul({.a = args.a,
+            .b = args.down,
+            .c = args.t,
+            .c_stride = args.k2,
+            .m = args.m,
+            .n = args.k2,
+            .k = args.k,
+            .alpha = args.down_alpha,
+            .precision = args.precision});
+    a2 = {.data = args.t, .stride = args.k2};
+  }
+  const Side left[2] = {left_side(args.a, args.k), left_side(a2, args.k2)};
+  const Side right[2] = {right_side(args.b, args.k), right_side(args.b2, args.k2)};
+  Job job = {.args = &args,
+             .few_columns = args.n < args.m,
+             .few = smaller(args.m, args.n),
+             .wide = larger(args.m, args.n)};
+  for (int i = 0; i < 2; ++i) {
+    job.pairs[i] = {.few = job.few_columns ? right[i] : left[i],
+                    .wide = job.few_columns ? left[i] : right[i]};
+  }
+  split(job);
 
-  const int64_t room = part_room(few, args.k), room2 = part_room(few, args.k2);
-  float* scratch =
-      static_cast<float*>(thread_scratch(0, (room + room2) * static_cast<int64_t>(sizeof(float))));
-  const Part parts[2] = {make_part(few_sources, wide_sources.part[0], 0, few, scratch),
-                         make_part(few_sources, wide_sources.part[1], args.k, few, scratch + room)};
-
-  for_ranges(wide, kStrip, [&](int64_t begin, int64_t end) {
-    const int64_t count = end - begin;
-    alignas(64) float sums[kFew * kStrip] = {};
-    multiply_strip(parts, few, begin, count, sums);
-    const float* bias = args.bias;
-    if (few_columns) {
-      constexpr int64_t kStride = divide_up(kFew, kLanes) * kLanes;
-      alignas(64) float turned[kStrip * kStride] = {};
-      for (int64_t j = 0; j < count; ++j) {
-        for (int64_t i = 0; i < few; ++i) turned[j * kStride + i] = sums[i * kStrip + j];
-      }
-      dispatch_float(args.c_dtype, [&](auto element) {
-        finish(turned, kStride, count, few, args.alpha, bias, args.accumulate,
-               static_cast<decltype(element)*>(args.c) + begin * args.c_stride, args.c_stride);
-      });
-    } else {
-      dispatch_float(args.c_dtype, [&](auto element) {
-        finish(sums, kStrip, few, count, args.alpha, bias == nullptr ? nullptr : bias + begin,
-               args.accumulate, static_cast<decltype(element)*>(args.c) + begin, args.c_stride);
-      });
-    }
-  });
+  const int64_t room = packed_floats(job.pairs[0], job.few);
+  const int64_t room2 = packed_floats(job.pairs[1], job.few);
+  const int64_t partial = job.parts > 1 ? job.parts * job.few * job.padded() : 0;
+  float* scratch = static_cast<float*>(
+      thread_scratch(0, (room + room2 + partial) * static_cast<int64_t>(sizeof(float))));
+  pack(job.pairs[0], job.few, scratch);
+  pack(job.pairs[1], job.few, scratch + room);
+  job.partial = job.parts > 1 ? scratch + room + room2 : nullptr;
+  run(job);
 }
 
 }  // namespace tenon::cpu::TENON_ISA

@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
-// The packers of matmul: they bring any operand (fp32, bf16 or fp16, either way round) into fp32
-// panels. A panel holds `width` rows of op(a), or columns of op(b): element (i, p), p counting
-// along K, lies at p * width + i.
+// The packers of matmul: they bring any operand (fp32, bf16, fp16 or int8, either way round) into
+// panels of units. A panel holds `width` rows of op(a), or columns of op(b): unit (i, u), u counting
+// along K, lies at u * width + i.
 #pragma once
 
 #include <cstdint>
 
 #include "core/kernel_table.h"
 #include "kernels/cpu/matmul_tile.h"
-#include "kernels/cpu/vec.h"
+#include "kernels/cpu/matmul_unit.h"
 
 namespace tenon::cpu::TENON_ISA {
 
@@ -18,28 +18,21 @@ struct Source {
   int64_t stride;
   bool along_k;  // neighbours in memory are neighbours in K; otherwise in i
   DType dtype;
+  const float* scales;  // of its stored rows, or null
   int64_t k;
-
-  // Address of element (i, p).
-  template <class T>
-  const T* at(int64_t i, int64_t p) const {
-    return static_cast<const T*>(data) + (along_k ? i * stride + p : p * stride + i);
-  }
 };
 
-// Both pairs of one side: the second goes on where the first ends.
+inline Source left_source(const MatrixOperand& a, int64_t k) {
+  return {a.data, a.stride, !a.transposed, a.dtype, a.scales, k};
+}
+inline Source right_source(const MatrixOperand& b, int64_t k) {
+  return {b.data, b.stride, b.transposed, b.dtype, b.scales, k};
+}
+
+// Both pairs of one side: the units of the second follow those of the first.
 struct Sources {
   Source part[2];
 };
-
-inline Sources left_sources(const MatmulArgs& args) {
-  return {{{args.a.data, args.a.stride, !args.a.transposed, args.a.dtype, args.k},
-           {args.a2.data, args.a2.stride, !args.a2.transposed, args.a2.dtype, args.k2}}};
-}
-inline Sources right_sources(const MatmulArgs& args) {
-  return {{{args.b.data, args.b.stride, args.b.transposed, args.b.dtype, args.k},
-           {args.b2.data, args.b2.stride, args.b2.transposed, args.b2.dtype, args.k2}}};
-}
 
 template <int... kIndex>
 struct Indices {};
@@ -76,75 +69,139 @@ inline void transpose(Lanes (&x)[kLanes]) {
   }
 }
 
-// One panel, of `count` <= width inner indices, from a source whose rows run along K; missing ones
-// become 0. Vectors are stored whole: one that is wider than the panel spills into the next step of
-// K, which is written later, or into kLanes elements past the end.
-template <class T>
-void pack_along_k(const T* x, int64_t stride, int64_t count, int64_t k, int64_t width, float* out) {
-  for (int64_t p = 0; p < k; p += kLanes) {
-    const int64_t steps = smaller(k - p, kLanes);
-    for (int64_t i = 0; i < width; i += kLanes) {
-      Lanes square[kLanes];
-#pragma GCC unroll 16
-      for (int r = 0; r < kLanes; ++r) {
-        const Vec v = i + r < count ? load_some(x + (i + r) * stride + p, steps) : Vec::zero();
-        __builtin_memcpy(&square[r], &v, sizeof(v));
-      }
-      transpose(square);
-      float* at = out + p * width + i;
-      if (steps == kLanes) {
-#pragma GCC unroll 16
-        for (int q = 0; q < kLanes; ++q)
-          __builtin_memcpy(at + q * width, &square[q], sizeof(Lanes));
-      } else {
-        for (int64_t q = 0; q < steps; ++q)
-          __builtin_memcpy(at + q * width, &square[q], sizeof(Lanes));
-      }
-    }
-  }
-}
+// Panels in the making: `count` inner indices in all, in panels of `width` that lie panel_size
+// apart; what is missing in the last one becomes 0. Whole vectors are stored: one that is wider than
+// the panel spills into the next unit, which is written later, or into kLanes floats past the end.
+struct Panels {
+  int64_t count, width, panel_size;
+  float* out;
+};
 
-// Panels of `count` inner indices in all where neighbours in memory are neighbours in a panel: row
-// by row of the source, so that memory is read in order.
-template <class T>
-void pack_across_k(const T* x, int64_t stride, int64_t count, int64_t k, int64_t width,
-                   int64_t panel_size, float* out) {
-  for (int64_t p = 0; p < k; ++p, x += stride, out += width) {
-    float* panel = out;
-    for (int64_t j = 0; j < count; j += width, panel += panel_size) {
-      const int64_t left = smaller(width, count - j);
+// From a source whose stored rows run along K.
+template <class Unit, class T>
+void pack_along(const T* x, int64_t stride, int64_t steps, const float* scales,
+                const Panels& panels) {
+  const int64_t width = panels.width;
+  float* out = panels.out;
+  for (int64_t first = 0; first < panels.count; first += width, out += panels.panel_size) {
+    const int64_t count = smaller(width, panels.count - first);
+    for (int64_t p = 0, u = 0; p < steps; p += kLanes * Unit::kSteps, u += kLanes) {
+      const int64_t units = smaller(divide_up(steps - p, Unit::kSteps), kLanes);
       for (int64_t i = 0; i < width; i += kLanes) {
-        (i < left ? load_some(x + j + i, left - i) : Vec::zero()).store(panel + i);
+        Lanes square[kLanes];
+#pragma GCC unroll 16
+        for (int r = 0; r < kLanes; ++r) {
+          Vec v = Vec::zero();
+          if (i + r < count) {
+            const int64_t row = first + i + r;
+            v = Unit::along(x + row * stride + p, steps - p,
+                            scales == nullptr ? 1.0f : scales[row]);
+          }
+          __builtin_memcpy(&square[r], &v, sizeof(v));
+        }
+        transpose(square);
+        float* at = out + u * width + i;
+        if (units == kLanes) {
+#pragma GCC unroll 16
+          for (int q = 0; q < kLanes; ++q)
+            __builtin_memcpy(at + q * width, &square[q], sizeof(Lanes));
+        } else {
+          for (int64_t q = 0; q < units; ++q)
+            __builtin_memcpy(at + q * width, &square[q], sizeof(Lanes));
+        }
       }
     }
   }
 }
 
-// Packs inner indices [i, i + count) and steps [p, p + k) of K, counted over both parts, into
-// panels of `width` that lie panel_size >= k * width apart; the last one also needs kLanes elements
-// behind it.
-inline void pack(const Sources& sources, int64_t i, int64_t count, int64_t p, int64_t k,
-                 int64_t width, int64_t panel_size, float* out) {
-  int64_t begin = 0;  // where the part starts in the joined K
-  for (const Source& part : sources.part) {
-    const int64_t from = larger(p, begin), to = smaller(p + k, begin + part.k);
-    if (from < to) {
-      float* at = out + (from - p) * width;
-      dispatch_float(part.dtype, [&](auto element) {
-        using T = decltype(element);
-        if (!part.along_k) {
-          pack_across_k(part.at<T>(i, from - begin), part.stride, count, to - from, width,
-                        panel_size, at);
-          return;
-        }
-        for (int64_t j = 0; j < count; j += width) {
-          pack_along_k(part.at<T>(i + j, from - begin), part.stride, smaller(width, count - j),
-                       to - from, width, at + j / width * panel_size);
-        }
-      });
+// From one where neighbours in memory are neighbours in a panel: row by row, so that memory is read
+// in order.
+template <class Unit, class T>
+void pack_across(const T* x, int64_t stride, int64_t steps, const float* scales,
+                 const Panels& panels) {
+  const int64_t width = panels.width;
+  float* out = panels.out;
+  for (int64_t p = 0; p < steps; p += Unit::kSteps, out += width) {
+    float* panel = out;
+    for (int64_t first = 0; first < panels.count; first += width, panel += panels.panel_size) {
+      const int64_t count = smaller(width, panels.count - first);
+      for (int64_t i = 0; i < width; i += kLanes) {
+        const Vec v = i < count ? Unit::across(x + p * stride + first + i, stride, steps - p,
+                                               count - i, scales == nullptr ? nullptr : scales + p)
+                                : Vec::zero();
+        v.store(panel + i);
+      }
     }
-    begin += part.k;
   }
+}
+
+// Calls body(T()) with the type of the source's elements, of those that the unit takes.
+template <class Unit, class Body>
+void dispatch_source(DType dtype, const Body& body) {
+  if constexpr (Unit::kSteps == 4) {
+    body(int8_t());
+  } else if constexpr (Unit::kSteps == 2) {
+    dtype == DType::kF32 ? body(float()) : body(BF16());
+  } else if (dtype == DType::kI8) {
+    body(int8_t());
+  } else {
+    dispatch_float(dtype, body);
+  }
+}
+
+template <class Unit>
+int64_t units_of(int64_t steps) {
+  return divide_up(steps, Unit::kSteps);
+}
+
+// Packs inner indices from `i` on and `units` units from `unit` on of one source, whose first one is
+// unit `begin` of the joined K. Those of the range that are not the source's are left alone.
+template <class Unit>
+void pack_part(const Source& part, int64_t begin, int64_t i, int64_t unit, int64_t units,
+               Panels panels) {
+  const int64_t end = begin + units_of<Unit>(part.k);
+  const int64_t from = larger(unit, begin), to = smaller(unit + units, end);
+  if (from >= to) return;
+  const int64_t p = (from - begin) * Unit::kSteps,
+                steps = smaller(part.k, (to - begin) * Unit::kSteps) - p;
+  panels.out += (from - unit) * panels.width;
+  dispatch_source<Unit>(part.dtype, [&](auto element) {
+    using T = decltype(element);
+    const T* x = static_cast<const T*>(part.data);
+    if (part.along_k || Unit::kSteps == 4) {
+      pack_along<Unit>(x + i * part.stride + p, part.stride, steps,
+                       part.scales == nullptr ? nullptr : part.scales + i, panels);
+    } else if constexpr (Unit::kSteps < 4) {
+      pack_across<Unit>(x + p * part.stride + i, part.stride, steps,
+                        part.scales == nullptr ? nullptr : part.scales + p, panels);
+    }
+  });
+}
+
+// Adds share `index` of `shares` equal ones of what pack_part would read: the memory of a weight is
+// far, and its pieces are too short and too far apart for the hardware to foresee.
+template <class Unit>
+void add_lines(const Source& part, int64_t i, int64_t count, int64_t unit, int64_t units,
+               int64_t index, int64_t shares, Lines& lines) {
+  const int64_t p = unit * Unit::kSteps, steps = smaller(part.k - p, units * Unit::kSteps);
+  const int64_t size = size_of(part.dtype), rows = part.along_k ? count : steps;
+  const int64_t bytes = (part.along_k ? steps : count) * size, row_lines = divide_up(bytes, 64);
+  const char* x = static_cast<const char*>(part.data) +
+                  (part.along_k ? i * part.stride + p : p * part.stride + i) * size;
+  const int64_t begin = index * rows * row_lines / shares;
+  int64_t left = (index + 1) * rows * row_lines / shares - begin, row = begin / row_lines;
+  for (int64_t first = begin % row_lines; left > 0; first = 0, ++row) {
+    const int64_t run = smaller(row_lines - first, left);
+    lines.add(x + row * part.stride * size + first * 64, run);
+    left -= run;
+  }
+}
+
+// Packs from both sources.
+template <class Unit>
+void pack(const Sources& sources, int64_t i, int64_t unit, int64_t units, const Panels& panels) {
+  pack_part<Unit>(sources.part[0], 0, i, unit, units, panels);
+  pack_part<Unit>(sources.part[1], units_of<Unit>(sources.part[0].k), i, unit, units, panels);
 }
 
 }  // namespace tenon::cpu::TENON_ISA

@@ -1,100 +1,107 @@
 // SPDX-License-Identifier: Apache-2.0
-// The inner parts of matmul: the micro-kernel, which multiplies a panel of rows by a panel of
-// columns into an fp32 tile, and the epilogue, which turns a tile into elements of C.
+// The micro-kernels of matmul: each multiplies a panel of rows by a panel of columns, both made of
+// units (matmul_unit.h), into an fp32 tile of sums that stay in registers.
 #pragma once
 
 #include <cstdint>
 
-#include "kernels/cpu/vec.h"
+#include "kernels/cpu/matmul_unit.h"
 
 namespace tenon::cpu::TENON_ISA {
 
-// The tile that fits the registers: 12 x 32 for AVX-512 (24 of 32 registers hold sums), 6 x 16 for
-// AVX2 (12 of 16). On Zen 4 (EPYC, 2 cores) 12x32, 14x32 and 6x64 all ran at the FMA peak; 12x32
-// divides 768 and its multiples.
-constexpr int kTileRows = kLanes == 16 ? 12 : kLanes == 8 ? 6 : 4;
-constexpr int kTileVectors = kLanes == 1 ? 4 : 2;
-constexpr int64_t kTileColumns = kTileVectors * kLanes;
+// Tiles that fit the registers, wide ones and tall ones. Which of them is fastest depends on the
+// machine and the shape (matmul_choice.h times them): they give the same bits.
+struct TileShape {
+  int rows, vectors;
+};
+template <int kLaneCount>
+struct TileShapes {  // AVX-512: 32 registers
+  static constexpr TileShape kAll[] = {{12, 2}, {14, 2}, {6, 4}};
+};
+template <>
+struct TileShapes<8> {  // AVX2: 16 registers
+  static constexpr TileShape kAll[] = {{6, 2}, {4, 3}};
+};
+template <>
+struct TileShapes<1> {
+  static constexpr TileShape kAll[] = {{4, 4}};
+};
+using Tiles = TileShapes<kLanes>;
+constexpr int kTileCount = sizeof(Tiles::kAll) / sizeof(TileShape);
+constexpr int64_t kMostTileRows = 14, kMostTileColumns = 4 * kLanes;
 
-template <class T>
-Vec load_some(const T* p, int64_t left) {
-  return left >= kLanes ? Vec::load(p) : Vec::load(p, left);
-}
+// Cache lines to ask for while a tile is multiplied: what the tile's epilogue and the next strip will
+// read. One every kUnitsPerLine units: Zen 4 forgets most of those that are asked for at once.
+struct Lines {
+  static constexpr int kMost = 160;
+  int count = 0;
+  const char* at[kMost];
 
-template <class T>
-void store_some(Vec v, T* p, int64_t left) {
-  if (left >= kLanes) {
-    v.store(p);
-  } else {
-    v.store(p, left);
+  void add(const char* first, int64_t lines) {
+    for (; lines > 0 && count < kMost; --lines, first += 64) at[count++] = first;
   }
-}
+};
+constexpr int64_t kUnitsPerLine = 8;
 
-// tile = a b, or tile += a b: element (i, p) of a is a[p * a_step + i], row p of b is at b + p *
-// b_step. Of the last vector of a row only `left` lanes exist where kTail; the others of the tile
-// become 0.
-template <class T, int kRows, int kVectors, bool kTail>
-void multiply(int64_t k, const float* a, int64_t a_step, const T* b, int64_t b_step, int64_t left,
-              float* tile, int64_t tile_stride, bool accumulate) {
+// tile (kRows, kVectors * kLanes) = the product of `units` units of a panel of `a_width` rows and one
+// of `b_width` columns. Rows of the tile are `b_width` apart.
+template <class Unit, int kRows, int kVectors>
+void multiply_tile(int64_t units, const float* a, int64_t a_width, const float* b, int64_t b_width,
+                   float* tile, const Lines& lines) {
   Vec sum[kRows][kVectors];
 #pragma GCC unroll 16
   for (int i = 0; i < kRows; ++i) {
 #pragma GCC unroll 4
-    for (int j = 0; j < kVectors; ++j) sum[i][j] = Vec::zero();
+    for (int j = 0; j < kVectors; ++j)
+      sum[i][j] = Unit::kWholeNumbers ? Vec::load(b - b_width + j * kLanes) : Vec::zero();
   }
-  for (; k > 0; --k, a += a_step, b += b_step) {
-    Vec row[kVectors];
+  for (int line = 0; units > 0; units -= kUnitsPerLine, ++line) {
+    if (line < lines.count) __builtin_prefetch(lines.at[line]);
+    for (int64_t left = smaller(units, kUnitsPerLine); left > 0;
+         --left, a += a_width, b += b_width) {
+      Vec row[kVectors];
 #pragma GCC unroll 4
-    for (int j = 0; j < kVectors; ++j) {
-      const T* at = b + j * kLanes;
-      row[j] = kTail && j == kVectors - 1 ? Vec::load(at, left) : Vec::load(at);
-    }
+      for (int j = 0; j < kVectors; ++j) row[j] = Vec::load(b + j * kLanes);
 #pragma GCC unroll 16
-    for (int i = 0; i < kRows; ++i) {
-      const Vec x = Vec::all(a[i]);
+      for (int i = 0; i < kRows; ++i) {
+        const Vec x = Vec::all(a[i]);
 #pragma GCC unroll 4
-      for (int j = 0; j < kVectors; ++j) sum[i][j] = fma(x, row[j], sum[i][j]);
+        for (int j = 0; j < kVectors; ++j) sum[i][j] = Unit::dot(x, row[j], sum[i][j]);
+      }
     }
   }
 #pragma GCC unroll 16
   for (int i = 0; i < kRows; ++i) {
 #pragma GCC unroll 4
-    for (int j = 0; j < kVectors; ++j) {
-      float* at = tile + i * tile_stride + j * kLanes;
-      (accumulate ? Vec::load(at) + sum[i][j] : sum[i][j]).store(at);
-    }
+    for (int j = 0; j < kVectors; ++j)
+      Unit::result(sum[i][j]).store(tile + i * b_width + j * kLanes);
   }
 }
 
-template <class T>
-using Multiply = void (*)(int64_t k, const float* a, int64_t a_step, const T* b, int64_t b_step,
-                          int64_t left, float* tile, int64_t tile_stride, bool accumulate);
+using MultiplyTile = void (*)(int64_t units, const float* a, int64_t a_width, const float* b,
+                              int64_t b_width, float* tile, const Lines& lines);
 
-// The micro-kernel for 1 <= rows <= kTileRows.
-template <class T, int kVectors, bool kTail, int kRows = kTileRows>
-Multiply<T> multiply_for(int64_t rows) {
+// The micro-kernel for 1 <= rows <= kRows.
+template <class Unit, int kVectors, int kRows>
+MultiplyTile tile_of_rows(int64_t rows) {
   if constexpr (kRows > 1) {
-    if (rows < kRows) return multiply_for<T, kVectors, kTail, kRows - 1>(rows);
+    if (rows < kRows) return tile_of_rows<Unit, kVectors, kRows - 1>(rows);
   }
-  return multiply<T, kRows, kVectors, kTail>;
+  return multiply_tile<Unit, kRows, kVectors>;
 }
 
-// c = alpha * tile + bias, plus c where `accumulate`; one rounding to T. Rows of the tile are
-// padded to whole vectors.
-template <class T>
-void finish(const float* tile, int64_t tile_stride, int64_t rows, int64_t columns, float alpha,
-            const float* bias, bool accumulate, T* c, int64_t c_stride) {
-  const Vec factor = Vec::all(alpha);
-  for (int64_t j = 0; j < columns; j += kLanes) {
-    const int64_t left = columns - j;
-    const Vec shift = bias != nullptr ? load_some(bias + j, left) : Vec::zero();
-    for (int64_t i = 0; i < rows; ++i) {
-      const Vec sum = Vec::load(tile + i * tile_stride + j);
-      T* at = c + i * c_stride + j;
-      const Vec base = accumulate ? load_some(static_cast<const T*>(at), left) + shift : shift;
-      store_some(fma(factor, sum, base), at, left);
-    }
+// That of tile shape `shape`, for `rows` rows and `columns` of its columns.
+template <class Unit, int kShape = 0>
+MultiplyTile tile_for(int shape, int64_t rows, int64_t columns) {
+  constexpr TileShape kTile = Tiles::kAll[kShape];
+  if constexpr (kShape + 1 < kTileCount) {
+    if (shape > kShape) return tile_for<Unit, kShape + 1>(shape, rows, columns);
   }
+  if (columns <= kLanes) return tile_of_rows<Unit, 1, kTile.rows>(rows);
+  if constexpr (kTile.vectors > 2) {
+    if (columns <= 2 * kLanes) return tile_of_rows<Unit, 2, kTile.rows>(rows);
+  }
+  return tile_of_rows<Unit, kTile.vectors, kTile.rows>(rows);
 }
 
 }  // namespace tenon::cpu::TENON_ISA

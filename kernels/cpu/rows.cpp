@@ -17,39 +17,63 @@ namespace {
 
 constexpr int64_t kRows = 16, kColumns = 64;
 
-template <class From, class To>
-void copy_row(const From* x, To* y, int64_t channels) {
-  for (int64_t c = 0; c < channels; c += kLanes)
-    Vec::load(x + c, channels - c).store(y + c, channels - c);
+// y = x, while what is read next, the row at `next`, comes closer.
+template <bool stream, class From, class To>
+void copy_row(const From* x, const From* next, To* y, int64_t channels) {
+  for_vectors(channels, [&](int64_t c, int64_t left, int) {
+    prefetch(next + c);
+    put<stream>(Vec::load(x + c, left), y + c, left);
+  });
 }
 
-template <class Table, class T>
-void embed(const EmbeddingArgs& a) {
+template <bool stream, class Table, class T>
+void embed(const EmbeddingArgs& a, int64_t begin, int64_t end) {
   const Table* tokens = static_cast<const Table*>(a.token_table);
   const Table* positions = static_cast<const Table*>(a.position_table);
   const int64_t channels = a.channels;
-  for_ranges(a.rows, kRows, [&](int64_t begin, int64_t end) {
-    for (int64_t t = begin; t < end; ++t) {
-      const Table* token = tokens + a.ids[t] * channels;
-      T* y = static_cast<T*>(a.y) + t * channels;
-      if (positions == nullptr) {
-        copy_row(token, y, channels);
-        continue;
-      }
-      const Table* position = positions + a.positions[t] * channels;
-      for (int64_t c = 0; c < channels; c += kLanes) {
-        const int64_t left = channels - c;
-        (Vec::load(token + c, left) + Vec::load(position + c, left)).store(y + c, left);
-      }
+  for (int64_t t = begin; t < end; ++t) {
+    const Table* token = tokens + a.ids[t] * channels;
+    const Table* next = tokens + a.ids[t + 1 < end ? t + 1 : t] * channels;
+    T* y = static_cast<T*>(a.y) + t * channels;
+    if (positions == nullptr) {
+      copy_row<stream>(token, next, y, channels);
+      continue;
     }
-  });
+    const Table* position = positions + a.positions[t] * channels;
+    for_vectors(channels, [&](int64_t c, int64_t left, int) {
+      prefetch(next + c);
+      put<stream>(Vec::load(token + c, left) + Vec::load(position + c, left), y + c, left);
+    });
+  }
+  if (stream) finish_streams();
+}
+
+template <bool stream, class T>
+void gather(const GatherRowsArgs& a, int64_t begin, int64_t end) {
+  const T* x = static_cast<const T*>(a.x);
+  for (int64_t i = begin; i < end; ++i) {
+    const int64_t next = a.index[i + 1 < end ? i + 1 : i];
+    copy_row<stream>(x + a.index[i] * a.channels, x + next * a.channels,
+                     static_cast<T*>(a.y) + i * a.channels, a.channels);
+  }
+  if (stream) finish_streams();
+}
+
+// Whether rows of T go past the caches.
+template <class T>
+bool streams(const void* y, int64_t rows, int64_t channels) {
+  return rows_past_caches(y, rows, channels * static_cast<int64_t>(sizeof(T)));
 }
 
 }  // namespace
 
 void embedding(const EmbeddingArgs& a) {
   dispatch_float(a.table_dtype, [&]<class Table>(Table) {
-    dispatch_float(a.dtype, [&]<class T>(T) { embed<Table, T>(a); });
+    dispatch_float(a.dtype, [&]<class T>(T) {
+      const auto rows =
+          streams<T>(a.y, a.rows, a.channels) ? embed<true, Table, T> : embed<false, Table, T>;
+      for_ranges(a.rows, kRows, [&](int64_t begin, int64_t end) { rows(a, begin, end); });
+    });
   });
 }
 
@@ -80,12 +104,8 @@ void embedding_grad(const EmbeddingGradArgs& a) {
 
 void gather_rows(const GatherRowsArgs& a) {
   dispatch_float(a.dtype, [&]<class T>(T) {
-    for_ranges(a.rows, kRows, [&](int64_t begin, int64_t end) {
-      for (int64_t i = begin; i < end; ++i) {
-        copy_row(static_cast<const T*>(a.x) + a.index[i] * a.channels,
-                 static_cast<T*>(a.y) + i * a.channels, a.channels);
-      }
-    });
+    const auto rows = streams<T>(a.y, a.rows, a.channels) ? gather<true, T> : gather<false, T>;
+    for_ranges(a.rows, kRows, [&](int64_t begin, int64_t end) { rows(a, begin, end); });
   });
 }
 
@@ -93,22 +113,37 @@ void scatter_rows(const ScatterRowsArgs& a) {
   dispatch_float(a.dtype, [&]<class T>(T) {
     for_ranges(a.rows, kRows, [&](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; ++i) {
-        copy_row(a.x + i * a.channels, static_cast<T*>(a.y) + a.index[i] * a.channels, a.channels);
+        const float* x = a.x + i * a.channels;
+        copy_row<false>(x, x, static_cast<T*>(a.y) + a.index[i] * a.channels, a.channels);
       }
     });
+  });
+}
+
+// partial += `rows` rows, which are added in order; several at once so that the sums are read and
+// written less often.
+template <int rows, class T>
+void add_rows(const T* x, float* partial, int64_t channels) {
+  for_vectors(channels, [&](int64_t c, int64_t left, int) {
+    Vec sum = Vec::load(partial + c, left);
+#pragma GCC unroll 8
+    for (int r = 0; r < rows; ++r) {
+      prefetch(x + (rows + r) * channels + c);
+      sum = sum + Vec::load(x + r * channels + c, left);
+    }
+    sum.store(partial + c, left);
   });
 }
 
 void column_sum(const ColumnSumArgs& a) {
   dispatch_float(a.dtype, [&]<class T>(T) {
     const auto sum_block = [&](int64_t begin, int64_t end, float* partial) {
-      for (int64_t r = begin; r < end; ++r) {
-        const T* x = static_cast<const T*>(a.x) + r * a.channels;
-        for (int64_t c = 0; c < a.channels; c += kLanes) {
-          const int64_t left = a.channels - c;
-          (Vec::load(partial + c, left) + Vec::load(x + c, left)).store(partial + c, left);
-        }
-      }
+      constexpr int kGroup = 4;
+      const T* x = static_cast<const T*>(a.x);
+      int64_t r = begin;
+      for (; r + kGroup <= end; r += kGroup)
+        add_rows<kGroup>(x + r * a.channels, partial, a.channels);
+      for (; r < end; ++r) add_rows<1>(x + r * a.channels, partial, a.channels);
     };
     add_row_blocks(sum_row_blocks(a.rows, a.channels, sum_block), a.rows, a.channels, a.channels,
                    a.out);

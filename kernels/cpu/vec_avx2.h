@@ -40,14 +40,20 @@ inline Mask less_unsigned(IVec a, IVec b) {
 }
 inline IVec select(Mask m, IVec a, IVec b) { return {_mm256_blendv_epi8(b.r, a.r, m.m)}; }
 
-struct WideProduct {
-  IVec high, low;
+struct WideIVec {
+  __m256i even, odd;
+  static WideIVec all(uint32_t x) { return {IVec::all(x).r, IVec::all(x).r}; }
+  static WideIVec from(IVec x) { return {x.r, _mm256_shuffle_epi32(x.r, 0xf5)}; }
+  IVec low() const { return {_mm256_blend_epi32(even, _mm256_shuffle_epi32(odd, 0xa0), 0xaa)}; }
 };
-inline WideProduct multiply_wide(IVec a, IVec b) {
-  const __m256i even = _mm256_mul_epu32(a.r, b.r);
-  const __m256i odd = _mm256_mul_epu32(_mm256_srli_epi64(a.r, 32), _mm256_srli_epi64(b.r, 32));
-  return {{_mm256_blend_epi32(_mm256_srli_epi64(even, 32), odd, 0xaa)},
-          {_mm256_blend_epi32(even, _mm256_slli_epi64(odd, 32), 0xaa)}};
+inline WideIVec operator^(WideIVec a, WideIVec b) {
+  return {_mm256_xor_si256(a.even, b.even), _mm256_xor_si256(a.odd, b.odd)};
+}
+inline WideIVec multiply_low(WideIVec a, WideIVec b) {
+  return {_mm256_mul_epu32(a.even, b.even), _mm256_mul_epu32(a.odd, b.odd)};
+}
+inline WideIVec high_as_low(WideIVec a) {
+  return {_mm256_shuffle_epi32(a.even, 0xf5), _mm256_shuffle_epi32(a.odd, 0xf5)};
 }
 
 // Block numbers chosen so that interleave() works within 128-bit parts.
@@ -78,18 +84,24 @@ struct Vec {
   static Vec load(const F16* p) {
     return {_mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)))};
   }
+  static Vec load(const int8_t* p) {
+    const __m128i x = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(p));
+    return {_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(x))};
+  }
   static Vec load(const float* p, int64_t left) {
     return left >= kLanes ? load(p) : Vec{_mm256_maskload_ps(p, Mask::first(left).m)};
   }
-  static Vec load(const BF16* p, int64_t left) { return load_half(p, left); }
-  static Vec load(const F16* p, int64_t left) { return load_half(p, left); }
+  static Vec load(const BF16* p, int64_t left) { return load_part(p, left); }
+  static Vec load(const F16* p, int64_t left) { return load_part(p, left); }
+  static Vec load(const int8_t* p, int64_t left) { return load_part(p, left); }
 
   void store(float* p) const { _mm256_storeu_ps(p, r); }
   void store(BF16* p) const { _mm_storeu_si128(reinterpret_cast<__m128i*>(p), narrow_bf16()); }
-  void store(F16* p) const {
-    _mm_storeu_si128(reinterpret_cast<__m128i*>(p),
-                     _mm256_cvtps_ph(r, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
-  }
+  void store(F16* p) const { _mm_storeu_si128(reinterpret_cast<__m128i*>(p), narrow_f16()); }
+  void stream(float* p) const { _mm256_stream_ps(p, r); }
+  void stream(BF16* p) const { _mm_stream_si128(reinterpret_cast<__m128i*>(p), narrow_bf16()); }
+  void stream(F16* p) const { _mm_stream_si128(reinterpret_cast<__m128i*>(p), narrow_f16()); }
+
   void store(float* p, int64_t left) const {
     if (left >= kLanes) return store(p);
     _mm256_maskstore_ps(p, Mask::first(left).m, r);
@@ -109,10 +121,10 @@ struct Vec {
   }
 
  private:
-  template <class Half>
-  static Vec load_half(const Half* p, int64_t left) {
+  template <class T>
+  static Vec load_part(const T* p, int64_t left) {
     if (left >= kLanes) return load(p);
-    Half buffer[kLanes] = {};
+    T buffer[kLanes] = {};
     for (int64_t i = 0; i < left; ++i) buffer[i] = p[i];
     return load(buffer);
   }
@@ -123,19 +135,23 @@ struct Vec {
     store(buffer);
     for (int64_t i = 0; i < left; ++i) p[i] = buffer[i];
   }
-  // Adds half of the last kept place, less one where that place is even; a NaN keeps its top bits
-  // and becomes quiet.
-  __m128i narrow_bf16() const {
+  __m128i narrow_f16() const {
+    return _mm256_cvtps_ph(r, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+  }
+  // The rounded number is in the upper half of each lane: half of the last kept place is added,
+  // less one where that place is even; a NaN keeps its top bits and becomes quiet.
+  __m256i round_to_bf16() const {
     const __m256i bits = _mm256_castps_si256(r);
-    const __m256i top = _mm256_srli_epi32(bits, 16);
-    const __m256i odd = _mm256_and_si256(top, _mm256_set1_epi32(1));
-    const __m256i near = _mm256_srli_epi32(
-        _mm256_add_epi32(_mm256_add_epi32(bits, _mm256_set1_epi32(0x7fff)), odd), 16);
+    const __m256i odd = _mm256_and_si256(_mm256_srli_epi32(bits, 16), _mm256_set1_epi32(1));
+    const __m256i near = _mm256_add_epi32(_mm256_add_epi32(bits, _mm256_set1_epi32(0x7fff)), odd);
     const __m256i nan = _mm256_castps_si256(_mm256_cmp_ps(r, r, _CMP_UNORD_Q));
-    const __m256i out =
-        _mm256_blendv_epi8(near, _mm256_or_si256(top, _mm256_set1_epi32(0x40)), nan);
+    return _mm256_blendv_epi8(near, _mm256_or_si256(bits, _mm256_set1_epi32(0x400000)), nan);
+  }
+  __m128i narrow_bf16() const {
+    const __m256i out = _mm256_srli_epi32(round_to_bf16(), 16);
     return _mm_packus_epi32(_mm256_castsi256_si128(out), _mm256_extracti128_si256(out, 1));
   }
+  friend struct VecPair;
 };
 
 inline Vec operator+(Vec a, Vec b) { return {_mm256_add_ps(a.r, b.r)}; }
@@ -162,7 +178,8 @@ inline Vec select(Mask m, Vec a, Vec b) {
 }
 // In two steps, so that each factor is a normal number.
 inline Vec times_power_of_2(Vec a, Vec n) {
-  const __m256i whole = _mm256_cvtps_epi32(n.r);
+  const __m256i whole =
+      _mm256_srai_epi32(_mm256_cvtps_epi32(_mm256_mul_ps(n.r, _mm256_set1_ps(16))), 4);
   const __m256i half = _mm256_srai_epi32(whole, 1);
   const __m256i bias = _mm256_set1_epi32(127);
   const __m256i one = _mm256_slli_epi32(_mm256_add_epi32(half, bias), 23);
@@ -170,5 +187,59 @@ inline Vec times_power_of_2(Vec a, Vec n) {
       _mm256_slli_epi32(_mm256_add_epi32(_mm256_sub_epi32(whole, half), bias), 23);
   return {_mm256_mul_ps(_mm256_mul_ps(a.r, _mm256_castsi256_ps(one)), _mm256_castsi256_ps(other))};
 }
+inline Vec lookup(const float* table, Vec t) {
+  const __m256i place = _mm256_castps_si256(t.r);
+  const __m256 low = _mm256_permutevar8x32_ps(_mm256_loadu_ps(table), place);
+  const __m256 high = _mm256_permutevar8x32_ps(_mm256_loadu_ps(table + 8), place);
+  return {_mm256_blendv_ps(low, high, _mm256_castsi256_ps(_mm256_slli_epi32(place, 28)))};
+}
+inline Vec leading_bits(Vec a) {
+  return {_mm256_castsi256_ps(_mm256_srli_epi32(_mm256_castps_si256(a.r), 21))};
+}
+inline Vec leading_part(Vec a) {
+  return {_mm256_and_ps(a.r, _mm256_castsi256_ps(_mm256_set1_epi32(-0x200000)))};
+}
+inline Vec add_to_exponent(Vec a, Vec t) {
+  const __m256i shifted = _mm256_slli_epi32(_mm256_castps_si256(t.r), 19);
+  return {_mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(a.r), shifted))};
+}
+
+// BF16: `first` are the elements at even places, the lower halves of 32-bit lanes.
+struct VecPair {
+  Vec first, second;
+  static VecPair load(const float* p) { return {Vec::load(p), Vec::load(p + Vec::kLanes)}; }
+  static VecPair load(const F16* p) { return {Vec::load(p), Vec::load(p + Vec::kLanes)}; }
+  static VecPair load(const BF16* p) {
+    const __m256i both = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
+    const __m256i odd = _mm256_and_si256(both, _mm256_set1_epi32(-0x10000));
+    return {{_mm256_castsi256_ps(_mm256_slli_epi32(both, 16))}, {_mm256_castsi256_ps(odd)}};
+  }
+  void store(float* p) const {
+    first.store(p);
+    second.store(p + Vec::kLanes);
+  }
+  void store(F16* p) const {
+    first.store(p);
+    second.store(p + Vec::kLanes);
+  }
+  void store(BF16* p) const { _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), narrow_bf16()); }
+  void stream(float* p) const {
+    first.stream(p);
+    second.stream(p + Vec::kLanes);
+  }
+  void stream(F16* p) const {
+    first.stream(p);
+    second.stream(p + Vec::kLanes);
+  }
+  void stream(BF16* p) const { _mm256_stream_si256(reinterpret_cast<__m256i*>(p), narrow_bf16()); }
+
+ private:
+  __m256i narrow_bf16() const {
+    const __m256i even = _mm256_srli_epi32(first.round_to_bf16(), 16);
+    return _mm256_blend_epi16(even, second.round_to_bf16(), 0xaa);
+  }
+};
+
+inline void finish_streams() { _mm_sfence(); }
 
 }  // namespace tenon::cpu::TENON_ISA

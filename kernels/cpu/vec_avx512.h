@@ -36,15 +36,20 @@ inline Mask less_signed(IVec a, IVec b) { return {_mm512_cmplt_epi32_mask(a.r, b
 inline Mask less_unsigned(IVec a, IVec b) { return {_mm512_cmplt_epu32_mask(a.r, b.r)}; }
 inline IVec select(Mask m, IVec a, IVec b) { return {_mm512_mask_blend_epi32(m.m, b.r, a.r)}; }
 
-struct WideProduct {
-  IVec high, low;
+struct WideIVec {
+  __m512i even, odd;
+  static WideIVec all(uint32_t x) { return {IVec::all(x).r, IVec::all(x).r}; }
+  static WideIVec from(IVec x) { return {x.r, _mm512_shuffle_epi32(x.r, _MM_PERM_DDBB)}; }
+  IVec low() const { return {_mm512_mask_shuffle_epi32(even, 0xaaaa, odd, _MM_PERM_CCAA)}; }
 };
-inline WideProduct multiply_wide(IVec a, IVec b) {
-  const __m512i even = _mm512_mul_epu32(a.r, b.r);
-  const __m512i odd = _mm512_mul_epu32(_mm512_srli_epi64(a.r, 32), _mm512_srli_epi64(b.r, 32));
-  const __mmask16 odd_lanes = 0xaaaa;
-  return {{_mm512_mask_blend_epi32(odd_lanes, _mm512_srli_epi64(even, 32), odd)},
-          {_mm512_mask_blend_epi32(odd_lanes, even, _mm512_slli_epi64(odd, 32))}};
+inline WideIVec operator^(WideIVec a, WideIVec b) {
+  return {_mm512_xor_si512(a.even, b.even), _mm512_xor_si512(a.odd, b.odd)};
+}
+inline WideIVec multiply_low(WideIVec a, WideIVec b) {
+  return {_mm512_mul_epu32(a.even, b.even), _mm512_mul_epu32(a.odd, b.odd)};
+}
+inline WideIVec high_as_low(WideIVec a) {
+  return {_mm512_shuffle_epi32(a.even, _MM_PERM_DDBB), _mm512_shuffle_epi32(a.odd, _MM_PERM_DDBB)};
 }
 
 // Block numbers chosen so that interleave() works within 128-bit parts.
@@ -76,24 +81,42 @@ struct Vec {
   static Vec load(const F16* p) {
     return {_mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)))};
   }
+  static Vec load(const int8_t* p) {
+    return widen_i8(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+  }
   static Vec load(const float* p, int64_t left) {
-    return {_mm512_maskz_loadu_ps(Mask::first(left).m, p)};
+    return left >= kLanes ? load(p) : Vec{_mm512_maskz_loadu_ps(Mask::first(left).m, p)};
   }
   static Vec load(const BF16* p, int64_t left) {
+    if (left >= kLanes) return load(p);
     return widen_bf16(_mm256_maskz_loadu_epi16(Mask::first(left).m, p));
   }
   static Vec load(const F16* p, int64_t left) {
+    if (left >= kLanes) return load(p);
     return {_mm512_cvtph_ps(_mm256_maskz_loadu_epi16(Mask::first(left).m, p))};
+  }
+
+  static Vec load(const int8_t* p, int64_t left) {
+    return widen_i8(_mm_maskz_loadu_epi8(Mask::first(left).m, p));
   }
 
   void store(float* p) const { _mm512_storeu_ps(p, r); }
   void store(BF16* p) const { _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), narrow_bf16()); }
   void store(F16* p) const { _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), narrow_f16()); }
-  void store(float* p, int64_t left) const { _mm512_mask_storeu_ps(p, Mask::first(left).m, r); }
+  void stream(float* p) const { _mm512_stream_ps(p, r); }
+  void stream(BF16* p) const { _mm256_stream_si256(reinterpret_cast<__m256i*>(p), narrow_bf16()); }
+  void stream(F16* p) const { _mm256_stream_si256(reinterpret_cast<__m256i*>(p), narrow_f16()); }
+
+  void store(float* p, int64_t left) const {
+    if (left >= kLanes) return store(p);
+    _mm512_mask_storeu_ps(p, Mask::first(left).m, r);
+  }
   void store(BF16* p, int64_t left) const {
+    if (left >= kLanes) return store(p);
     _mm256_mask_storeu_epi16(p, Mask::first(left).m, narrow_bf16());
   }
   void store(F16* p, int64_t left) const {
+    if (left >= kLanes) return store(p);
     _mm256_mask_storeu_epi16(p, Mask::first(left).m, narrow_f16());
   }
 
@@ -111,24 +134,32 @@ struct Vec {
   }
 
  private:
+  static Vec widen_i8(__m128i x) { return {_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(x))}; }
   static Vec widen_bf16(__m256i x) {
     return {_mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(x), 16))};
   }
   __m256i narrow_f16() const {
     return _mm512_cvtps_ph(r, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
   }
-  // Adds half of the last kept place, less one where that place is even; a NaN keeps its top bits
-  // and becomes quiet.
-  __m256i narrow_bf16() const {
+  // The rounded number is in the upper half of each lane: half of the last kept place is added,
+  // less one where that place is even; a NaN keeps its top bits and becomes quiet.
+  __m512i round_to_bf16() const {
     const __m512i bits = _mm512_castps_si512(r);
-    const __m512i top = _mm512_srli_epi32(bits, 16);
-    const __m512i odd = _mm512_and_si512(top, _mm512_set1_epi32(1));
-    __m512i out = _mm512_srli_epi32(
-        _mm512_add_epi32(_mm512_add_epi32(bits, _mm512_set1_epi32(0x7fff)), odd), 16);
+    const __mmask16 odd = _mm512_test_epi32_mask(bits, _mm512_set1_epi32(0x10000));
+    const __m512i near = _mm512_add_epi32(bits, _mm512_set1_epi32(0x7fff));
+    const __m512i out = _mm512_mask_add_epi32(near, odd, near, _mm512_set1_epi32(1));
     const __mmask16 nan = _mm512_cmp_ps_mask(r, r, _CMP_UNORD_Q);
-    out = _mm512_mask_or_epi32(out, nan, top, _mm512_set1_epi32(0x40));
-    return _mm512_cvtepi32_epi16(out);
+    return _mm512_mask_or_epi32(out, nan, bits, _mm512_set1_epi32(0x400000));
   }
+  __m256i narrow_bf16() const {
+#ifdef __AVX512BF16__
+    // The instruction takes subnormal numbers for 0.
+    if (__builtin_expect(_mm512_fpclass_ps_mask(r, 0x20) == 0, true))
+      return (__m256i)_mm512_cvtneps_pbh(r);
+#endif
+    return _mm512_cvtepi32_epi16(_mm512_srli_epi32(round_to_bf16(), 16));
+  }
+  friend struct VecPair;
 };
 
 inline Vec operator+(Vec a, Vec b) { return {_mm512_add_ps(a.r, b.r)}; }
@@ -148,5 +179,69 @@ inline Mask less(Vec a, Vec b) { return {_mm512_cmp_ps_mask(a.r, b.r, _CMP_LT_OQ
 inline Mask equal(Vec a, Vec b) { return {_mm512_cmp_ps_mask(a.r, b.r, _CMP_EQ_OQ)}; }
 inline Vec select(Mask m, Vec a, Vec b) { return {_mm512_mask_blend_ps(m.m, b.r, a.r)}; }
 inline Vec times_power_of_2(Vec a, Vec n) { return {_mm512_scalef_ps(a.r, n.r)}; }
+inline Vec lookup(const float* table, Vec t) {
+  return {_mm512_permutexvar_ps(_mm512_castps_si512(t.r), _mm512_loadu_ps(table))};
+}
+inline Vec leading_bits(Vec a) {
+  return {_mm512_castsi512_ps(_mm512_srli_epi32(_mm512_castps_si512(a.r), 21))};
+}
+inline Vec leading_part(Vec a) {
+  return {_mm512_castsi512_ps(
+      _mm512_and_si512(_mm512_castps_si512(a.r), _mm512_set1_epi32(-0x200000)))};
+}
+inline Vec add_to_exponent(Vec a, Vec t) {
+  const __m512i shifted = _mm512_slli_epi32(_mm512_castps_si512(t.r), 19);
+  return {_mm512_castsi512_ps(_mm512_add_epi32(_mm512_castps_si512(a.r), shifted))};
+}
+
+// BF16: `first` are the elements at even places, the lower halves of 32-bit lanes.
+struct VecPair {
+  Vec first, second;
+  static VecPair load(const float* p) { return {Vec::load(p), Vec::load(p + Vec::kLanes)}; }
+  static VecPair load(const F16* p) { return {Vec::load(p), Vec::load(p + Vec::kLanes)}; }
+  static VecPair load(const BF16* p) {
+    const __m512i both = _mm512_loadu_si512(p);
+    const __m512i odd = _mm512_and_si512(both, _mm512_set1_epi32(-0x10000));
+    return {{_mm512_castsi512_ps(_mm512_slli_epi32(both, 16))}, {_mm512_castsi512_ps(odd)}};
+  }
+  void store(float* p) const {
+    first.store(p);
+    second.store(p + Vec::kLanes);
+  }
+  void store(F16* p) const {
+    first.store(p);
+    second.store(p + Vec::kLanes);
+  }
+  void store(BF16* p) const { _mm512_storeu_si512(p, narrow_bf16()); }
+  void stream(float* p) const {
+    first.stream(p);
+    second.stream(p + Vec::kLanes);
+  }
+  void stream(F16* p) const {
+    first.stream(p);
+    second.stream(p + Vec::kLanes);
+  }
+  void stream(BF16* p) const { _mm512_stream_si512(reinterpret_cast<__m512i*>(p), narrow_bf16()); }
+
+ private:
+  __m512i narrow_bf16() const {
+#ifdef __AVX512BF16__
+    // The instruction takes subnormal numbers for 0.
+    const __mmask16 subnormal =
+        _mm512_fpclass_ps_mask(first.r, 0x20) | _mm512_fpclass_ps_mask(second.r, 0x20);
+    if (__builtin_expect(subnormal == 0, true)) {
+      const __m512i halves = (__m512i)_mm512_cvtne2ps_pbh(second.r, first.r);
+      const __m512i order =
+          _mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8, 23, 7, 22,
+                           6, 21, 5, 20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
+      return _mm512_permutexvar_epi16(order, halves);
+    }
+#endif
+    const __m512i even = _mm512_srli_epi32(first.round_to_bf16(), 16);
+    return _mm512_mask_blend_epi16(0xaaaaaaaau, even, second.round_to_bf16());
+  }
+};
+
+inline void finish_streams() { _mm_sfence(); }
 
 }  // namespace tenon::cpu::TENON_ISA

@@ -31,13 +31,18 @@ inline Mask less_signed(IVec a, IVec b) {
 inline Mask less_unsigned(IVec a, IVec b) { return {a.r < b.r}; }
 inline IVec select(Mask m, IVec a, IVec b) { return m.m ? a : b; }
 
-struct WideProduct {
-  IVec high, low;
+struct WideIVec {
+  uint64_t r;
+  static WideIVec all(uint32_t x) { return {x}; }
+  static WideIVec from(IVec x) { return {x.r}; }
+  IVec low() const { return {static_cast<uint32_t>(r)}; }
 };
-inline WideProduct multiply_wide(IVec a, IVec b) {
-  const uint64_t p = static_cast<uint64_t>(a.r) * b.r;
-  return {{static_cast<uint32_t>(p >> 32)}, {static_cast<uint32_t>(p)}};
+inline WideIVec operator^(WideIVec a, WideIVec b) { return {a.r ^ b.r}; }
+inline WideIVec multiply_low(WideIVec a, WideIVec b) {
+  return {uint64_t{static_cast<uint32_t>(a.r)} * static_cast<uint32_t>(b.r)};
 }
+inline WideIVec high_as_low(WideIVec a) { return {a.r >> 32}; }
+
 inline IVec block_order() { return {0}; }
 inline void interleave(IVec (&)[4]) {}
 
@@ -52,6 +57,8 @@ inline float widen(F16 x) {
   // The exponent is 15 - 127 off, which one exact product sets right for subnormal numbers too.
   return float_of(sign | bits_of(float_of(rest << 13) * 0x1p112f));
 }
+
+inline float widen(int8_t x) { return static_cast<float>(x); }
 
 inline void narrow(float x, float& out) { out = x; }
 inline void narrow(float x, BF16& out) {
@@ -93,6 +100,10 @@ struct Vec {
     narrow(r, *p);
   }
   template <class T>
+  void stream(T* p) const {
+    store(p);
+  }
+  template <class T>
   void store(T* p, int64_t left) const {
     if (left > 0) store(p);
   }
@@ -117,9 +128,32 @@ inline Vec select(Mask m, Vec a, Vec b) { return m.m ? a : b; }
 // In two steps, so that each factor is a normal number.
 inline Vec times_power_of_2(Vec a, Vec n) {
   if (n.r != n.r) return n;
-  const int32_t whole = static_cast<int32_t>(n.r), half = whole >> 1;
+  const int32_t whole = static_cast<int32_t>(n.r * 16) >> 4, half = whole >> 1;
   return {a.r * float_of(static_cast<uint32_t>(half + 127) << 23) *
           float_of(static_cast<uint32_t>(whole - half + 127) << 23)};
 }
+inline Vec lookup(const float* table, Vec t) { return {table[bits_of(t.r) & 15]}; }
+inline Vec leading_bits(Vec a) { return {float_of(bits_of(a.r) >> 21)}; }
+inline Vec leading_part(Vec a) { return {float_of(bits_of(a.r) & 0xffe00000u)}; }
+inline Vec add_to_exponent(Vec a, Vec t) { return {float_of(bits_of(a.r) + (bits_of(t.r) << 19))}; }
+
+struct VecPair {
+  Vec first, second;
+  template <class T>
+  static VecPair load(const T* p) {
+    return {Vec::load(p), Vec::load(p + 1)};
+  }
+  template <class T>
+  void store(T* p) const {
+    first.store(p);
+    second.store(p + 1);
+  }
+  template <class T>
+  void stream(T* p) const {
+    store(p);
+  }
+};
+
+inline void finish_streams() {}
 
 }  // namespace tenon::cpu::TENON_ISA

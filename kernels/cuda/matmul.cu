@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Computes    c = alpha * (op(a) op(b) + op(a2) op(b2)) + bias, or that added to c.
+// Computes    c = epilogue(alpha * (op(a) op(b) + op(a2) op(b2)) + bias) + add, and t where wanted.
 // Layout      any dtypes, either way round.
 // Work split  between cuBLASLt and our kernel (matmul_tile.cu). The library multiplies large
 //             operands of one type; other operands are cast to it first. Ours takes what the
@@ -11,6 +11,8 @@
 //             pairs the second result is stored in c before the first is added: smaller by far, so
 //             that its rounding is too.
 // Traffic     2 m n k operations; a cast reads and writes its operand once more.
+#include <stdexcept>
+
 #include "kernels/cuda/cublaslt.h"
 #include "kernels/cuda/kernels.h"
 #include "kernels/cuda/matmul.cuh"
@@ -23,27 +25,18 @@ namespace {
 // second launch and the second pass over c weigh about as much as the product.
 constexpr int64_t kFewProducts = int64_t{1} << 24;
 
-// The one half type among the operands decides, as under PyTorch's autocast: an fp32 operand beside
-// a half one is rounded to it (an fp32 adapter or master weight beside half activations, the fp32
-// gradient of logits beside a half head). In fp16 such a gradient may overflow to infinity, which
-// the loss scaler then sees as it sees any other. The types do not tell that gradient from an fp32
-// activation, so activations of full precision want weights that are stored as fp32. Everything is
-// widened to fp32, without loss, where
-//   - two half types meet, or the card has no tensor cores for the type;
-//   - a is fp32 in a product with an adapter: a is an activation there.
+// A half type that all operands have, or that `precision` allows to round the fp32 ones among them
+// to (an fp32 adapter or master weight beside half activations, the fp32 gradient of logits beside a
+// half head; in fp16 such a gradient may overflow to infinity, which the loss scaler then sees as it
+// sees any other). Else, and where the card has no tensor cores for the type, everything is widened
+// to fp32 without loss.
 DType product_type(const MatmulArgs& args) {
-  DType type = DType::kF32;
-  const auto add = [&](const MatrixOperand& x) {
-    if (x.dtype == DType::kF32) return true;
-    const bool fits = type == DType::kF32 || type == x.dtype;
-    type = x.dtype;
-    return fits;
+  DType type = args.precision == DType::kF32 ? args.a.dtype : args.precision;
+  const auto fits = [&](const MatrixOperand& x) {
+    return x.dtype == type || (x.dtype == DType::kF32 && type == args.precision);
   };
-  bool one_type = add(args.a) && add(args.b);
-  if (args.k2 > 0) {
-    one_type = one_type && add(args.a2) && add(args.b2);
-    if (args.k > 0 && args.a.dtype == DType::kF32) return DType::kF32;
-  }
+  const bool one_type =
+      fits(args.a) && fits(args.b) && (args.k2 == 0 || (fits(args.a2) && fits(args.b2)));
   const bool has_cores = type != DType::kBF16 || kHasBf16Mma;
   return one_type && has_cores ? type : DType::kF32;
 }
@@ -113,15 +106,66 @@ bool own_is_better(const MatmulArgs& args, DType type) {
       });
 }
 
-}  // namespace
-
-void matmul(const MatmulArgs& args) {
-  if (args.m == 0 || args.n == 0) return;
+void multiply(const MatmulArgs& args) {
   const DType type = product_type(args);
   const MatmulPath path = matmul_path();
   const bool own =
       path == MatmulPath::kOwn || (path == MatmulPath::kAutomatic && own_is_better(args, type));
   if (own || !multiply_pairs(args, type)) multiply_by_tiles(args, type);
+}
+
+// What else there is to do with c, by kernels of their own. Rows of c that do not touch are done one
+// by one.
+void finish(const MatmulArgs& args) {
+  const bool dense = args.c_stride == args.n;
+  const int64_t runs = dense ? 1 : args.m, count = dense ? args.m * args.n : args.n;
+  const int64_t step = args.c_stride * size_of(args.c_dtype);
+  for (int64_t r = 0; r < runs; ++r) {
+    char* c = static_cast<char*>(args.c) + r * step;
+    char* pre = args.pre == nullptr ? c : static_cast<char*>(args.pre) + r * step;
+    if (args.epilogue == Epilogue::kActivation) {
+      activation(
+          {.x = pre, .y = c, .count = count, .activation = args.activation, .dtype = args.c_dtype});
+    } else if (args.epilogue == Epilogue::kActivationGrad) {
+      activation_grad({.x = pre,
+                       .dy = c,
+                       .dx = c,
+                       .count = count,
+                       .activation = args.activation,
+                       .dtype = args.c_dtype});
+    }
+    if (args.add == nullptr) continue;
+    add({.a = c,
+         .b = static_cast<const char*>(args.add) + r * step,
+         .y = c,
+         .count = count,
+         .dtype = args.c_dtype});
+  }
+}
+
+}  // namespace
+
+void matmul(const MatmulArgs& args) {
+  if (args.m == 0 || args.n == 0) return;
+  MatmulArgs product = args;
+  for (const MatrixOperand* x : {&args.a, &args.b, &args.a2, &args.b2, &args.down}) {
+    if (x->dtype == DType::kI8) throw std::runtime_error("int8 operands are for the CPU");
+  }
+  if (args.t != nullptr && args.k2 > 0) {
+    multiply({.a = args.a,
+              .b = args.down,
+              .c = args.t,
+              .c_stride = args.k2,
+              .m = args.m,
+              .n = args.k2,
+              .k = args.k,
+              .alpha = args.down_alpha,
+              .precision = args.precision});
+    product.a2 = {.data = args.t, .stride = args.k2};
+  }
+  if (args.epilogue == Epilogue::kActivation && args.pre != nullptr) product.c = args.pre;
+  multiply(product);
+  if (args.epilogue != Epilogue::kNone || args.add != nullptr) finish(args);
 }
 
 }  // namespace tenon::cuda::TENON_SM

@@ -2,7 +2,8 @@
 // Computes    s = x + residual; n = (s - mean) rstd with rstd = 1 / sqrt(var + eps);
 //             y = n weight + bias. Gradient: with g = dy weight,
 //             ds = rstd (g - mean(g) - n mean(g n)) + dsum, dweight += sum of dy n,
-//             dbias += sum of dy.
+//             dbias += sum of dy. rms_norm: the same without mean and bias, that is with
+//             rstd = 1 / sqrt(mean(s^2) + eps) and ds = rstd (g - n mean(g n)) + dsum.
 // Layout      rows of C contiguous elements; weight, bias, mean and rstd fp32.
 // Work split  one warp a row, 16 bytes of fp32 or bf16 a lane; the sums over rows as in
 //             row_sums.cuh.
@@ -148,6 +149,83 @@ struct NormTerms {
   }
 };
 
+template <class T>
+__global__ void __launch_bounds__(kThreads) rms_norm_kernel(RmsNormArgs a, bool aligned) {
+  constexpr int N = Row<T>::N;
+  const int64_t r = int64_t{blockIdx.x} * kWarps + warp_of_thread();
+  if (r >= a.rows) return;
+  const int64_t at = r * a.channels;
+  Row<T> row = {static_cast<const T*>(a.x) + at,
+                a.residual == nullptr ? nullptr : static_cast<const T*>(a.residual) + at, aligned};
+  T* s = a.residual == nullptr || a.sum == nullptr ? nullptr : static_cast<T*>(a.sum) + at;
+  float squares = 0;
+  for_packs<N>(a.channels, [&](int64_t c, int64_t left) {
+    const Floats<N> v = row.at(c, left);
+    if (s != nullptr) store(s + c, v, left, aligned);
+#pragma unroll
+    for (int k = 0; k < N; ++k) squares = fmaf(v[k], v[k], squares);
+  });
+  if (s != nullptr) row = {s, nullptr, aligned};  // as in layer_norm_kernel
+  const float rstd = 1.0f / sqrtf(warp_sum(squares) / static_cast<float>(a.channels) + a.eps);
+  T* y = static_cast<T*>(a.y) + at;
+  for_packs<N>(a.channels, [&](int64_t c, int64_t left) {
+    Floats<N> v = row.at(c, left);
+    const Floats<N> w = load<N>(a.weight + c, left, aligned);
+#pragma unroll
+    for (int k = 0; k < N; ++k) v[k] = v[k] * rstd * w[k];
+    store(y + c, v, left, aligned);
+  });
+  if (lane_of_thread() == 0 && a.rstd != nullptr) a.rstd[r] = rstd;
+}
+
+// The gradient of s, a row a warp.
+template <class T>
+__global__ void __launch_bounds__(kThreads) rms_norm_grad_kernel(RmsNormGradArgs a, bool aligned) {
+  constexpr int N = 16 / sizeof(T);
+  const int64_t r = int64_t{blockIdx.x} * kWarps + warp_of_thread();
+  if (r >= a.rows) return;
+  const int64_t at = r * a.channels;
+  const T *s = static_cast<const T*>(a.s) + at, *dy = static_cast<const T*>(a.dy) + at;
+  const T* dsum = a.dsum == nullptr ? nullptr : static_cast<const T*>(a.dsum) + at;
+  const float rstd = a.rstd[r];
+  float sum_gn = 0;
+  for_packs<N>(a.channels, [&](int64_t c, int64_t left) {
+    const Floats<N> v = load<N>(s + c, left, aligned), d = load<N>(dy + c, left, aligned),
+                    w = load<N>(a.weight + c, left, aligned);
+#pragma unroll
+    for (int k = 0; k < N; ++k) sum_gn = fmaf(d[k] * w[k], v[k] * rstd, sum_gn);
+  });
+  const float mean_gn = warp_sum(sum_gn) / static_cast<float>(a.channels);
+  T* ds = static_cast<T*>(a.ds) + at;
+  for_packs<N>(a.channels, [&](int64_t c, int64_t left) {
+    const Floats<N> v = load<N>(s + c, left, aligned), w = load<N>(a.weight + c, left, aligned);
+    Floats<N> d = load<N>(dy + c, left, aligned), other = {};
+    if (dsum != nullptr) other = load<N>(dsum + c, left, aligned);
+#pragma unroll
+    for (int k = 0; k < N; ++k) d[k] = rstd * fmaf(-v[k] * rstd, mean_gn, d[k] * w[k]) + other[k];
+    store(ds + c, d, left, aligned);
+  });
+}
+
+// What dweight sums: dy n.
+template <class T>
+struct RmsNormTerms {
+  static constexpr int kSums = 1;
+  const T *s, *dy;    // (rows, C)
+  const float* rstd;  // (rows)
+  int64_t channels;
+  bool aligned;
+  __device__ __forceinline__ void add(int64_t r, int64_t c, int64_t left,
+                                      Floats<kSumPack> (&sums)[kSums]) const {
+    const int64_t at = r * channels + c;
+    const Floats<kSumPack> v = load<kSumPack>(s + at, left, aligned),
+                           d = load<kSumPack>(dy + at, left, aligned);
+    const float scale = rstd[r];
+#pragma unroll
+    for (int k = 0; k < kSumPack; ++k) sums[0][k] = fmaf(d[k], v[k] * scale, sums[0][k]);
+  }
+};
+
 dim3 blocks_of(int64_t rows) { return extent(divide_up(rows, kWarps)); }
 
 }  // namespace
@@ -180,6 +258,31 @@ void layer_norm_grad(const LayerNormGradArgs& a) {
                          aligned_for<N, float>(a.weight);
     launch("layer_norm_grad", layer_norm_grad_kernel<T>, blocks_of(a.rows), kThreads, 0, a,
            aligned);
+  });
+}
+
+void rms_norm(const RmsNormArgs& a) {
+  dispatch_float(a.dtype, [&]<class T>() {
+    constexpr int N = 16 / sizeof(T);
+    const bool aligned = a.channels % N == 0 && aligned_for<N, T>(a.x, a.residual, a.sum, a.y) &&
+                         aligned_for<N, float>(a.weight);
+    launch("rms_norm", rms_norm_kernel<T>, blocks_of(a.rows), kThreads, 0, a, aligned);
+  });
+}
+
+void rms_norm_grad(const RmsNormGradArgs& a) {
+  dispatch_float(a.dtype, [&]<class T>() {
+    constexpr int N = 16 / sizeof(T);
+    if (a.dweight != nullptr) {  // first: ds may stand in the place of dy
+      const RmsNormTerms<T> terms = {
+          static_cast<const T*>(a.s), static_cast<const T*>(a.dy), a.rstd, a.channels,
+          a.channels % kSumPack == 0 && aligned_for<kSumPack, T>(a.s, a.dy)};
+      add_row_sums("rms_norm_grad", terms, a.rows, a.channels, {a.dweight});
+    }
+    if (a.ds == nullptr) return;
+    const bool aligned = a.channels % N == 0 && aligned_for<N, T>(a.s, a.dy, a.dsum, a.ds) &&
+                         aligned_for<N, float>(a.weight);
+    launch("rms_norm_grad", rms_norm_grad_kernel<T>, blocks_of(a.rows), kThreads, 0, a, aligned);
   });
 }
 

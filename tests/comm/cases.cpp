@@ -87,6 +87,7 @@ Bytes reduced(const std::vector<Bytes>& in, const Case& c) {
     case DType::kI32: reduce_elements<int32_t>(in, out, c.reduce); break;
     case DType::kI64: reduce_elements<int64_t>(in, out, c.reduce); break;
     case DType::kU8: reduce_elements<uint8_t>(in, out, c.reduce); break;
+    case DType::kI8: reduce_elements<int8_t>(in, out, c.reduce); break;
     case DType::kBF16:
     case DType::kF16: reduce_halves(in, out, c.reduce, c.dtype);
   }
@@ -146,8 +147,8 @@ std::string text(const Case& c) {
 std::vector<Case> all_cases(int ranks, const std::vector<int64_t>& counts) {
   std::vector<Case> cases;
   for (const int64_t count : counts) {
-    for (const DType dtype :
-         {DType::kF32, DType::kBF16, DType::kF16, DType::kI32, DType::kI64, DType::kU8}) {
+    for (const DType dtype : {DType::kF32, DType::kBF16, DType::kF16, DType::kI32, DType::kI64,
+                              DType::kU8, DType::kI8}) {
       for (const Reduce reduce : {Reduce::kSum, Reduce::kMax, Reduce::kMin}) {
         cases.push_back({Op::kAllReduce, dtype, reduce, count, true, 0, 11});
         cases.push_back({Op::kReduceScatter, dtype, reduce, count, false, 0, 12});

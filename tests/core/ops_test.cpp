@@ -157,6 +157,59 @@ TEST_CASE("gradients of the norms", "[ops]") {
       {{filled({6, 37}, 1), false}, {filled({6, 37}, 4), false}});
 }
 
+TEST_CASE("gradients of the norms without a mean", "[ops]") {
+  check_gradients([](const std::vector<Tensor>& in) { return rms_norm(in[0], in[1], 1e-5f); },
+                  {{filled({6, 37}, 1), false}, {filled({37}, 2), true}});
+  // Both results of add_rms_norm are used: y + 2 s through one more sum.
+  check_gradients(
+      [](const std::vector<Tensor>& in) {
+        const auto [s, y] = add_rms_norm(in[0], in[1], in[2], 1e-5f);
+        return residual_add(residual_add(y, s, {}), s, {});
+      },
+      {{filled({6, 37}, 1), false}, {filled({6, 37}, 4), false}, {filled({37}, 2), true}});
+  // Only the sum is used.
+  const Tensor weight = filled({37}, 2);
+  check_gradients(
+      [&](const std::vector<Tensor>& in) {
+        return add_rms_norm(in[0], in[1], weight, 1e-5f).first;
+      },
+      {{filled({6, 37}, 1), false}, {filled({6, 37}, 4), false}});
+}
+
+TEST_CASE("gradients of gated activations, packed or not", "[ops]") {
+  const auto kind = GENERATE(Activation::kSilu, Activation::kGeluTanh);
+  check_gradients(
+      [&](const std::vector<Tensor>& in) { return gated_activation(in[0], in[1], kind); },
+      {{filled({5, 41}, 1, -3, 3), false}, {filled({5, 41}, 2), false}});
+  check_gradients([&](const std::vector<Tensor>& in) { return gated_activation(in[0], kind); },
+                  {{filled({2, 3, 82}, 1, -3, 3), false}});
+  const Tensor both = Tensor::empty({1, 5, 82}, DType::kF32), gate = filled({1, 5, 41}, 1),
+               up = filled({1, 5, 41}, 2);
+  for (int64_t r = 0; r < 5; ++r) {
+    std::copy_n(gate.data<float>() + r * 41, 41, both.data<float>() + r * 82);
+    std::copy_n(up.data<float>() + r * 41, 41, both.data<float>() + r * 82 + 41);
+  }
+  CHECK(values(gated_activation(both, kind)) == values(gated_activation(gate, up, kind)));
+}
+
+TEST_CASE("gradients of rotary; it keeps an x that somebody else holds", "[ops]") {
+  const bool named = GENERATE(false, true);
+  Rotary options{.cosines = filled({9, 3}, 2),
+                 .sines = filled({9, 3}, 3),
+                 .positions = named ? integers({2, 5}, {0, 8, 3, 3, 1, 2, 4, 4, 0, 7}) : Tensor{},
+                 .heads = 3,
+                 .head_size = 8};
+  check_gradients([&](const std::vector<Tensor>& in) { return rotary(in[0], options); },
+                  {{filled({2, 5, 40}, 1), false}});
+  Tensor x = filled({2, 5, 40}, 1);
+  const void* bytes = x.raw();
+  const Tensor copy = rotary(x, options);
+  CHECK(values(x) == values(filled({2, 5, 40}, 1)));
+  const Tensor same = rotary(std::move(x), options);
+  CHECK(same.raw() == bytes);
+  CHECK(values(same) == values(copy));
+}
+
 TEST_CASE("gradients of elementwise ops", "[ops]") {
   const auto kind = GENERATE(Activation::kGeluTanh, Activation::kGeluErf, Activation::kQuickGelu,
                              Activation::kSilu, Activation::kTanh);
@@ -298,6 +351,15 @@ TEST_CASE("mismatched tensors are refused by name", "[ops]") {
                     Catch::Contains("[residual_add]"));
   CHECK_THROWS_WITH(layer_norm(filled({2, 3}, 1), filled({2}, 2), filled({3}, 2), 1e-5f),
                     Catch::Contains("[layer_norm]"));
+  CHECK_THROWS_WITH(rms_norm(filled({2, 3}, 1), filled({2}, 2), 1e-5f),
+                    Catch::Contains("[rms_norm]"));
+  CHECK_THROWS_WITH(gated_activation(filled({2, 3, 5}, 1), Activation::kSilu),
+                    Catch::Contains("[gated_activation]"));
+  CHECK_THROWS_WITH(
+      rotary(
+          filled({1, 3, 8}, 1),
+          {.cosines = filled({2, 2}, 1), .sines = filled({2, 2}, 2), .heads = 2, .head_size = 4}),
+      Catch::Contains("[rotary]"));
 }
 
 }  // namespace tenon::test

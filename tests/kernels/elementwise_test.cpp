@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Activations, dropout, add, scale and cast.
+// Activations, gated ones too, dropout, add, scale and cast.
 #include "tests/kernels/kernel_test.h"
 
 namespace tenon::test {
@@ -89,6 +89,60 @@ TEST_CASE("activations match the double reference", "[kernels]") {
           CHECK_WITHIN(got[1].values(), dx, Bound{dx_error}.then_round(dtype));
           CHECK(
               (got[2].bytes() == got[0].bytes() && got[3].bytes() == got[1].bytes()));  // in place
+        }
+      }
+    }
+  }
+}
+
+TEST_CASE("gated activations match the double reference", "[kernels]") {
+  const int64_t rows = 7;
+  for (const Target& target : targets()) {
+    const KernelTable* table = target.enter();
+    for (DType dtype : kFloats) {
+      for (Activation activation : {Activation::kSilu, Activation::kGeluTanh}) {
+        for (int64_t channels : {1, 8, 16, 17, 131, 1024}) {
+          CAPTURE(target.name, name_of(dtype), static_cast<int>(activation), channels);
+          const int64_t stride = 2 * channels, count = rows * channels;  // halves of one array
+          std::vector<float> values = activation_inputs(2 * count);
+          const std::vector<float> ups = random_values(count, 4);
+          for (int64_t i = 0; i < count; ++i)
+            values[static_cast<size_t>(i / channels * stride + channels + i % channels)] =
+                ups[static_cast<size_t>(i)];
+          const GuardedArray x(dtype, values), dy(dtype, random_values(count, 5));
+          const int64_t half = channels * size_of(dtype);
+          const auto got = run_on_threads([&] {
+            GuardedArray y(dtype, count), dx(dtype, 2 * count), dx_inplace = x;
+            const char* gate = static_cast<const char*>(x.data());
+            table->gated_activation(
+                {gate, gate + half, y.data(), rows, channels, stride, activation, dtype});
+            char* dgate = static_cast<char*>(dx.data());
+            table->gated_activation_grad({gate, gate + half, dy.data(), dgate, dgate + half, rows,
+                                          channels, stride, stride, activation, dtype});
+            char* both = static_cast<char*>(dx_inplace.data());
+            table->gated_activation_grad({both, both + half, dy.data(), both, both + half, rows,
+                                          channels, stride, stride, activation, dtype});
+            return std::vector<GuardedArray>{y, dx, dx_inplace};
+          });
+          std::vector<double> y, y_error, dx(static_cast<size_t>(2 * count)), dx_error = dx;
+          for (int64_t i = 0; i < count; ++i) {
+            const int64_t at = i / channels * stride + i % channels;
+            const double gate = x.get(at), up = x.get(at + channels), d = dy.get(i);
+            const Errors errors = errors_of(activation, gate);
+            const double value = reference::activation(activation, gate);
+            // A product more for y and dup, two for dgate.
+            y.push_back(value * up);
+            y_error.push_back(std::fabs(up) * errors.value + u32() * std::fabs(y.back()));
+            const auto k = static_cast<size_t>(at), l = static_cast<size_t>(at + channels);
+            dx[k] = d * up * reference::activation_slope(activation, gate);
+            dx_error[k] =
+                std::fabs(d * up) * errors.slope * (1 + u32()) + 2 * u32() * std::fabs(dx[k]);
+            dx[l] = d * value;
+            dx_error[l] = std::fabs(d) * errors.value + u32() * std::fabs(dx[l]);
+          }
+          CHECK_WITHIN(got[0].values(), y, Bound{y_error}.then_round(dtype));
+          CHECK_WITHIN(got[1].values(), dx, Bound{dx_error}.then_round(dtype));
+          CHECK(got[2].bytes() == got[1].bytes());  // in place
         }
       }
     }

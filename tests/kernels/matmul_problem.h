@@ -21,9 +21,10 @@ struct MatmulProblem {
   DType a = DType::kF32, b = DType::kF32, a2 = DType::kF32, b2 = DType::kF32, c = DType::kF32;
   bool bias = false, accumulate = false;
   float alpha = 1;
-  int64_t gap = 0;       // elements between one stored row and the next
-  bool aligned = false;  // arrays to 16 bytes, else to their element only
-  bool padded = false;   // rows to a multiple of 8 elements
+  DType precision = DType::kF32;  // what fp32 operands may be rounded to
+  int64_t gap = 0;                // elements between one stored row and the next
+  bool aligned = false;           // arrays to 16 bytes, else to their element only
+  bool padded = false;            // rows to a multiple of 8 elements
 
   std::string text() const {
     return fmt::format(
@@ -109,7 +110,8 @@ inline GuardedArray multiply(const KernelTable& table, const MatmulProblem& p,
                 .k2 = p.k2,
                 .alpha = p.alpha,
                 .bias = p.bias ? static_cast<const float*>(x.bias.data()) : nullptr,
-                .accumulate = p.accumulate});
+                .accumulate = p.accumulate,
+                .precision = p.precision});
   return c;
 }
 

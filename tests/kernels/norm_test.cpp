@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Layer normalisation and its gradient.
+// Layer and root-mean-square normalisation and their gradients.
 #include "tests/kernels/kernel_test.h"
 
 namespace tenon::test {
@@ -184,6 +184,128 @@ TEST_CASE("layer_norm_grad matches the double reference", "[kernels]") {
           sums[static_cast<size_t>(c)] += want.dweight[static_cast<size_t>(c)];
           sums[static_cast<size_t>(channels + c)] += want.dbias[static_cast<size_t>(c)];
         }
+        CHECK_WITHIN(got[0].values(), ds, Bound{error}.then_round(dtype));
+        CHECK_WITHIN(got[1].values(), want.ds, Bound{error_alone}.then_round(dtype));
+        CHECK_WITHIN(got[2].values(), sums, Bound::sum(rows + 4, sizes));
+        CHECK((got[3].bytes() == got[0].bytes() &&
+               got[4].bytes() == got[0].bytes()));  // ds in place of dy or dsum
+      }
+    }
+  }
+}
+
+TEST_CASE("rms_norm matches the double reference", "[kernels]") {
+  const int64_t rows = 35;
+  for (const Target& target : targets()) {
+    const KernelTable* table = target.enter();
+    for (DType dtype : kFloats) {
+      for (int64_t channels : kChannels) {
+        CAPTURE(target.name, name_of(dtype), channels);
+        const int64_t count = rows * channels;
+        const GuardedArray x(dtype, random_values(count, 1, -2, 3)),
+            residual(dtype, random_values(count, 2));
+        const GuardedArray weight(DType::kF32, random_values(channels, 3));
+        const auto got = run_on_threads([&] {
+          GuardedArray y(dtype, count), sum(dtype, count), y_alone(dtype, count),
+              y_inplace(dtype, count), x_copy = x, residual_copy = residual;
+          GuardedArray rstd(DType::kF32, rows);
+          RmsNormArgs args = {
+              x.data(), residual.data(), floats(weight), sum.data(), y.data(), floats(rstd),
+              rows,     channels,        kEps,           dtype};
+          table->rms_norm(args);
+          args.rstd = nullptr;
+          args.x = args.sum = x_copy.data();
+          args.y = y_inplace.data();
+          table->rms_norm(args);
+          args.x = x.data();
+          args.residual = args.sum = residual_copy.data();
+          table->rms_norm(args);
+          args.residual = args.sum = nullptr;
+          args.y = y_alone.data();
+          table->rms_norm(args);
+          return std::vector<GuardedArray>{y, sum, rstd, y_alone, x_copy, residual_copy, y_inplace};
+        });
+        std::vector<double> sum;
+        for (int64_t i = 0; i < count; ++i) sum.push_back(x.get(i) + residual.get(i));
+        CHECK_WITHIN(got[1].values(), sum, Bound::ulps(0.5).then_round(dtype));
+        // From here on s is what was stored. The mean of C squares is off by a share f of itself
+        // and 3 u for quotient and eps; rstd by half of that and 3 u for root and quotient; y has
+        // two products more.
+        const reference::RmsNorm n = reference::rms_norm(got[1].values(), weight.values(), kEps);
+        const reference::RmsNorm alone = reference::rms_norm(x.values(), weight.values(), kEps);
+        const double share = reference::sum_share(channels) / 2 + 5 * u32();
+        CHECK_WITHIN(got[2].values(), n.rstd, Bound::share(share, n.rstd));
+        const Bound bound = Bound::share(share + 2 * u32(), magnitudes(n.y));
+        CHECK_WITHIN(got[0].values(), n.y, bound.then_round(dtype));
+        const Bound bound_alone = Bound::share(share + 2 * u32(), magnitudes(alone.y));
+        CHECK_WITHIN(got[3].values(), alone.y, bound_alone.then_round(dtype));
+        CHECK((got[4].bytes() == got[1].bytes() &&
+               got[5].bytes() == got[1].bytes()));  // sum in place of x or residual
+        CHECK(got[6].bytes() == got[0].bytes());
+      }
+    }
+  }
+}
+
+TEST_CASE("rms_norm_grad matches the double reference", "[kernels]") {
+  const int64_t rows = 131;
+  for (const Target& target : targets()) {
+    const KernelTable* table = target.enter();
+    for (DType dtype : kFloats) {
+      for (int64_t channels : kChannels) {
+        CAPTURE(target.name, name_of(dtype), channels);
+        const int64_t count = rows * channels;
+        const GuardedArray s(dtype, random_values(count, 1, -2, 3)),
+            dy(dtype, random_values(count, 2)), dsum(dtype, random_values(count, 5));
+        const GuardedArray weight(DType::kF32, random_values(channels, 3)),
+            rstd(DType::kF32, random_values(rows, 7, 0.5f, 2)),
+            before(DType::kF32, random_values(channels, 8));
+        const auto got = run_on_threads([&] {
+          GuardedArray ds(dtype, count), ds_alone(dtype, count), dy_copy = dy, dsum_copy = dsum,
+                                                                 sums = before;
+          RmsNormGradArgs args = {s.data(),  floats(weight), floats(rstd), dy.data(), dsum.data(),
+                                  ds.data(), floats(sums),   rows,         channels,  dtype};
+          table->rms_norm_grad(args);
+          args.dweight = nullptr;
+          args.dsum = args.ds = dsum_copy.data();
+          table->rms_norm_grad(args);
+          args.dsum = dsum.data();
+          args.dy = args.ds = dy_copy.data();
+          table->rms_norm_grad(args);
+          args.dy = dy.data();
+          args.dsum = nullptr;
+          args.ds = ds_alone.data();
+          table->rms_norm_grad(args);
+          return std::vector<GuardedArray>{ds, ds_alone, sums, dy_copy, dsum_copy};
+        });
+        const auto want =
+            reference::rms_norm_grad(s.values(), weight.values(), rstd.values(), dy.values());
+        std::vector<double> ds, error, error_alone, sums = before.values(),
+                                                    sizes = magnitudes(sums);
+        const double f = reference::sum_share(channels) + 8 * u32();
+        for (int64_t r = 0; r < rows; ++r) {
+          double size_gn = 0;
+          const auto n = [&](int64_t c) {
+            return std::fabs(s.get(r * channels + c) * rstd.get(r));
+          };
+          const auto g = [&](int64_t c) {
+            return std::fabs(dy.get(r * channels + c) * weight.get(c));
+          };
+          for (int64_t c = 0; c < channels; ++c) {
+            size_gn += g(c) * n(c) / static_cast<double>(channels);
+            sizes[static_cast<size_t>(c)] += std::fabs(dy.get(r * channels + c)) * n(c);
+          }
+          // Two terms, each a product with few roundings of a sum of C terms, times rstd.
+          for (int64_t c = 0; c < channels; ++c) {
+            const auto i = static_cast<size_t>(r * channels + c);
+            error_alone.push_back(rstd.get(r) * f * (g(c) + n(c) * size_gn));
+            ds.push_back(want.ds[i] + dsum.get(r * channels + c));
+            error.push_back(error_alone.back() +
+                            u32() * (std::fabs(ds.back()) + std::fabs(want.ds[i])));
+          }
+        }
+        for (int64_t c = 0; c < channels; ++c)
+          sums[static_cast<size_t>(c)] += want.dweight[static_cast<size_t>(c)];
         CHECK_WITHIN(got[0].values(), ds, Bound{error}.then_round(dtype));
         CHECK_WITHIN(got[1].values(), want.ds, Bound{error_alone}.then_round(dtype));
         CHECK_WITHIN(got[2].values(), sums, Bound::sum(rows + 4, sizes));

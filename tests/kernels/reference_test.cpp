@@ -73,6 +73,20 @@ TEST_CASE("reference layer_norm has the right gradients", "[reference]") {
   });
 }
 
+TEST_CASE("reference rms_norm has the right gradients", "[reference]") {
+  const Values s = random_doubles(4 * 9, 1, -2, 3), weight = random_doubles(9, 2),
+               dy = random_doubles(4 * 9, 4);
+  const double eps = 1e-3;
+  const reference::RmsNorm n = reference::rms_norm(s, weight, eps);
+  const reference::RmsNormGrad g = reference::rms_norm_grad(s, weight, n.rstd, dy);
+  check_gradient(s, g.ds, [&](const Values& x) {
+    return weighted_sum(reference::rms_norm(x, weight, eps).y, dy);
+  });
+  check_gradient(weight, g.dweight, [&](const Values& x) {
+    return weighted_sum(reference::rms_norm(s, x, eps).y, dy);
+  });
+}
+
 TEST_CASE("reference cross_entropy has the right gradient", "[reference]") {
   const std::vector<int32_t> targets = {0, 6, 3};
   const Values logits = random_doubles(3 * 7, 1, -3, 3);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Embedding, gather, scatter and column sums.
+// Embedding, gather, scatter, column sums, and the rotation of heads.
 #include "tests/kernels/kernel_test.h"
 
 namespace tenon::test {
@@ -158,6 +158,77 @@ TEST_CASE("column_sum adds every row", "[kernels]") {
             sizes[static_cast<size_t>(i % channels)] += std::fabs(x.get(i));
           }
           CHECK_WITHIN(got[0].values(), want, Bound::sum(rows + 1, sizes));
+        }
+      }
+    }
+  }
+}
+
+TEST_CASE("rotary turns the pairs of each head by the angle of the token's position", "[kernels]") {
+  struct Shape {
+    int64_t heads, head_size, rotary, gap;
+  };
+  constexpr Shape kShapes[] = {{1, 2, 2, 0},   {3, 14, 14, 5},  {2, 32, 32, 0},  {2, 34, 34, 4},
+                               {3, 64, 64, 8}, {2, 80, 32, 80}, {1, 262, 262, 1}};
+  const int64_t tokens = 35, sequence = 7, rows = 11;
+  for (const Target& target : targets()) {
+    const KernelTable* table = target.enter();
+    const PlacedArray<int32_t> positions(random_rows(tokens, static_cast<int32_t>(rows)));
+    for (DType dtype : kFloats) {
+      for (const Shape& shape : kShapes) {
+        for (bool inverse : {false, true}) {
+          CAPTURE(target.name, name_of(dtype), shape.head_size, shape.rotary, inverse);
+          const int64_t half = shape.rotary / 2, stride = shape.heads * shape.head_size + shape.gap;
+          const GuardedArray x(dtype, random_values(tokens * stride, 1)),
+              cosines(DType::kF32, random_values(rows * half, 2)),
+              sines(DType::kF32, random_values(rows * half, 3));
+          const auto got = run_on_threads([&] {
+            GuardedArray named = x, counted = x;
+            RotaryArgs args = {.x = named.data(),
+                               .cosines = floats(cosines),
+                               .sines = floats(sines),
+                               .positions = positions.data(),
+                               .tokens = tokens,
+                               .heads = shape.heads,
+                               .head_size = shape.head_size,
+                               .rotary = shape.rotary,
+                               .stride = stride,
+                               .inverse = inverse,
+                               .dtype = dtype};
+            table->rotary(args);
+            args.x = counted.data();
+            args.positions = nullptr;
+            args.sequence = sequence;
+            table->rotary(args);
+            return std::vector<GuardedArray>{named, counted};
+          });
+          for (int which : {0, 1}) {
+            std::vector<double> want = x.values(), error(want.size());
+            for (int64_t i = 0; i < tokens * shape.heads * half; ++i) {
+              const int64_t t = i / (shape.heads * half), h = i / half % shape.heads, k = i % half;
+              const int64_t p = which == 0 ? positions[static_cast<size_t>(t)] : t % sequence;
+              const int64_t at = t * stride + h * shape.head_size + k;
+              const auto first = static_cast<size_t>(at), second = static_cast<size_t>(at + half);
+              const double c = cosines.get(p * half + k),
+                           s = sines.get(p * half + k) * (inverse ? -1 : 1);
+              const double x1 = x.get(at), x2 = x.get(at + half);
+              want[first] = x1 * c - x2 * s;
+              want[second] = x2 * c + x1 * s;
+              // Each product and the sum are rounded.
+              error[first] = 2 * u32() * (std::fabs(x1 * c) + std::fabs(x2 * s));
+              error[second] = 2 * u32() * (std::fabs(x2 * c) + std::fabs(x1 * s));
+            }
+            // What lies outside the pairs keeps its value.
+            CHECK_WITHIN(got[static_cast<size_t>(which)].values(), want,
+                         Bound{error}.then_round(dtype));
+            int64_t changed = 0;
+            for (size_t i = 0; i < want.size(); ++i) {
+              if (error[i] == 0 &&
+                  want[i] != got[static_cast<size_t>(which)].get(static_cast<int64_t>(i)))
+                ++changed;
+            }
+            CHECK(changed == 0);
+          }
         }
       }
     }

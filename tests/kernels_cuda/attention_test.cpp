@@ -47,49 +47,6 @@ AttentionOperands operands(const Shape& s, DType dtype) {
   return attention_operands(shape, {s.gap, s.gap, 2 * s.gap}, dtype);
 }
 
-// Bounds of what tensor cores add. Their operands are of the dtype, so the second factor of each
-// product is rounded to it before it is multiplied: the probability relative to a running maximum
-// (at most 1 and, in the end, divided by a sum of at least 1), P Z, and dS without the scale. Each
-// is off by u of itself, plus the underflow of one rounding, and the sums add that up.
-struct Rounding {
-  reference::Values out, dq, dk, dv;
-};
-Rounding rounding(const AttentionOperands& o, const Dense& d, const reference::Values& lse,
-                  const reference::Values& out) {
-  const reference::AttentionProblem& p = o.problem;
-  const double u = unit_roundoff(o.dtype), tiny = underflow_error(o.dtype);
-  const int64_t D = p.head_size;
-  const auto dot = [D](const reference::Values& x, int64_t i, const reference::Values& y,
-                       int64_t j) {
-    double sum = 0;
-    for (int64_t e = 0; e < D; ++e) sum += x[size_t(i + e)] * y[size_t(j + e)];
-    return sum;
-  };
-  Rounding r{reference::Values(d.q.size()), reference::Values(d.q.size()),
-             reference::Values(d.k.size()), reference::Values(d.k.size())};
-  for (int64_t row = 0; row < p.batch * p.heads * p.queries; ++row) {
-    const int64_t b = row / (p.heads * p.queries), h = row / p.queries % p.heads,
-                  i = row % p.queries, qi = p.q_at(b, i, h);
-    for (int64_t j = 0; j < p.keys; ++j) {
-      if (!p.visible(b, i, j)) continue;
-      const int64_t kj = p.k_at(b, j, h);
-      const double share = std::exp(p.scale * dot(d.q, qi, d.k, kj) - lse[size_t(row)]);
-      const double keep = p.keep(b, h, i, j);
-      const double ds = share * (keep * dot(d.dout, qi, d.v, kj) - dot(d.dout, qi, out, qi));
-      const double share_error = u * share * keep + tiny;
-      const double ds_error = std::fabs(p.scale) * (u * std::fabs(ds) + tiny);
-      for (int64_t e = 0; e < D; ++e) {
-        const auto qe = size_t(qi + e), ke = size_t(kj + e);
-        r.out[qe] += share_error * std::fabs(d.v[ke]);
-        r.dv[ke] += share_error * std::fabs(d.dout[qe]);
-        r.dq[qe] += ds_error * std::fabs(d.k[ke]);
-        r.dk[ke] += ds_error * std::fabs(d.q[qe]);
-      }
-    }
-  }
-  return r;
-}
-
 // What the backward pass gets: the reference's out and lse, rounded to their types.
 struct Kept {
   GuardedArray out, lse;

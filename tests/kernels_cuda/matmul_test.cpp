@@ -29,24 +29,21 @@ const std::vector<Table>& tables() {
   return found;
 }
 
-// The type that operands are rounded to, as kernels/cuda/matmul.cu states it.
+// The one half type among the operands, as a step in that precision has it; fp32 where there is none
+// or another.
+DType precision_of(const MatmulProblem& p) {
+  DType precision = DType::kF32;
+  for (DType type : {p.a, p.b, p.k2 > 0 ? p.a2 : p.a, p.k2 > 0 ? p.b2 : p.b}) {
+    if (type == DType::kF32) continue;
+    if (precision != DType::kF32 && precision != type) return DType::kF32;
+    precision = type;
+  }
+  return precision;
+}
+
+// The type that operands are multiplied in, as kernels/cuda/matmul.cu states it.
 DType product_type(const MatmulProblem& p, bool has_bf16_cores) {
-  std::vector<DType> halves;
-  const auto add = [&](DType type) {
-    if (type != DType::kF32) halves.push_back(type);
-  };
-  add(p.a);
-  add(p.b);
-  if (p.k2 > 0) {
-    if (p.k > 0 && p.a == DType::kF32) return DType::kF32;
-    add(p.a2);
-    add(p.b2);
-  }
-  if (halves.empty()) return DType::kF32;
-  for (DType half : halves) {
-    if (half != halves[0]) return DType::kF32;
-  }
-  return halves[0] == DType::kBF16 && !has_bf16_cores ? DType::kF32 : halves[0];
+  return p.precision == DType::kBF16 && !has_bf16_cores ? DType::kF32 : p.precision;
 }
 
 // On the device: aligned, or one element off.
@@ -101,7 +98,8 @@ Bound bound_of(const MatmulProblem& p, const Expected& want, bool by_library) {
   return bound.then_round(p.c);
 }
 
-GuardedArray check(const Table& table, MatmulPath path, const MatmulProblem& p) {
+GuardedArray check(const Table& table, MatmulPath path, MatmulProblem p) {
+  p.precision = precision_of(p);
   INFO(table.kernels->name << (path == MatmulPath::kOwn ? " own: " : ": ") << p.text());
   cuda::set_matmul_path(path);
   const MatmulOperands x = operands_of(p);

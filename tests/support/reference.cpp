@@ -117,6 +117,40 @@ LayerNormGrad layer_norm_grad(const Values& s, const Values& weight, const Value
   return g;
 }
 
+RmsNorm rms_norm(const Values& s, const Values& weight, double eps) {
+  const size_t channels = weight.size(), rows = s.size() / channels;
+  RmsNorm n{Values(s.size()), Values(rows)};
+  for (size_t r = 0; r < rows; ++r) {
+    double squares = 0;
+    for (size_t c = 0; c < channels; ++c) squares += std::pow(s[r * channels + c], 2);
+    n.rstd[r] = 1 / std::sqrt(squares / static_cast<double>(channels) + eps);
+    for (size_t c = 0; c < channels; ++c)
+      n.y[r * channels + c] = s[r * channels + c] * n.rstd[r] * weight[c];
+  }
+  return n;
+}
+
+// With g = dy weight: d rstd / d s_c = -rstd^3 s_c / C, so ds = rstd g - rstd^3 s mean(g s).
+RmsNormGrad rms_norm_grad(const Values& s, const Values& weight, const Values& rstd,
+                          const Values& dy) {
+  const size_t channels = weight.size(), rows = s.size() / channels;
+  RmsNormGrad g{Values(s.size()), Values(channels)};
+  for (size_t r = 0; r < rows; ++r) {
+    double sum_gs = 0;
+    for (size_t c = 0; c < channels; ++c) {
+      const size_t i = r * channels + c;
+      sum_gs += dy[i] * weight[c] * s[i];
+      g.dweight[c] += dy[i] * s[i] * rstd[r];
+    }
+    const double back = std::pow(rstd[r], 3) * sum_gs / static_cast<double>(channels);
+    for (size_t c = 0; c < channels; ++c) {
+      const size_t i = r * channels + c;
+      g.ds[i] = rstd[r] * dy[i] * weight[c] - back * s[i];
+    }
+  }
+  return g;
+}
+
 CrossEntropy cross_entropy(const Values& logits, const std::vector<int32_t>& targets) {
   const size_t rows = targets.size(), vocabulary = logits.size() / rows;
   CrossEntropy out{Values(rows), Values(logits.size())};

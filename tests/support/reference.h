@@ -30,6 +30,20 @@ struct LayerNormGrad {
 LayerNormGrad layer_norm_grad(const Values& s, const Values& weight, const Values& mean,
                               const Values& rstd, const Values& dy);
 
+struct RmsNorm {
+  Values y;     // (rows, C)
+  Values rstd;  // (rows)
+};
+RmsNorm rms_norm(const Values& s, const Values& weight, double eps);
+
+struct RmsNormGrad {
+  Values ds;       // (rows, C)
+  Values dweight;  // (C)
+};
+// Gradients of sum(y dy), with s's rstd as it was kept.
+RmsNormGrad rms_norm_grad(const Values& s, const Values& weight, const Values& rstd,
+                          const Values& dy);
+
 struct CrossEntropy {
   Values loss;      // (rows)
   Values gradient;  // (rows, V), of the sum of the losses
