@@ -1,145 +1,157 @@
 // SPDX-License-Identifier: Apache-2.0
-// tenon-bench, which `tenon bench` runs: measures the machine, then the named kernels (default: all)
-// at sizes of real models, each after its result was checked.
+// tenon-bench, which `tenon bench` runs: measures the machine, then the lines of a group, each after
+// its result was checked.
 #include <fmt/core.h>
 
 #include <CLI/CLI.hpp>
-#include <algorithm>
 #include <cstdio>
-#include <string>
-#include <vector>
 
-#include "bench/kernel_bench.h"
-#include "bench/matmul_bench.h"
-#include "bench/peak.h"
-#include "bench/peer.h"
-#include "bench/timing.h"
+#include "bench/gemm.h"
+#include "bench/groups.h"
 #include "core/backend.h"
-#include "core/error.h"
 #include "core/parallel_for.h"
+#include "tools/command.h"
 
 namespace tenon::bench {
 namespace {
 
-struct Options {
-  std::vector<std::string> names;
-  std::string device = "auto", dtype = "fp32";
-  int threads = 0, runs = 7;
-  double seconds = 0.3;
+struct Group {
+  const char* name;
+  const char* help;
+  void (*run)(const Options&, Report&);
 };
 
-// A name chooses a kernel ("matmul", "attention") or one shape of matmul ("qkv_lora").
-bool wanted(const Options& o, const std::string& kernel, const std::string& shape = "") {
-  const auto is_named = [&](const std::string& name) {
-    return std::find(o.names.begin(), o.names.end(), name) != o.names.end();
-  };
-  return o.names.empty() || is_named(kernel) || (!shape.empty() && is_named(shape));
+constexpr Group kGroups[] = {
+    {"gemm", "Products at the shapes of GPT-2, OPT-2.7B and Llama-3.2-1B", bench_gemm},
+    {"lora", "A linear layer with an adapter beside the frozen one", bench_lora},
+    {"attention", "Attention, forward and backward", bench_attention},
+    {"loss", "The head and its cross entropy, and the memory that they take", bench_loss},
+    {"rows", "The kernels that are bound by memory, beside a copy", bench_rows},
+    {"step", "Training steps of a model", bench_step},
+};
+
+// What the command line says before it is understood.
+struct Words {
+  Options options;
+  std::vector<std::string> dtypes = {"fp32"};
+  std::string device = "auto";
+  int threads = 0;
+};
+
+void add_common(CLI::App& app, Words& words) {
+  Options& o = words.options;
+  app.add_option("--dtype", words.dtypes, "fp32, bf16, fp16; int8 for gemm [fp32]")->type_name("");
+  add_threads(app, words.threads);
+  app.add_option("--device", words.device, "cpu, cuda, cuda:N or auto")->capture_default_str();
+  app.add_option("--only", o.only, "Lines whose text holds one of these words")->type_name("");
+  add_number(app, "--runs", o.patience.runs, 1, 100'000, "Least number of timed runs");
+  add_number(app, "--seconds", o.patience.seconds, 0.0, 3600.0, "Least time that a line is run");
+  app.add_flag("--json", o.json, "One JSON document on stdout; progress goes to stderr");
 }
 
-void check_names(const Options& o, const std::vector<KernelCase>& cases) {
-  std::vector<std::string> known = {"matmul"};
-  for (const MatmulShape& shape : matmul_shapes()) known.push_back(shape.name);
-  for (const KernelCase& each : cases) known.push_back(each.kernel);
-  for (const std::string& name : o.names) {
-    if (std::find(known.begin(), known.end(), name) != known.end()) continue;
-    fail_input("{}: no kernel or shape of that name (did you mean {}?)", printable(name),
-               nearest(name, known));
+void add_shape(CLI::App& app, Words& words, const char* form) {
+  app.add_option("--shape", words.options.shapes,
+                 fmt::format("In place of the usual ones: {}", form))
+      ->type_name("");
+}
+
+void add_step(CLI::App& app, Words& words) {
+  Options& o = words.options;
+  app.add_option("--model", o.model, "Folder of a model, or a config.json for random weights")
+      ->type_name("");
+  add_number<int64_t>(app, "--lora", o.rank, 1, 65536, "Rank of the adapter that is trained");
+  app.add_option("--targets", o.targets, "Linears that get it (default: the family's usual ones)")
+      ->type_name("");
+  app.add_flag("--full", o.full, "Train every weight instead");
+  add_number<int64_t>(app, "--batch", o.batch, 1, 65536, "Sequences a step");
+  add_number<int64_t>(app, "--seq-len", o.seq_len, 2, 1 << 20, "Tokens a sequence");
+  add_number<int64_t>(app, "--steps", o.steps, 1, 100'000, "Timed steps");
+  add_number(app, "--scored", o.scored, 0.0, 1.0, "Share of the tokens that the loss counts");
+  app.add_flag("--profile", o.profile, "Where the time of a step goes, by op and kernel");
+}
+
+void add_group(CLI::App& app, Words& words, const std::string& name, const char* help) {
+  CLI::App* group = app.add_subcommand(name, help);
+  add_common(*group, words);
+  if (name == "gemm") {
+    add_shape(*group, words, "MxNxK[:NN|NT|TN|TT]");
+    group
+        ->add_option("--peers", words.options.peers, "oneDNN, OpenBLAS, Eigen (default: all; none)")
+        ->type_name("");
   }
-}
-
-// Bytes read and written by a copy on the card, in 10^9 a second.
-double card_bandwidth() {
-  const Tensor from = Tensor::zeros({int64_t{1} << 28}, DType::kU8, Device::kCUDA);
-  const Tensor to = Tensor::empty_like(from);
-  const double seconds = seconds_of(Device::kCUDA, 5, 0.1, [&] { Tensor(to).assign(from); });
-  return 2e-9 * static_cast<double>(from.bytes()) / seconds;
-}
-
-// GFLOP/s that shares are taken of: FMA on registers on the CPU, and on a card the library's best at
-// 4096^3 in this dtype.
-double measure_machine(Device device, DType dtype) {
-  if (device == Device::kCPU) {
-    const int threads = thread_count();
-    const double one = peak_gflops(1), all = peak_gflops(threads);
-    fmt::print(
-        "{}, {} threads; peak ({}): {:.1f} GFLOP/s on 1 thread, {:.1f} on {}; copy {:.1f} "
-        "GB/s; peer {}\n",
-        device_text(device), threads, peak_isa(), one, all, threads, copy_bandwidth(threads),
-        peer_name(device));
-    return all;
+  if (name == "lora") add_shape(*group, words, "ROWSxINxOUT[:RANK]");
+  if (name == "attention") add_shape(*group, words, "BxHEADS[/KV_HEADS]xSIZExQUERIES[:KEYS]");
+  if (name == "loss") add_shape(*group, words, "ROWSxVOCABULARYxCHANNELS[:PERCENT_SCORED]");
+  if (name == "rows") {
+    add_shape(*group, words, "ROWSxCHANNELS");
+    group->add_flag("--in-cache", words.options.in_cache,
+                    "At the sizes of a training step, not beyond the last cache");
   }
-  const MatmulShape square{
-      .name = "square", .m = 4096, .n = 4096, .k = 4096, .a = dtype, .b = dtype, .c = dtype};
-  const MatmulTiming timing = run_matmul_bench(device, square, 5, 0.2);
-  const double peak = 2e-9 * 4096.0 * 4096.0 * 4096.0 / timing.peer_seconds;
-  fmt::print("{}; peer {}: {:.1f} GFLOP/s at 4096^3 {}; copy {:.1f} GB/s\n", device_text(device),
-             peer_name(device), peak, name_of(dtype), card_bandwidth());
-  return peak;
+  if (name == "step" || name == "all") add_step(*group, words);
 }
 
-void run_matmuls(const Options& o, Device device, DType dtype, double peak) {
-  for (MatmulShape shape : matmul_shapes()) {
-    if (!wanted(o, "matmul", shape.name)) continue;
-    if (dtype != DType::kF32) {
-      const bool half = shape.a != DType::kF32 || shape.b != DType::kF32;
-      if (half) continue;  // its fp32 twin stands for it
-      shape.a = shape.b = shape.c = dtype;
-    }
-    fmt::print("{}\n", describe(shape, run_matmul_bench(device, shape, o.runs, o.seconds), peak));
-    std::fflush(stdout);
-  }
+DType dtype_of(const std::string& word, const std::string& group) {
+  if (word == "int8" && group == "gemm") return DType::kI8;
+  return parse_dtype(word, "--dtype");
 }
 
-void run(const Options& o) {
-  const DType dtype = parse_dtype(o.dtype, "--dtype");
-  const Device device = open_device(o.device);
-  require_dtype(device, dtype);
-  if (o.threads > 0) set_thread_count(o.threads);
-  set_peer_threads(thread_count());
-  const std::vector<KernelCase> cases = kernel_cases(dtype);
-  check_names(o, cases);
-  const double peak = measure_machine(device, dtype);
-  run_matmuls(o, device, dtype, peak);
-  for (const KernelCase& each : cases) {
-    if (!wanted(o, each.kernel)) continue;
-    const KernelTiming timing = run_kernel_bench(each, device, o.runs, o.seconds);
-    std::string line =
-        fmt::format("{:20} {:32} {:4} {:9.3f} ms {:7.1f} GB/s", each.kernel, each.size,
-                    name_of(dtype), timing.seconds * 1e3, each.bytes / timing.seconds * 1e-9);
-    if (each.operations > 0)
-      line += fmt::format(" {:8.1f} GFLOP/s", each.operations / timing.seconds * 1e-9);
-    fmt::print("{}  error {:.2f} of what is allowed\n", line, timing.worst);
-    std::fflush(stdout);
+// The options with everything in them checked; opens the device.
+void understand(Words& words) {
+  Options& o = words.options;
+  o.dtypes.clear();
+  for (const std::string& word : words.dtypes) o.dtypes.push_back(dtype_of(word, o.group));
+  for (const std::string& peer : o.peers) {
+    if (peer != "oneDNN" && peer != "OpenBLAS" && peer != "Eigen" && peer != "cuBLASLt" &&
+        peer != "none")
+      fail_input("--peers: expected oneDNN, OpenBLAS, Eigen, cuBLASLt or none, got \"{}\"",
+                 printable(peer));
   }
+  if (o.group == "step" && o.model.empty())
+    fail_input("--model is required (see tenon bench step --help)");
+  o.device = open_device(words.device);
+  for (const DType dtype : o.dtypes) require_dtype(o.device, dtype);
+  if (words.threads > 0) set_thread_count(words.threads);
+}
+
+int run(int argc, char** argv) {
+  Words words;
+  CLI::App app("Times kernels and training steps beside the machine's peak and other libraries",
+               "tenon bench");
+  app.require_subcommand(1);
+  for (const Group& group : kGroups) add_group(app, words, group.name, group.help);
+  add_group(app, words, "all", "Every group; step only where --model is given");
+  const std::vector<std::string> arguments(argv + 1, argv + argc);
+  try {
+    check_arguments(app, arguments);
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    if (error.get_exit_code() == 0) return app.exit(error);
+    fail_input("{} (see tenon bench --help)", printable(error.what(), 300));
+  }
+  words.options.group = app.get_subcommands().front()->get_name();
+  understand(words);
+  std::string command = "tenon bench";
+  for (const std::string& argument : arguments) command += " " + printable(argument);
+  Report report(words.options, command);
+  for (const Group& group : kGroups) {
+    const bool all = words.options.group == "all";
+    if (!all && words.options.group != group.name) continue;
+    if (all && group.run == bench_step && words.options.model.empty()) continue;
+    group.run(words.options, report);
+  }
+  report.finish();
+  return 0;
 }
 
 }  // namespace
 }  // namespace tenon::bench
 
 int main(int argc, char** argv) {
-  tenon::bench::Options options;
-  CLI::App app("Times kernels beside the machine's peak and a peer library", "tenon bench");
-  app.add_option("kernels", options.names, "Kernels or shapes of matmul (default: all)");
-  app.add_option("--device", options.device, "cpu, cuda, cuda:N or auto")->capture_default_str();
-  app.add_option("--dtype", options.dtype, "fp32, bf16 or fp16")->capture_default_str();
-  app.add_option("--threads", options.threads, "Threads (default: the cores this process may use)")
-      ->check(CLI::PositiveNumber);
-  app.add_option("--runs", options.runs, "Least number of timed runs")
-      ->check(CLI::PositiveNumber)
-      ->capture_default_str();
-  app.add_option("--seconds", options.seconds, "Least time a kernel is run")
-      ->check(CLI::NonNegativeNumber)
-      ->capture_default_str();
   try {
-    app.parse(argc, argv);
-    tenon::bench::run(options);
-    return 0;
-  } catch (const CLI::ParseError& error) {
-    if (error.get_exit_code() == 0) return app.exit(error);
-    fmt::print(stderr, "tenon bench: error: {}\n", error.what());
-    return static_cast<int>(tenon::Exit::kInput);
-  } catch (const tenon::Error& error) {
-    fmt::print(stderr, "tenon bench: error: {}\n", error.what());
+    return tenon::bench::run(argc, argv);
+  } catch (...) {
+    const tenon::Error error = tenon::current_error();
+    fmt::print(stderr, "tenon: error: {}\n", error.what());
     return static_cast<int>(error.code());
   }
 }

@@ -1,29 +1,37 @@
 // SPDX-License-Identifier: Apache-2.0
-// The peer libraries that kernels are timed beside: oneDNN on the CPU and cuBLASLt on a card, or
-// nothing where the build has none.
+// The libraries that products are timed beside: oneDNN, OpenBLAS and Eigen on the CPU, cuBLASLt on a
+// card; those of them that this build and machine have. Those in Python are in bench/peers.
 #pragma once
 
 #include <functional>
+#include <optional>
+#include <string>
+#include <vector>
 
 #include "core/device.h"
 #include "core/kernel_table.h"
 
 namespace tenon::bench {
 
-// "oneDNN 2.6.3", "cuBLASLt 13.1"; "" where there is none.
-const char* peer_name(Device device);
+struct Peer {
+  std::string name, version;  // "oneDNN", "oneDNN 2.6.3"
+  // A function that does what matmul(args) does; empty where the peer cannot (K in two parts, mixed
+  // dtypes, accumulation, an epilogue). What `args` points at must stay alive.
+  std::function<std::function<void()>(const MatmulArgs& args)> matmul;
+  // For how many seconds its threads spin when a product is done.
+  double quiet = 0;
+};
 
-// How many threads the CPU's peer takes from now on.
-void set_peer_threads(int threads);
+// The peers on a device, each with as many threads as thread_count() was at the first call.
+const std::vector<Peer>& peers_of(Device device);
 
-// A function that does what matmul(args) does; empty where the peer
-// cannot (K in two parts, mixed dtypes, accumulation). What `args` points at must stay alive.
-std::function<void()> peer_matmul(Device device, const MatmulArgs& args);
+// One for each library, in a file of its own; nothing where the build or the machine has none.
+std::optional<Peer> onednn_peer(int threads);
+std::optional<Peer> openblas_peer(int threads);
+std::optional<Peer> eigen_peer(int threads);
+std::optional<Peer> cublaslt_peer();
 
-// One for each device, in a file of its own.
-const char* cpu_peer_name();
-const char* cuda_peer_name();
-std::function<void()> cpu_peer_matmul(const MatmulArgs& args);
-std::function<void()> cuda_peer_matmul(const MatmulArgs& args);
+// c = op(a) op(b) of one dtype, and nothing else.
+bool is_plain_product(const MatmulArgs& args);
 
 }  // namespace tenon::bench

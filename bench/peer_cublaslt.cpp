@@ -10,18 +10,19 @@
 
 namespace tenon::bench {
 
-const char* cuda_peer_name() {
-  static const std::string name =
+std::optional<Peer> cublaslt_peer() {
+  Peer peer;
+  peer.name = "cuBLASLt";
+  peer.version =
       "cuBLASLt " + std::to_string(CUBLAS_VER_MAJOR) + "." + std::to_string(CUBLAS_VER_MINOR);
-  return name.c_str();
-}
-
-std::function<void()> cuda_peer_matmul(const MatmulArgs& args) {
-  return [args] {
-    cuda::set_matmul_path(cuda::MatmulPath::kLibrary);
-    kernels(Device::kCUDA).matmul(args);
-    cuda::set_matmul_path(cuda::MatmulPath::kAutomatic);
+  peer.matmul = [](const MatmulArgs& args) -> std::function<void()> {
+    return [args] {
+      cuda::set_matmul_path(cuda::MatmulPath::kLibrary);
+      kernels(Device::kCUDA).matmul(args);
+      cuda::set_matmul_path(cuda::MatmulPath::kAutomatic);
+    };
   };
+  return peer;
 }
 
 }  // namespace tenon::bench

@@ -27,53 +27,30 @@ dnnl::memory::desc describe(DType dtype, int64_t rows, int64_t columns, int64_t 
 dnnl::matmul::primitive_desc describe_matmul(const dnnl::engine& engine,
                                              const dnnl::memory::desc& a,
                                              const dnnl::memory::desc& b,
-                                             const dnnl::memory::desc& bias,
-                                             const dnnl::memory::desc& c,
-                                             const dnnl::primitive_attr& attributes) {
-  return {engine, a, b, bias, c, attributes};
+                                             const dnnl::memory::desc& c) {
+  return {engine, a, b, c};
 }
 #else
 dnnl::matmul::primitive_desc describe_matmul(const dnnl::engine& engine,
                                              const dnnl::memory::desc& a,
                                              const dnnl::memory::desc& b,
-                                             const dnnl::memory::desc& bias,
-                                             const dnnl::memory::desc& c,
-                                             const dnnl::primitive_attr& attributes) {
-  return {dnnl::matmul::desc(a, b, bias, c), attributes, engine};
+                                             const dnnl::memory::desc& c) {
+  return {dnnl::matmul::desc(a, b, c), engine};
 }
 #endif
 
-}  // namespace
-
-void set_peer_threads(int threads) { omp_set_num_threads(threads); }
-
-const char* cpu_peer_name() {
-  static const std::string name = [] {
-    const dnnl_version_t* v = dnnl_version();
-    return "oneDNN " + std::to_string(v->major) + "." + std::to_string(v->minor) + "." +
-           std::to_string(v->patch);
-  }();
-  return name.c_str();
-}
-
-std::function<void()> cpu_peer_matmul(const MatmulArgs& args) {
-  if (args.k2 != 0 || args.accumulate || args.alpha != 1.0f || args.a.dtype != args.b.dtype)
-    return {};
+std::function<void()> prepare(const MatmulArgs& args) {
+  if (!is_plain_product(args)) return {};
   try {
     const dnnl::engine engine(dnnl::engine::kind::cpu, 0);
     const auto a = describe(args.a.dtype, args.m, args.k, args.a.stride, args.a.transposed);
     const auto b = describe(args.b.dtype, args.k, args.n, args.b.stride, args.b.transposed);
     const auto c = describe(args.c_dtype, args.m, args.n, args.c_stride, false);
-    const auto bias = args.bias == nullptr ? dnnl::memory::desc()
-                                           : describe(DType::kF32, 1, args.n, args.n, false);
-    const dnnl::matmul product(describe_matmul(engine, a, b, bias, c, dnnl::primitive_attr()));
-    std::unordered_map<int, dnnl::memory> operands = {
+    const dnnl::matmul product(describe_matmul(engine, a, b, c));
+    const std::unordered_map<int, dnnl::memory> operands = {
         {DNNL_ARG_SRC, dnnl::memory(a, engine, const_cast<void*>(args.a.data))},
         {DNNL_ARG_WEIGHTS, dnnl::memory(b, engine, const_cast<void*>(args.b.data))},
         {DNNL_ARG_DST, dnnl::memory(c, engine, args.c)}};
-    if (args.bias != nullptr) {
-      operands.emplace(DNNL_ARG_BIAS, dnnl::memory(bias, engine, const_cast<float*>(args.bias)));
-    }
     return [product, operands, stream = dnnl::stream(engine)]() mutable {
       product.execute(stream, operands);
       stream.wait();
@@ -81,6 +58,20 @@ std::function<void()> cpu_peer_matmul(const MatmulArgs& args) {
   } catch (const dnnl::error&) {
     return {};  // this version has no such product
   }
+}
+
+}  // namespace
+
+std::optional<Peer> onednn_peer(int threads) {
+  omp_set_num_threads(threads);
+  const dnnl_version_t* v = dnnl_version();
+  Peer peer;
+  peer.name = "oneDNN";
+  peer.version = "oneDNN " + std::to_string(v->major) + "." + std::to_string(v->minor) + "." +
+                 std::to_string(v->patch);
+  peer.quiet = threads > 1 ? 0.02 : 0;  // GNU's OpenMP
+  peer.matmul = prepare;
+  return peer;
 }
 
 }  // namespace tenon::bench

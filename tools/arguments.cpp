@@ -120,12 +120,12 @@ void check_arguments(const CLI::App& app, const Words& arguments) {
     commands.push_back(command->get_name());
     list += fmt::format("{}{}", list.empty() ? "" : ", ", command->get_name());
   }
-  if (arguments.empty()) fail_input("expected a command: {} (see tenon --help)", list);
+  if (arguments.empty()) fail_input("expected a command: {} (see {} --help)", list, app.get_name());
   const std::string& first = arguments[0];
   if (first.starts_with("-")) return Arguments(app, arguments).check(0);
   if (std::find(commands.begin(), commands.end(), first) == commands.end()) {
-    fail_input("unknown command \"{}\"{}: expected {} (see tenon --help)", printable(first),
-               did_you_mean(first, commands, ""), list);
+    fail_input("unknown command \"{}\"{}: expected {} (see {} --help)", printable(first),
+               did_you_mean(first, commands, ""), list, app.get_name());
   }
   Arguments(*app.get_subcommand(first), arguments).check(1);
 }

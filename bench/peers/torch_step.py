@@ -1,11 +1,13 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""LoRA fine-tuning steps with PyTorch and PEFT, the way their users write them: the peer of `tenon finetune`.
+"""Fine-tuning steps with PyTorch and PEFT, the way their users write them: the peer of `tenon finetune` and of
+`tenon bench step`.
 
-Reads the model folder that Tenon reads, and its data as text (tokenised by the folder's tokenizer.json), or as ids:
-a safetensors file with `input_ids` [N,T] or `input_ids.0`..., or lines of JSON arrays as `tenon tokenize --ids` prints.
-Documents are joined with the end-of-text token and cut into sequences; a step takes the next --batch of them, round
-and round. Prints the loss and the time of each step, then one line of totals, or with --json one JSON object.
+Reads the model folder that Tenon reads, or a config.json for random weights. Data is text (tokenised by the folder's
+tokenizer.json), or ids: a safetensors file with `input_ids` [N,T] or `input_ids.0`..., or lines of JSON arrays as
+`tenon tokenize --ids` prints; without --data, random tokens. Documents are joined with the end-of-text token and cut
+into sequences; a step takes the next --batch of them, round and round. Prints the loss and the time of each step, then
+one line of totals, or with --json one JSON object.
 """
 import argparse
 import json
@@ -17,16 +19,18 @@ from pathlib import Path
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 parser.add_argument("--model", required=True, type=Path)
-parser.add_argument("--data", required=True, type=Path, help=".txt, .jsonl of id arrays, or .safetensors")
+parser.add_argument("--data", type=Path, help=".txt, .jsonl of id arrays, or .safetensors; default: random tokens")
 parser.add_argument("--batch", type=int, default=8, help="sequences an optimizer step")
 parser.add_argument("--micro-batch", type=int, default=1, help="sequences a forward")
+parser.add_argument("--scored", type=float, default=1, help="share of each sequence, at its end, that the loss counts")
+parser.add_argument("--full", action="store_true", help="train every weight")
 parser.add_argument("--seq-len", type=int, default=512)
 parser.add_argument("--steps", type=int, default=5)
 parser.add_argument("--threads", type=int, default=2)
 parser.add_argument("--dtype", choices=["fp32", "bf16"], default="fp32", help="of weights and activations")
 parser.add_argument("--rank", type=int, default=8)
 parser.add_argument("--alpha", type=float, default=16)
-parser.add_argument("--targets", default="c_attn", help="comma-separated module names")
+parser.add_argument("--targets", default="", help="comma-separated module names (default: PEFT's for the model)")
 parser.add_argument("--lr", type=float, default=1e-4)
 parser.add_argument("--clip", type=float, default=1.0)
 parser.add_argument("--json", action="store_true")
@@ -50,6 +54,8 @@ transformers.logging.disable_progress_bar()
 
 def sequences(end_of_text):
     """All whole sequences of the data: (N, T)."""
+    if args.data is None:
+        return torch.randint(0, base.config.vocab_size, (args.batch, args.seq_len))
     if args.data.suffix == ".safetensors":
         tensors = load_file(args.data)
         rows = [tensors[name] for name in sorted(tensors) if name.startswith("input_ids")]
@@ -66,12 +72,20 @@ def sequences(end_of_text):
     return torch.tensor(stream[: count * args.seq_len]).view(count, args.seq_len)
 
 
-base = transformers.AutoModelForCausalLM.from_pretrained(
-    args.model, dtype={"fp32": torch.float32, "bf16": torch.bfloat16}[args.dtype])
+dtype = {"fp32": torch.float32, "bf16": torch.bfloat16}[args.dtype]
+if args.model.is_file():
+    config = transformers.AutoConfig.from_pretrained(args.model)
+    base = transformers.AutoModelForCausalLM.from_config(config, dtype=dtype)
+else:
+    base = transformers.AutoModelForCausalLM.from_pretrained(args.model, dtype=dtype)
 data = sequences(base.config.eos_token_id)
-model = peft.get_peft_model(base, peft.LoraConfig(
-    task_type="CAUSAL_LM", r=args.rank, lora_alpha=args.alpha, lora_dropout=0.0, fan_in_fan_out=True,
-    target_modules=args.targets.split(",")))
+labels = data.clone()
+labels[:, : data.shape[1] - round(args.scored * data.shape[1])] = -100
+model = base
+if not args.full:
+    model = peft.get_peft_model(base, peft.LoraConfig(
+        task_type="CAUSAL_LM", r=args.rank, lora_alpha=args.alpha, lora_dropout=0.0,
+        fan_in_fan_out=base.config.model_type == "gpt2", target_modules=args.targets.split(",") if args.targets else None))
 model.train()
 for module in model.modules():
     if isinstance(module, torch.nn.Dropout):
@@ -81,11 +95,11 @@ optimizer = torch.optim.AdamW(trained, lr=args.lr, weight_decay=0.0)
 
 losses, seconds = [], []
 for step in range(args.steps):
-    rows = data[torch.arange(step * args.batch, (step + 1) * args.batch) % len(data)]
+    index = torch.arange(step * args.batch, (step + 1) * args.batch) % len(data)
     started = time.perf_counter()
     total = 0.0
-    for micro in rows.split(args.micro_batch):
-        loss = model(input_ids=micro, labels=micro).loss * (len(micro) / args.batch)
+    for micro in index.split(args.micro_batch):
+        loss = model(input_ids=data[micro], labels=labels[micro]).loss * (len(micro) / args.batch)
         loss.backward()
         total += loss.item()
     torch.nn.utils.clip_grad_norm_(trained, args.clip)

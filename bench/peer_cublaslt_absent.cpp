@@ -4,8 +4,6 @@
 
 namespace tenon::bench {
 
-const char* cuda_peer_name() { return ""; }
-
-std::function<void()> cuda_peer_matmul(const MatmulArgs&) { return {}; }
+std::optional<Peer> cublaslt_peer() { return {}; }
 
 }  // namespace tenon::bench
