@@ -2,6 +2,7 @@
 #include "bench/peak.h"
 
 #include <immintrin.h>
+#include <sched.h>
 #include <sys/mman.h>
 
 #include <algorithm>
@@ -106,6 +107,21 @@ Chains chains_of(Units units) {
   return fma_chains();
 }
 
+// Puts the calling thread on the number-th core that the process may use: two that share one would
+// measure half of the machine.
+void stay_on_core(int number) {
+  cpu_set_t allowed, one;
+  if (sched_getaffinity(0, sizeof(allowed), &allowed) != 0 || CPU_COUNT(&allowed) == 0) return;
+  number %= CPU_COUNT(&allowed);
+  for (int cpu = 0; cpu < CPU_SETSIZE; ++cpu) {
+    if (!CPU_ISSET(cpu, &allowed) || number-- > 0) continue;
+    CPU_ZERO(&one);
+    CPU_SET(cpu, &one);
+    sched_setaffinity(0, sizeof(one), &one);
+    return;
+  }
+}
+
 // The shortest time of several runs of body(thread) on `threads` threads that start together.
 double best_seconds(int threads, const std::function<void(int)>& body) {
   using Clock = std::chrono::steady_clock;
@@ -118,6 +134,7 @@ double best_seconds(int threads, const std::function<void(int)>& body) {
   std::vector<std::jthread> team;
   for (int thread = 0; thread < threads; ++thread) {
     team.emplace_back([&, thread] {
+      stay_on_core(thread);
       for (int run = 0; run < kRuns; ++run) {
         start.arrive_and_wait();
         body(thread);

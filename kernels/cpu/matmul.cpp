@@ -231,15 +231,21 @@ void Product<Unit>::finish_tile(const Step& s, const float* tile, int64_t i, int
   });
 }
 
-// The part of c that a tile will need when it is done.
+// What the epilogue of a tile will read and write: parts of c, and of `pre` and `add` where it reads
+// those.
 template <class Unit>
 void Product<Unit>::add_tile(const Step& s, int64_t i, int64_t rows, int64_t j, int64_t columns,
                              Lines& lines) const {
   const int64_t size = size_of(args_.c_dtype);
-  const char* c =
-      static_cast<const char*>(args_.c) + ((s.row + i) * args_.c_stride + s.column + j) * size;
-  for (int64_t r = 0; r < rows; ++r) {
-    lines.add(c + r * args_.c_stride * size, divide_up(columns * size, 64));
+  const int64_t at = ((s.row + i) * args_.c_stride + s.column + j) * size;
+  const bool reads_pre = s.last && args_.epilogue == Epilogue::kActivationGrad;
+  const void* const parts[] = {reads_pre ? args_.pre : nullptr, s.last ? args_.add : nullptr,
+                               args_.c};
+  for (const void* part : parts) {
+    for (int64_t r = 0; r < rows && part != nullptr; ++r) {
+      lines.add(static_cast<const char*>(part) + at + r * args_.c_stride * size,
+                divide_up(columns * size, 64));
+    }
   }
 }
 
