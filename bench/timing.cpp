@@ -10,7 +10,13 @@
 namespace tenon::bench {
 namespace {
 
-constexpr double kShort = 5e-3;     // seconds; waking threads does not show in longer runs
+// A turn begins with so many seconds of untimed runs: when threads of another contender slept or spun
+// on the cores before, the scheduler takes some milliseconds to spread those that are woken now (on 2
+// cores a product of 4.4 ms took 8.9 ms at first, both threads on one core).
+constexpr double kWarm = 0.02;
+constexpr int kTurns = 3;
+// The first turn also has so many: a library may try its ways in its first runs, and matmul does.
+constexpr int kFirstRuns = 7;
 constexpr double kMeasured = 1e-4;  // runs shorter than this are timed several at a time
 
 // Seconds of a run in a group of `runs`. On a card they are queued, and waited for together.
@@ -43,22 +49,22 @@ Spread spread_of(std::vector<double> seconds) {
 
 std::vector<Spread> race(Device device, const std::vector<Contender>& contenders,
                          const Patience& patience) {
-  const size_t count = contenders.size();
-  std::vector<std::vector<double>> times(count);
-  std::vector<double> first(count);
-  for (size_t i = 0; i < count; ++i) {
-    contenders[i].run();
-    first[i] = time_group(device, 1, contenders[i].run);
-    rest(contenders[i].quiet);
-  }
-  double spent = 0;
-  for (int round = 0; round < patience.runs || spent < patience.seconds; ++round) {
-    for (size_t i = 0; i < count; ++i) {
+  std::vector<std::vector<double>> times(contenders.size());
+  const int runs = (patience.runs + kTurns - 1) / kTurns;
+  for (int turn = 0; turn < kTurns; ++turn) {
+    for (size_t i = 0; i < contenders.size(); ++i) {
       const Contender& each = contenders[i];
-      if (first[i] < kShort) each.run();
-      const int group = group_of(device, first[i]);
-      times[i].push_back(time_group(device, group, each.run));
-      spent += times[i].back() * group;
+      double last = 0, warm = 0;
+      for (int run = 0; run < (turn == 0 ? kFirstRuns : 1) || warm < kWarm; ++run) {
+        last = time_group(device, 1, each.run);
+        warm += last;
+      }
+      const int group = group_of(device, last);
+      double spent = 0;
+      for (int run = 0; run < runs || spent < patience.seconds / kTurns; ++run) {
+        times[i].push_back(time_group(device, group, each.run));
+        spent += times[i].back() * group;
+      }
       rest(each.quiet);
     }
   }

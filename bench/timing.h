@@ -31,12 +31,12 @@ struct Contender {
   double quiet = 0;
 };
 
-// Times the contenders in turn, round after round. Each runs once untimed first, and before every
-// timed run of less than some milliseconds: its threads have gone to sleep while the others ran.
+// Times the contenders in turn, each for a third of its runs and time at once, after some that are
+// not timed.
 std::vector<Spread> race(Device device, const std::vector<Contender>& contenders,
                          const Patience& patience);
 
-// The same for one alone, without the runs that wake it.
+// The same for one alone.
 Spread time_alone(Device device, const Patience& patience, const std::function<void()>& run);
 
 }  // namespace tenon::bench

@@ -18,6 +18,8 @@ void become_bench(std::vector<std::string> words) {
   std::vector<char*> arguments;
   for (std::string& word : words) arguments.push_back(word.data());
   arguments.push_back(nullptr);
+  // OpenMP's threads, which peers use, would go on spinning on the cores that ours then run on.
+  setenv("OMP_WAIT_POLICY", "passive", 0);
   execv(bench.c_str(), arguments.data());
   fail(Exit::kEnvironment, "bench: cannot start {}: {}", shown(bench),
        std::error_code(errno, std::generic_category()).message());

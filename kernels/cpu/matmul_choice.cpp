@@ -12,7 +12,7 @@ namespace tenon::cpu {
 namespace {
 
 // Timed runs of each tile; the shortest counts.
-constexpr int kRuns = 3;
+constexpr int kRuns = 2;
 // Products with fewer multiplications (about 0.1 ms) take the first tile: reading the clock would
 // tell little about them.
 constexpr int64_t kWorthTiming = int64_t{1} << 22;
