@@ -39,6 +39,7 @@ enum class Epilogue : uint8_t { kNone, kActivation, kActivationGrad };
 // `accumulate`. The second pair extends the K loop: with T = x A^T, [x | T] [W | B]^T is one product
 // (design.md, "LoRA for nearly nothing"). Where `t` is given the kernel computes T itself, in its
 // pass over a: op(a2) = t = down_alpha * op(a) op(down), and a2 is not read.
+// Requires: accumulate without an epilogue.
 struct MatmulArgs {
   MatrixOperand a;    // op(a): (m, k)
   MatrixOperand b;    // op(b): (k, n)

@@ -140,8 +140,10 @@ std::vector<OptionRow> make_rows() {
       list_row("targets", &O::targets, true,
                "Linear layers that get an adapter, by name, or all-linear (default: PEFT's for the "
                "family)"),
-      choice_row("precision", &O::precision, {"fp32", "bf16", "fp16", "bf16-mixed", "fp16-mixed"},
-                 "Type of activations; sums, trained weights and optimizer are fp32 always"),
+      choice_row(
+          "precision", &O::precision, {"fp32", "bf16", "fp16", "bf16-mixed", "fp16-mixed"},
+          "Type of activations, and of frozen matrices that are wider; sums, trained weights and "
+          "optimizer are fp32 always"),
       choice_row("optimizer", &O::optimizer, {"adamw", "sgd"}, "Update rule"),
       number_row("lr", &O::lr, 0, 1e3,
                  "Peak learning rate (default: 2e-4 for lora, 2e-5 for full)"),
