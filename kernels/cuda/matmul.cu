@@ -152,15 +152,17 @@ void matmul(const MatmulArgs& args) {
     if (x->dtype == DType::kI8) throw std::runtime_error("int8 operands are for the CPU");
   }
   if (args.t != nullptr && args.k2 > 0) {
-    multiply({.a = args.a,
-              .b = args.down,
-              .c = args.t,
-              .c_stride = args.k2,
-              .m = args.m,
-              .n = args.k2,
-              .k = args.k,
-              .alpha = args.down_alpha,
-              .precision = args.precision});
+    MatmulArgs first;
+    first.a = args.a;
+    first.b = args.down;
+    first.c = args.t;
+    first.c_stride = args.k2;
+    first.m = args.m;
+    first.n = args.k2;
+    first.k = args.k;
+    first.alpha = args.down_alpha;
+    first.precision = args.precision;
+    multiply(first);
     product.a2 = {.data = args.t, .stride = args.k2};
   }
   if (args.epilogue == Epilogue::kActivation && args.pre != nullptr) product.c = args.pre;
