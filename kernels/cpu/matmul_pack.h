@@ -7,6 +7,7 @@
 #include <cstdint>
 
 #include "core/kernel_table.h"
+#include "kernels/cpu/lanes.h"
 #include "kernels/cpu/matmul_tile.h"
 #include "kernels/cpu/matmul_unit.h"
 
@@ -33,41 +34,6 @@ inline Source right_source(const MatrixOperand& b, int64_t k) {
 struct Sources {
   Source part[2];
 };
-
-template <int... kIndex>
-struct Indices {};
-template <int kCount, int... kIndex>
-struct MakeIndices : MakeIndices<kCount - 1, kCount - 1, kIndex...> {};
-template <int... kIndex>
-struct MakeIndices<0, kIndex...> {
-  using Type = Indices<kIndex...>;
-};
-
-using Lanes [[gnu::vector_size(kLanes * sizeof(float))]] = float;
-
-// a0 b0 a1 b1 ... from the lower (kFrom = 0) or the upper (kFrom = kLanes / 2) halves of a and b.
-template <int kFrom, int... kIndex>
-Lanes zip(Lanes a, Lanes b, Indices<kIndex...>) {
-  return __builtin_shufflevector(a, b, (kFrom + kIndex / 2 + kIndex % 2 * kLanes)...);
-}
-
-// Transposes a square of kLanes x kLanes: log2(kLanes) rounds of zipping row i with row i + kLanes
-// / 2.
-inline void transpose(Lanes (&x)[kLanes]) {
-  constexpr int kHalf = kLanes / 2;
-  using All = typename MakeIndices<kLanes>::Type;
-#pragma GCC unroll 4
-  for (int round = 1; round < kLanes; round *= 2) {
-    Lanes y[kLanes];
-#pragma GCC unroll 16
-    for (int i = 0; i < kHalf; ++i) {
-      y[2 * i] = zip<0>(x[i], x[i + kHalf], All());
-      y[2 * i + 1] = zip<kHalf>(x[i], x[i + kHalf], All());
-    }
-#pragma GCC unroll 16
-    for (int i = 0; i < kLanes; ++i) x[i] = y[i];
-  }
-}
 
 // Panels in the making: `count` inner indices in all, in panels of `width` that lie panel_size
 // apart; what is missing in the last one becomes 0. Whole vectors are stored: one that is wider than
@@ -97,7 +63,7 @@ void pack_along(const T* x, int64_t stride, int64_t steps, const float* scales,
             v = Unit::along(x + row * stride + p, steps - p,
                             scales == nullptr ? 1.0f : scales[row]);
           }
-          __builtin_memcpy(&square[r], &v, sizeof(v));
+          square[r] = lanes_of(v);
         }
         transpose(square);
         float* at = out + u * width + i;
