@@ -13,7 +13,8 @@ void matmul_blocked(const MatmulArgs& args, bool pairs);
 // Up to this many rows or columns are few.
 constexpr int64_t kFew = 32;
 
-// Streams the long side once, as it lies in memory: bound by memory. Requires: m or n <= kFew.
+// Streams the long side once, as it lies in memory: bound by memory. Requires: m or n <= kFew, and t
+// null.
 void matmul_few(const MatmulArgs& args);
 
 // matmul without pairs: for CPUs that multiply them slowly.

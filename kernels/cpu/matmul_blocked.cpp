@@ -311,14 +311,13 @@ template <class Unit>
 void Product<Unit>::run() {
   if (args_.t != nullptr) pack_down();
   if (partial_) sums_ = scratch_floats(kPartialSlot, rows_ * divide_up(columns_, kLanes) * kLanes);
-  const int64_t strip = strip_;
   const int64_t count = divide_up(args_.m, rows_) * wide_ * deep_;
   Step s = step(0);
   for_chunks(pack_tasks(s), [&](int64_t task) { pack_rows(s, task); });
   for (int64_t i = 0; i < count; ++i) {
     const bool more = i + 1 < count;
     const Step next = more ? step(i + 1) : s;
-    const int64_t strips = divide_up(s.columns, strip), all = panels(s);
+    const int64_t strips = divide_up(s.columns, strip_), all = panels(s);
     const int64_t pieces = smaller(kSplit, larger(all * panel_rows_ / kLeastRows, 1));
     const int64_t whole = larger(0, strips - 2 * thread_count());  // the others are split
     const int64_t multiplications = whole + (strips - whole) * pieces;
@@ -330,8 +329,8 @@ void Product<Unit>::run() {
       const int64_t split = task - whole, at = split < 0 ? task : whole + split / pieces;
       const int64_t piece = divide_up(all, split < 0 ? 1 : pieces);
       const int64_t begin = split < 0 ? 0 : split % pieces * piece;
-      multiply_strip(s, begin, smaller(begin + piece, all), at * strip,
-                     smaller(strip, s.columns - at * strip), (at + thread_count()) * strip);
+      multiply_strip(s, begin, smaller(begin + piece, all), at * strip_,
+                     smaller(strip_, s.columns - at * strip_), (at + thread_count()) * strip_);
     });
     s = next;
   }

@@ -43,7 +43,7 @@ constexpr int64_t kAheadBytes = 16384;
 
 // One pair of operands of the product.
 struct Pair {
-  Side few, wide;
+  Source few, wide;
   const float* packed;  // the few, in the order that the wide wants
   int64_t step;         // between steps of K of the packed few where the wide lies across K
 };
@@ -69,7 +69,7 @@ struct Strip {
 };
 
 template <class T, int kRows>
-void add_dots_strip(const Side& wide, int64_t p, int64_t steps, const float* packed,
+void add_dots_strip(const Source& wide, int64_t p, int64_t steps, const float* packed,
                     const Strip& strip, Ahead& ahead, float* sums) {
   constexpr int kColumns = static_cast<int>(dot_columns(kRows));
   const T* first = wide.at<T>(strip.begin, p);
@@ -85,7 +85,7 @@ void add_dots_strip(const Side& wide, int64_t p, int64_t steps, const float* pac
 }
 
 template <class T, int kRows = kDotRows>
-void add_dots_rows(int64_t rows, const Side& wide, int64_t p, int64_t steps, const float* packed,
+void add_dots_rows(int64_t rows, const Source& wide, int64_t p, int64_t steps, const float* packed,
                    const Strip& strip, Ahead& ahead, float* sums) {
   if constexpr (kRows > 1) {
     if (rows < kRows) {
@@ -124,7 +124,7 @@ void add_dots_part(const Pair& pair, int64_t few, int64_t begin, int64_t end, co
 }
 
 template <class T, int kRows>
-void add_rows_strip(const Side& wide, int64_t p, int64_t steps, const float* packed, int64_t step,
+void add_rows_strip(const Source& wide, int64_t p, int64_t steps, const float* packed, int64_t step,
                     const Strip& strip, Ahead& ahead, float* sums) {
   constexpr int kVectors = step_vectors(kRows);
   const T* first = wide.at<T>(strip.begin, p);
@@ -140,7 +140,7 @@ void add_rows_strip(const Side& wide, int64_t p, int64_t steps, const float* pac
 }
 
 template <class T, int kRows = kStepRows>
-void add_rows_group(int64_t rows, const Side& wide, int64_t p, int64_t steps, const float* packed,
+void add_rows_group(int64_t rows, const Source& wide, int64_t p, int64_t steps, const float* packed,
                     int64_t step, const Strip& strip, Ahead& ahead, float* sums) {
   if constexpr (kRows > 1) {
     if (rows < kRows) {
@@ -266,7 +266,7 @@ void run(const Job& job) {
 
 // How the work is split: a function of the shape alone.
 void split(Job& job) {
-  const Side& wide = job.pairs[0].wide;
+  const Source& wide = job.pairs[0].wide;
   if (wide.along_k) {
     const int64_t even = divide_up(divide_up(job.wide, kStrips), kLeastDots) * kLeastDots;
     job.strip = smaller(even, kMostDots);
@@ -319,21 +319,8 @@ void pack(Pair& pair, int64_t few, float* out) {
 }  // namespace
 
 void matmul_few(const MatmulArgs& args) {
-  MatrixOperand a2 = args.a2;
-  if (args.t != nullptr) {
-    matmul({.a = args.a,
-            .b = args.down,
-            .c = args.t,
-            .c_stride = args.k2,
-            .m = args.m,
-            .n = args.k2,
-            .k = args.k,
-            .alpha = args.down_alpha,
-            .precision = args.precision});
-    a2 = {.data = args.t, .stride = args.k2};
-  }
-  const Side left[2] = {left_side(args.a, args.k), left_side(a2, args.k2)};
-  const Side right[2] = {right_side(args.b, args.k), right_side(args.b2, args.k2)};
+  const Source left[2] = {left_source(args.a, args.k), left_source(args.a2, args.k2)};
+  const Source right[2] = {right_source(args.b, args.k), right_source(args.b2, args.k2)};
   Job job = {.args = &args,
              .few_columns = args.n < args.m,
              .few = smaller(args.m, args.n),

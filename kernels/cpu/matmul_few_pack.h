@@ -1,46 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-// How matmul_few sees its operands, and how it brings the few to fp32 in the order in which a kernel
-// reads them.
+// How matmul_few brings the few to fp32 in the order in which a kernel reads them.
 #pragma once
 
 #include <cstdint>
 
-#include "core/kernel_table.h"
 #include "kernels/cpu/lanes.h"
-#include "kernels/cpu/vec.h"
+#include "kernels/cpu/matmul_source.h"
 
 namespace tenon::cpu::TENON_ISA::few {
-
-// One side of a product: element (i, p), i counting the few or the wide and p along K.
-struct Side {
-  const void* data;
-  int64_t stride;
-  bool along_k;  // neighbours in memory are neighbours in K; otherwise in i
-  DType dtype;
-  const float* scales;  // (stored rows) where kI8
-  int64_t k;
-
-  template <class T>
-  const T* at(int64_t i, int64_t p) const {
-    return static_cast<const T*>(data) + (along_k ? i * stride + p : p * stride + i);
-  }
-  // The scale of stored row r and of those that follow.
-  const float* scale(int64_t r) const { return scales == nullptr ? nullptr : scales + r; }
-};
-
-inline Side left_side(const MatrixOperand& a, int64_t k) {
-  return {a.data, a.stride, !a.transposed, a.dtype, a.scales, k};
-}
-inline Side right_side(const MatrixOperand& b, int64_t k) {
-  return {b.data, b.stride, b.transposed, b.dtype, b.scales, k};
-}
-
-// Calls body(T()) with the element type of an operand.
-template <class Body>
-void dispatch_element(DType dtype, const Body& body) {
-  if (dtype == DType::kI8) return body(int8_t());
-  dispatch_float(dtype, body);
-}
 
 // `left` elements of a stored row from x on, at most kLanes, times its scale where it has one.
 template <class T>
@@ -73,7 +40,7 @@ void turn(const T* x, int64_t stride, int64_t rows, int64_t columns, const float
 // The few for dot products: vectors along K, those of `rows` few side by side, the last padded with
 // 0. Few i of them, step p, lies at (p / kLanes * rows + i) * kLanes + p % kLanes.
 template <class T>
-void pack_vectors(const Side& side, int64_t i, int64_t rows, float* out) {
+void pack_vectors(const Source& side, int64_t i, int64_t rows, float* out) {
   if (side.along_k) {
     for (int64_t r = 0; r < rows; ++r) {
       const T* x = side.at<T>(i + r, 0);
@@ -99,7 +66,7 @@ inline int64_t step_width(int64_t few) {
 // The few for sums of rows: those of one step of K side by side. Writes up to kLanes floats past the
 // end.
 template <class T>
-void pack_steps(const Side& side, int64_t few, float* out) {
+void pack_steps(const Source& side, int64_t few, float* out) {
   const int64_t width = step_width(few);
   if (!side.along_k) {
     for (int64_t p = 0; p < side.k; ++p) {

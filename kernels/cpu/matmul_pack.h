@@ -6,29 +6,12 @@
 
 #include <cstdint>
 
-#include "core/kernel_table.h"
 #include "kernels/cpu/lanes.h"
+#include "kernels/cpu/matmul_source.h"
 #include "kernels/cpu/matmul_tile.h"
 #include "kernels/cpu/matmul_unit.h"
 
 namespace tenon::cpu::TENON_ISA {
-
-// An operand as seen by a packer: element (i, p) where i becomes the panel's inner index.
-struct Source {
-  const void* data;
-  int64_t stride;
-  bool along_k;  // neighbours in memory are neighbours in K; otherwise in i
-  DType dtype;
-  const float* scales;  // of its stored rows, or null
-  int64_t k;
-};
-
-inline Source left_source(const MatrixOperand& a, int64_t k) {
-  return {a.data, a.stride, !a.transposed, a.dtype, a.scales, k};
-}
-inline Source right_source(const MatrixOperand& b, int64_t k) {
-  return {b.data, b.stride, b.transposed, b.dtype, b.scales, k};
-}
 
 // Both pairs of one side: the units of the second follow those of the first.
 struct Sources {
@@ -108,10 +91,8 @@ void dispatch_source(DType dtype, const Body& body) {
     body(int8_t());
   } else if constexpr (Unit::kSteps == 2) {
     dtype == DType::kF32 ? body(float()) : body(BF16());
-  } else if (dtype == DType::kI8) {
-    body(int8_t());
   } else {
-    dispatch_float(dtype, body);
+    dispatch_element(dtype, body);
   }
 }
 
@@ -133,13 +114,11 @@ void pack_part(const Source& part, int64_t begin, int64_t i, int64_t unit, int64
   panels.out += (from - unit) * panels.width;
   dispatch_source<Unit>(part.dtype, [&](auto element) {
     using T = decltype(element);
-    const T* x = static_cast<const T*>(part.data);
+    const T* x = part.at<T>(i, p);
     if (part.along_k || Unit::kSteps == 4) {
-      pack_along<Unit>(x + i * part.stride + p, part.stride, steps,
-                       part.scales == nullptr ? nullptr : part.scales + i, panels);
+      pack_along<Unit>(x, part.stride, steps, part.scale(i), panels);
     } else if constexpr (Unit::kSteps < 4) {
-      pack_across<Unit>(x + p * part.stride + i, part.stride, steps,
-                        part.scales == nullptr ? nullptr : part.scales + p, panels);
+      pack_across<Unit>(x, part.stride, steps, part.scale(p), panels);
     }
   });
 }

@@ -207,27 +207,23 @@ inline Vec add_to_exponent(Vec a, Vec t) {
 // BF16: `first` are the elements at even places, the lower halves of 32-bit lanes.
 struct VecPair {
   Vec first, second;
-  static VecPair load(const float* p) { return {Vec::load(p), Vec::load(p + Vec::kLanes)}; }
-  static VecPair load(const F16* p) { return {Vec::load(p), Vec::load(p + Vec::kLanes)}; }
+  template <class T>
+  static VecPair load(const T* p) {
+    return {Vec::load(p), Vec::load(p + Vec::kLanes)};
+  }
   static VecPair load(const BF16* p) {
     const __m256i both = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
     const __m256i odd = _mm256_and_si256(both, _mm256_set1_epi32(-0x10000));
     return {{_mm256_castsi256_ps(_mm256_slli_epi32(both, 16))}, {_mm256_castsi256_ps(odd)}};
   }
-  void store(float* p) const {
-    first.store(p);
-    second.store(p + Vec::kLanes);
-  }
-  void store(F16* p) const {
+  template <class T>
+  void store(T* p) const {
     first.store(p);
     second.store(p + Vec::kLanes);
   }
   void store(BF16* p) const { _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), narrow_bf16()); }
-  void stream(float* p) const {
-    first.stream(p);
-    second.stream(p + Vec::kLanes);
-  }
-  void stream(F16* p) const {
+  template <class T>
+  void stream(T* p) const {
     first.stream(p);
     second.stream(p + Vec::kLanes);
   }

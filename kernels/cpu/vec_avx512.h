@@ -197,27 +197,23 @@ inline Vec add_to_exponent(Vec a, Vec t) {
 // BF16: `first` are the elements at even places, the lower halves of 32-bit lanes.
 struct VecPair {
   Vec first, second;
-  static VecPair load(const float* p) { return {Vec::load(p), Vec::load(p + Vec::kLanes)}; }
-  static VecPair load(const F16* p) { return {Vec::load(p), Vec::load(p + Vec::kLanes)}; }
+  template <class T>
+  static VecPair load(const T* p) {
+    return {Vec::load(p), Vec::load(p + Vec::kLanes)};
+  }
   static VecPair load(const BF16* p) {
     const __m512i both = _mm512_loadu_si512(p);
     const __m512i odd = _mm512_and_si512(both, _mm512_set1_epi32(-0x10000));
     return {{_mm512_castsi512_ps(_mm512_slli_epi32(both, 16))}, {_mm512_castsi512_ps(odd)}};
   }
-  void store(float* p) const {
-    first.store(p);
-    second.store(p + Vec::kLanes);
-  }
-  void store(F16* p) const {
+  template <class T>
+  void store(T* p) const {
     first.store(p);
     second.store(p + Vec::kLanes);
   }
   void store(BF16* p) const { _mm512_storeu_si512(p, narrow_bf16()); }
-  void stream(float* p) const {
-    first.stream(p);
-    second.stream(p + Vec::kLanes);
-  }
-  void stream(F16* p) const {
+  template <class T>
+  void stream(T* p) const {
     first.stream(p);
     second.stream(p + Vec::kLanes);
   }

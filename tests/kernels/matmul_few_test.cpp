@@ -9,37 +9,6 @@
 namespace tenon::test {
 namespace {
 
-// An operand of int8 numbers with a scale for each stored row; the gaps between rows hold -128.
-struct Int8Matrix {
-  Int8Matrix(int64_t rows, int64_t columns, bool transpose, int64_t gap, uint32_t seed)
-      : transposed(transpose),
-        stride((transpose ? rows : columns) + gap),
-        stored_rows(transpose ? columns : rows),
-        numbers(static_cast<size_t>(stored_rows == 0 ? 0 : stored_rows * stride - gap), -128),
-        scales(random_values(stored_rows, seed, 0.001f, 0.02f)),
-        values(rows, columns) {
-    const std::vector<float> random = random_values(rows * columns, seed + 1, -127, 127);
-    for (int64_t r = 0; r < rows; ++r) {
-      for (int64_t c = 0; c < columns; ++c) {
-        const int64_t row = transpose ? c : r, column = transpose ? r : c;
-        const auto number = static_cast<int8_t>(random[static_cast<size_t>(r * columns + c)]);
-        numbers[static_cast<size_t>(row * stride + column)] = number;
-        values(r, c) =
-            static_cast<double>(number) * static_cast<double>(scales[static_cast<size_t>(row)]);
-      }
-    }
-  }
-  MatrixOperand operand() const {
-    return {numbers.data(), stride, transposed, DType::kI8, scales.data()};
-  }
-
-  bool transposed;
-  int64_t stride, stored_rows;
-  std::vector<int8_t> numbers;
-  std::vector<float> scales;
-  Matrix values;
-};
-
 // What both sides of a product hold, and how they are given.
 struct Product {
   MatrixOperand a, b, a2, b2;

@@ -2,14 +2,11 @@
 // What matmul does beside the product: t in the same pass, the epilogues, a residual, operands that
 // may be rounded. In fp32 the fused result has the bits of the separate kernels, which have tests
 // of their own; in half precision it is rounded once less than they are.
-#include <Eigen/Dense>
-
 #include "tests/kernels/kernel_test.h"
+#include "tests/kernels/matmul_problem.h"
 
 namespace tenon::test {
 namespace {
-
-using Matrix = Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
 
 struct Size {
   int64_t m, n, k, k2;
@@ -102,39 +99,6 @@ void check_adapter(const KernelTable* table, const Size& s, DType x_dtype, DType
   CHECK_WITHIN(got[0].values(), list_of(c), bound(s.k + s.k2, magnitude, x_dtype));
 }
 
-// Numbers from -127 to 127, a scale for each stored row.
-struct Bytes {
-  Bytes(int64_t rows, int64_t columns, bool transpose, uint32_t seed)
-      : transposed(transpose),
-        stride(transpose ? rows : columns),
-        numbers(static_cast<size_t>(rows * columns)),
-        scales(random_values(transpose ? columns : rows, seed, 0.001f, 0.01f)),
-        values(rows, columns) {
-    std::mt19937 generator(seed);
-    for (int8_t& q : numbers) q = static_cast<int8_t>(static_cast<int>(generator() % 255) - 127);
-    for (int64_t i = 0; i < rows; ++i) {
-      for (int64_t j = 0; j < columns; ++j) {
-        const int64_t row = transpose ? j : i, at = row * stride + (transpose ? i : j);
-        values(i, j) = static_cast<double>(scales[static_cast<size_t>(row)]) *
-                       numbers[static_cast<size_t>(at)];
-      }
-    }
-  }
-  MatrixOperand operand() const {
-    return {.data = numbers.data(),
-            .stride = stride,
-            .transposed = transposed,
-            .dtype = DType::kI8,
-            .scales = scales.data()};
-  }
-
-  bool transposed;
-  int64_t stride;
-  std::vector<int8_t> numbers;
-  std::vector<float> scales;
-  Matrix values;
-};
-
 }  // namespace
 
 TEST_CASE("matmul computes an adapter's t in its pass over a", "[kernels]") {
@@ -157,8 +121,8 @@ TEST_CASE("matmul of int8 operands", "[kernels]") {
     for (const Size& s : kSizes) {
       for (int way = 0; way < 8; ++way) {
         CAPTURE(target.name, s.m, s.n, s.k, way);
-        const Bytes b(s.k, s.n, way / 2 % 2 != 0, 2);
-        const Bytes a(s.m, s.k, way % 2 != 0, 1);
+        const Int8Matrix b(s.k, s.n, way / 2 % 2 != 0, 0, 2);
+        const Int8Matrix a(s.m, s.k, way % 2 != 0, 0, 1);
         const GuardedArray floats_a(DType::kF32, random_values(s.m * s.k, 3));  // beside int8
         const bool both = way < 4;
         const auto got = run_on_threads([&] {
