@@ -46,43 +46,52 @@ struct Row {
   }
 };
 
-template <class T>
-__global__ void __launch_bounds__(kThreads) layer_norm_kernel(LayerNormArgs a, bool aligned) {
+template <bool centred, class T>
+__global__ void __launch_bounds__(kThreads) norm_kernel(LayerNormArgs a, bool aligned) {
   constexpr int N = Row<T>::N;
   const int64_t r = int64_t{blockIdx.x} * kWarps + warp_of_thread();
   if (r >= a.rows) return;
   const int64_t at = r * a.channels;
-  const float share = 1.0f / static_cast<float>(a.channels);
+  const float count = static_cast<float>(a.channels), share = 1.0f / count;
   Row<T> row = {static_cast<const T*>(a.x) + at,
                 a.residual == nullptr ? nullptr : static_cast<const T*>(a.residual) + at, aligned};
   T* s = a.residual == nullptr || a.sum == nullptr ? nullptr : static_cast<T*>(a.sum) + at;
-  float sum = 0;
+  float sum = 0;  // of s, or of its squares
   for_packs<N>(a.channels, [&](int64_t c, int64_t left) {
     const Floats<N> v = row.at(c, left);
     if (s != nullptr) store(s + c, v, left, aligned);
 #pragma unroll
-    for (int k = 0; k < N; ++k) sum += v[k];
+    for (int k = 0; k < N; ++k) sum = centred ? sum + v[k] : fmaf(v[k], v[k], sum);
   });
   // A lane reads what it wrote itself; x or residual may be gone, since s may stand in its place.
   if (s != nullptr) row = {s, nullptr, aligned};
-  const float mean = warp_sum(sum) * share;
-  float squares = 0;
-  for_packs<N>(a.channels, [&](int64_t c, int64_t left) {
-    const Floats<N> v = row.at(c, left);
+  const float total = warp_sum(sum), mean = centred ? total * share : 0.0f;
+  float variance = total / count;
+  if constexpr (centred) {
+    float squares = 0;
+    for_packs<N>(a.channels, [&](int64_t c, int64_t left) {
+      const Floats<N> v = row.at(c, left);
 #pragma unroll
-    for (int k = 0; k < N; ++k) {
-      const float d = k < left ? v[k] - mean : 0.0f;
-      squares = fmaf(d, d, squares);
-    }
-  });
-  const float rstd = 1.0f / sqrtf(warp_sum(squares) * share + a.eps);
+      for (int k = 0; k < N; ++k) {
+        const float d = k < left ? v[k] - mean : 0.0f;
+        squares = fmaf(d, d, squares);
+      }
+    });
+    variance = warp_sum(squares) * share;
+  }
+  const float rstd = 1.0f / sqrtf(variance + a.eps);
   T* y = static_cast<T*>(a.y) + at;
   for_packs<N>(a.channels, [&](int64_t c, int64_t left) {
     Floats<N> v = row.at(c, left);
-    const Floats<N> w = load<N>(a.weight + c, left, aligned),
-                    b = load<N>(a.bias + c, left, aligned);
+    const Floats<N> w = load<N>(a.weight + c, left, aligned);
+    if constexpr (centred) {
+      const Floats<N> b = load<N>(a.bias + c, left, aligned);
 #pragma unroll
-    for (int k = 0; k < N; ++k) v[k] = fmaf((v[k] - mean) * rstd, w[k], b[k]);
+      for (int k = 0; k < N; ++k) v[k] = fmaf((v[k] - mean) * rstd, w[k], b[k]);
+    } else {
+#pragma unroll
+      for (int k = 0; k < N; ++k) v[k] = v[k] * rstd * w[k];
+    }
     store(y + c, v, left, aligned);
   });
   if (lane_of_thread() != 0) return;
@@ -91,16 +100,17 @@ __global__ void __launch_bounds__(kThreads) layer_norm_kernel(LayerNormArgs a, b
 }
 
 // The gradient of s, a row a warp.
-template <class T>
-__global__ void __launch_bounds__(kThreads)
-    layer_norm_grad_kernel(LayerNormGradArgs a, bool aligned) {
+template <bool centred, class T>
+__global__ void __launch_bounds__(kThreads) norm_grad_kernel(LayerNormGradArgs a, bool aligned) {
   constexpr int N = 16 / sizeof(T);
   const int64_t r = int64_t{blockIdx.x} * kWarps + warp_of_thread();
   if (r >= a.rows) return;
   const int64_t at = r * a.channels;
   const T *s = static_cast<const T*>(a.s) + at, *dy = static_cast<const T*>(a.dy) + at;
   const T* dsum = a.dsum == nullptr ? nullptr : static_cast<const T*>(a.dsum) + at;
-  const float mean = a.mean[r], rstd = a.rstd[r], share = 1.0f / static_cast<float>(a.channels);
+  const float mean = centred ? a.mean[r] : 0.0f, rstd = a.rstd[r];
+  const float count = static_cast<float>(a.channels), share = 1.0f / count;
+  const auto normal = [&](float v) { return centred ? (v - mean) * rstd : v * rstd; };
   float sum_g = 0, sum_gn = 0;
   for_packs<N>(a.channels, [&](int64_t c, int64_t left) {
     const Floats<N> v = load<N>(s + c, left, aligned), d = load<N>(dy + c, left, aligned),
@@ -108,11 +118,12 @@ __global__ void __launch_bounds__(kThreads)
 #pragma unroll
     for (int k = 0; k < N; ++k) {
       const float g = d[k] * w[k];
-      sum_g += g;
-      sum_gn = fmaf(g, (v[k] - mean) * rstd, sum_gn);
+      if constexpr (centred) sum_g += g;
+      sum_gn = fmaf(g, normal(v[k]), sum_gn);
     }
   });
-  const float mean_g = warp_sum(sum_g) * share, mean_gn = warp_sum(sum_gn) * share;
+  const float mean_g = centred ? warp_sum(sum_g) * share : 0.0f;
+  const float mean_gn = centred ? warp_sum(sum_gn) * share : warp_sum(sum_gn) / count;
   T* ds = static_cast<T*>(a.ds) + at;
   for_packs<N>(a.channels, [&](int64_t c, int64_t left) {
     const Floats<N> v = load<N>(s + c, left, aligned), w = load<N>(a.weight + c, left, aligned);
@@ -120,17 +131,17 @@ __global__ void __launch_bounds__(kThreads)
     if (dsum != nullptr) other = load<N>(dsum + c, left, aligned);
 #pragma unroll
     for (int k = 0; k < N; ++k) {
-      const float n = (v[k] - mean) * rstd, g = fmaf(d[k], w[k], -mean_g);
-      d[k] = rstd * fmaf(-n, mean_gn, g) + other[k];
+      const float g = centred ? fmaf(d[k], w[k], -mean_g) : d[k] * w[k];
+      d[k] = rstd * fmaf(-normal(v[k]), mean_gn, g) + other[k];
     }
     store(ds + c, d, left, aligned);
   });
 }
 
-// What dweight and dbias sum: dy n and dy.
-template <class T>
+// What dweight and, of layer norm, dbias sum: dy n and dy.
+template <bool centred, class T>
 struct NormTerms {
-  static constexpr int kSums = 2;
+  static constexpr int kSums = centred ? 2 : 1;
   const T *s, *dy;           // (rows, C)
   const float *mean, *rstd;  // (rows)
   int64_t channels;
@@ -140,150 +151,88 @@ struct NormTerms {
     const int64_t at = r * channels + c;
     const Floats<kSumPack> v = load<kSumPack>(s + at, left, aligned),
                            d = load<kSumPack>(dy + at, left, aligned);
-    const float m = mean[r], scale = rstd[r];
+    const float m = centred ? mean[r] : 0.0f, scale = rstd[r];
 #pragma unroll
     for (int k = 0; k < kSumPack; ++k) {
-      sums[0][k] = fmaf(d[k], (v[k] - m) * scale, sums[0][k]);
-      sums[1][k] += d[k];
+      sums[0][k] = fmaf(d[k], centred ? (v[k] - m) * scale : v[k] * scale, sums[0][k]);
+      if constexpr (centred) sums[1][k] += d[k];
     }
-  }
-};
-
-template <class T>
-__global__ void __launch_bounds__(kThreads) rms_norm_kernel(RmsNormArgs a, bool aligned) {
-  constexpr int N = Row<T>::N;
-  const int64_t r = int64_t{blockIdx.x} * kWarps + warp_of_thread();
-  if (r >= a.rows) return;
-  const int64_t at = r * a.channels;
-  Row<T> row = {static_cast<const T*>(a.x) + at,
-                a.residual == nullptr ? nullptr : static_cast<const T*>(a.residual) + at, aligned};
-  T* s = a.residual == nullptr || a.sum == nullptr ? nullptr : static_cast<T*>(a.sum) + at;
-  float squares = 0;
-  for_packs<N>(a.channels, [&](int64_t c, int64_t left) {
-    const Floats<N> v = row.at(c, left);
-    if (s != nullptr) store(s + c, v, left, aligned);
-#pragma unroll
-    for (int k = 0; k < N; ++k) squares = fmaf(v[k], v[k], squares);
-  });
-  if (s != nullptr) row = {s, nullptr, aligned};  // as in layer_norm_kernel
-  const float rstd = 1.0f / sqrtf(warp_sum(squares) / static_cast<float>(a.channels) + a.eps);
-  T* y = static_cast<T*>(a.y) + at;
-  for_packs<N>(a.channels, [&](int64_t c, int64_t left) {
-    Floats<N> v = row.at(c, left);
-    const Floats<N> w = load<N>(a.weight + c, left, aligned);
-#pragma unroll
-    for (int k = 0; k < N; ++k) v[k] = v[k] * rstd * w[k];
-    store(y + c, v, left, aligned);
-  });
-  if (lane_of_thread() == 0 && a.rstd != nullptr) a.rstd[r] = rstd;
-}
-
-// The gradient of s, a row a warp.
-template <class T>
-__global__ void __launch_bounds__(kThreads) rms_norm_grad_kernel(RmsNormGradArgs a, bool aligned) {
-  constexpr int N = 16 / sizeof(T);
-  const int64_t r = int64_t{blockIdx.x} * kWarps + warp_of_thread();
-  if (r >= a.rows) return;
-  const int64_t at = r * a.channels;
-  const T *s = static_cast<const T*>(a.s) + at, *dy = static_cast<const T*>(a.dy) + at;
-  const T* dsum = a.dsum == nullptr ? nullptr : static_cast<const T*>(a.dsum) + at;
-  const float rstd = a.rstd[r];
-  float sum_gn = 0;
-  for_packs<N>(a.channels, [&](int64_t c, int64_t left) {
-    const Floats<N> v = load<N>(s + c, left, aligned), d = load<N>(dy + c, left, aligned),
-                    w = load<N>(a.weight + c, left, aligned);
-#pragma unroll
-    for (int k = 0; k < N; ++k) sum_gn = fmaf(d[k] * w[k], v[k] * rstd, sum_gn);
-  });
-  const float mean_gn = warp_sum(sum_gn) / static_cast<float>(a.channels);
-  T* ds = static_cast<T*>(a.ds) + at;
-  for_packs<N>(a.channels, [&](int64_t c, int64_t left) {
-    const Floats<N> v = load<N>(s + c, left, aligned), w = load<N>(a.weight + c, left, aligned);
-    Floats<N> d = load<N>(dy + c, left, aligned), other = {};
-    if (dsum != nullptr) other = load<N>(dsum + c, left, aligned);
-#pragma unroll
-    for (int k = 0; k < N; ++k) d[k] = rstd * fmaf(-v[k] * rstd, mean_gn, d[k] * w[k]) + other[k];
-    store(ds + c, d, left, aligned);
-  });
-}
-
-// What dweight sums: dy n.
-template <class T>
-struct RmsNormTerms {
-  static constexpr int kSums = 1;
-  const T *s, *dy;    // (rows, C)
-  const float* rstd;  // (rows)
-  int64_t channels;
-  bool aligned;
-  __device__ __forceinline__ void add(int64_t r, int64_t c, int64_t left,
-                                      Floats<kSumPack> (&sums)[kSums]) const {
-    const int64_t at = r * channels + c;
-    const Floats<kSumPack> v = load<kSumPack>(s + at, left, aligned),
-                           d = load<kSumPack>(dy + at, left, aligned);
-    const float scale = rstd[r];
-#pragma unroll
-    for (int k = 0; k < kSumPack; ++k) sums[0][k] = fmaf(d[k], v[k] * scale, sums[0][k]);
   }
 };
 
 dim3 blocks_of(int64_t rows) { return extent(divide_up(rows, kWarps)); }
 
-}  // namespace
-
-void layer_norm(const LayerNormArgs& a) {
+template <bool centred>
+void normalise(const char* name, const LayerNormArgs& a) {
   dispatch_float(a.dtype, [&]<class T>() {
     constexpr int N = 16 / sizeof(T);
     const bool aligned = a.channels % N == 0 && aligned_for<N, T>(a.x, a.residual, a.sum, a.y) &&
                          aligned_for<N, float>(a.weight, a.bias);
-    launch("layer_norm", layer_norm_kernel<T>, blocks_of(a.rows), kThreads, 0, a, aligned);
+    launch(name, norm_kernel<centred, T>, blocks_of(a.rows), kThreads, 0, a, aligned);
   });
 }
 
-void layer_norm_grad(const LayerNormGradArgs& a) {
+template <bool centred>
+void normalise_grad(const char* name, const LayerNormGradArgs& a) {
   dispatch_float(a.dtype, [&]<class T>() {
     constexpr int N = 16 / sizeof(T);
     // The sums come first: ds may stand in the place of dy.
     if (a.dweight != nullptr || a.dbias != nullptr) {
-      const NormTerms<T> terms = {
+      const NormTerms<centred, T> terms = {
           static_cast<const T*>(a.s),
           static_cast<const T*>(a.dy),
           a.mean,
           a.rstd,
           a.channels,
           a.channels % kSumPack == 0 && aligned_for<kSumPack, T>(a.s, a.dy)};
-      add_row_sums("layer_norm_grad", terms, a.rows, a.channels, {a.dweight, a.dbias});
+      if constexpr (centred) {
+        add_row_sums(name, terms, a.rows, a.channels, {a.dweight, a.dbias});
+      } else {
+        add_row_sums(name, terms, a.rows, a.channels, {a.dweight});
+      }
     }
     if (a.ds == nullptr) return;
     const bool aligned = a.channels % N == 0 && aligned_for<N, T>(a.s, a.dy, a.dsum, a.ds) &&
                          aligned_for<N, float>(a.weight);
-    launch("layer_norm_grad", layer_norm_grad_kernel<T>, blocks_of(a.rows), kThreads, 0, a,
-           aligned);
+    launch(name, norm_grad_kernel<centred, T>, blocks_of(a.rows), kThreads, 0, a, aligned);
   });
 }
 
+}  // namespace
+
+void layer_norm(const LayerNormArgs& a) { normalise<true>("layer_norm", a); }
+
+void layer_norm_grad(const LayerNormGradArgs& a) { normalise_grad<true>("layer_norm_grad", a); }
+
+// Member by member: nvcc warns of members that a designated initialiser leaves out.
 void rms_norm(const RmsNormArgs& a) {
-  dispatch_float(a.dtype, [&]<class T>() {
-    constexpr int N = 16 / sizeof(T);
-    const bool aligned = a.channels % N == 0 && aligned_for<N, T>(a.x, a.residual, a.sum, a.y) &&
-                         aligned_for<N, float>(a.weight);
-    launch("rms_norm", rms_norm_kernel<T>, blocks_of(a.rows), kThreads, 0, a, aligned);
-  });
+  LayerNormArgs b;
+  b.x = a.x;
+  b.residual = a.residual;
+  b.weight = a.weight;
+  b.sum = a.sum;
+  b.y = a.y;
+  b.rstd = a.rstd;
+  b.rows = a.rows;
+  b.channels = a.channels;
+  b.eps = a.eps;
+  b.dtype = a.dtype;
+  normalise<false>("rms_norm", b);
 }
 
 void rms_norm_grad(const RmsNormGradArgs& a) {
-  dispatch_float(a.dtype, [&]<class T>() {
-    constexpr int N = 16 / sizeof(T);
-    if (a.dweight != nullptr) {  // first: ds may stand in the place of dy
-      const RmsNormTerms<T> terms = {
-          static_cast<const T*>(a.s), static_cast<const T*>(a.dy), a.rstd, a.channels,
-          a.channels % kSumPack == 0 && aligned_for<kSumPack, T>(a.s, a.dy)};
-      add_row_sums("rms_norm_grad", terms, a.rows, a.channels, {a.dweight});
-    }
-    if (a.ds == nullptr) return;
-    const bool aligned = a.channels % N == 0 && aligned_for<N, T>(a.s, a.dy, a.dsum, a.ds) &&
-                         aligned_for<N, float>(a.weight);
-    launch("rms_norm_grad", rms_norm_grad_kernel<T>, blocks_of(a.rows), kThreads, 0, a, aligned);
-  });
+  LayerNormGradArgs b;
+  b.s = a.s;
+  b.weight = a.weight;
+  b.rstd = a.rstd;
+  b.dy = a.dy;
+  b.dsum = a.dsum;
+  b.ds = a.ds;
+  b.dweight = a.dweight;
+  b.rows = a.rows;
+  b.channels = a.channels;
+  b.dtype = a.dtype;
+  normalise_grad<false>("rms_norm_grad", b);
 }
 
 }  // namespace tenon::cuda::TENON_SM
