@@ -14,24 +14,21 @@ namespace tenon {
 namespace {
 
 const KernelTable* choose_cpu() {
-  const char* wanted = std::getenv("TENON_CPU");
+  const char* variable = std::getenv("TENON_CPU");
+  const std::string wanted = variable != nullptr ? variable : "";
   std::string known;
   for (const cpu::Implementation& implementation : cpu::implementations()) {
     known += fmt::format("{}{}", known.empty() ? "" : ", ", implementation.table->name);
-    if (wanted != nullptr && *wanted != '\0' && std::string(wanted) != implementation.table->name)
-      continue;
-    const bool named = wanted != nullptr && *wanted != '\0';
-    if (implementation.usable()) {
-      if (named || implementation.worth_it == nullptr || implementation.worth_it())
-        return implementation.table;
-      continue;
-    }
-    if (wanted != nullptr && *wanted != '\0') {
+    if (!wanted.empty()) {
+      if (wanted != implementation.table->name) continue;
+      if (implementation.usable()) return implementation.table;
       fail(Exit::kEnvironment, "TENON_CPU={}: this CPU does not have the instructions", wanted);
     }
+    if (!implementation.usable()) continue;
+    if (implementation.worth_it == nullptr || implementation.worth_it())
+      return implementation.table;
   }
-  fail(Exit::kEnvironment, "TENON_CPU={}: expected one of {}",
-       printable(wanted == nullptr ? "" : wanted), known);
+  fail(Exit::kEnvironment, "TENON_CPU={}: expected one of {}", printable(wanted), known);
 }
 
 const KernelTable& default_table() {

@@ -2,7 +2,6 @@
 #include "core/device.h"
 
 #include <array>
-#include <cstdlib>
 #include <cstring>
 #include <memory>
 
@@ -14,11 +13,6 @@ namespace tenon {
 namespace {
 
 const DeviceMemory kHostMemory = {
-    .allocate =
-        [](int64_t bytes) {
-          return std::aligned_alloc(64, static_cast<size_t>((bytes + 63) / 64 * 64));
-        },
-    .release = [](void* block, int64_t) { std::free(block); },
     .upload = [](void* to, const void* from,
                  int64_t bytes) { std::memcpy(to, from, static_cast<size_t>(bytes)); },
     .download = [](void* to, const void* from,

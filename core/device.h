@@ -13,7 +13,8 @@ enum class Device : uint8_t { kCPU, kCUDA };
 
 constexpr const char* name_of(Device device) { return device == Device::kCPU ? "cpu" : "cuda"; }
 
-// A device's memory. On the CPU these are malloc and memcpy.
+// A device's memory. On the CPU copies are memcpy, and blocks come from an arena (core/storage.cpp)
+// instead of allocate and release, which are null.
 struct DeviceMemory {
   void* (*allocate)(int64_t bytes);  // 64-byte aligned or better; null when there is none left
   void (*release)(void* block, int64_t bytes);

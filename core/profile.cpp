@@ -4,32 +4,27 @@
 #include <chrono>
 
 #include "core/backend.h"
+#include "core/wrapped_table.h"
 
 namespace tenon {
 namespace {
 
 thread_local Profile* current = nullptr;
-const KernelTable* targets[2] = {};  // by Device
+// Notes what a launch took in the thread's profile.
+struct Noted {
+  template <class Args>
+  static void run(const KernelTable&, Device device, const char* kernel, void (*entry)(const Args&),
+                  const Args& args) {
+    const auto begin = std::chrono::steady_clock::now();
+    entry(args);
+    memory_of(device).synchronize();
+    const std::chrono::duration<double> spent = std::chrono::steady_clock::now() - begin;
+    if (current != nullptr) current->add(kernel, shape_text(args), spent.count(), work_of(args));
+  }
+};
 
-const KernelTable* target(Device device) { return targets[static_cast<size_t>(device)]; }
-
-template <class Args>
-void noted(Device device, const char* kernel, void (*run)(const Args&), const Args& args) {
-  const auto begin = std::chrono::steady_clock::now();
-  run(args);
-  memory_of(device).synchronize();
-  const std::chrono::duration<double> spent = std::chrono::steady_clock::now() - begin;
-  if (current != nullptr) current->add(kernel, shape_text(args), spent.count(), work_of(args));
-}
-
-template <Device device>
-const KernelTable* noting() {
-  static const KernelTable wrapper = {.name = target(device)->name,
-#define X(fn, Args) .fn = [](const Args& args) { noted(device, #fn, target(device)->fn, args); },
-                                      TENON_KERNELS(X)
-#undef X
-  };
-  return &wrapper;
+void use(Device device, const KernelTable* table) {
+  device == Device::kCPU ? use_table(table) : use_cuda_table(table);
 }
 
 }  // namespace
@@ -81,15 +76,13 @@ Profile* current_profile() { return current; }
 
 Profiling::Profiling(Profile& profile, Device device) : device_(device) {
   TENON_CHECK(current == nullptr, "[profile] a profile of this thread is open");
-  const bool cpu = device == Device::kCPU;
-  targets[static_cast<size_t>(device)] = &kernels(device);
-  cpu ? use_table(noting<Device::kCPU>()) : use_cuda_table(noting<Device::kCUDA>());
+  use(device, wrapped<Noted>(device, &kernels(device)));
   current = &profile;
 }
 
 Profiling::~Profiling() {
   current = nullptr;
-  device_ == Device::kCPU ? use_table(nullptr) : use_cuda_table(nullptr);
+  use(device_, nullptr);
 }
 
 }  // namespace tenon

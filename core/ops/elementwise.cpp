@@ -3,26 +3,9 @@
 
 #include "core/backend.h"
 #include "core/ops.h"
+#include "core/ops/launches.h"
 
 namespace tenon {
-namespace {
-
-// One pass of the dropout kernel, which is its own gradient.
-Tensor apply(const Tensor& x, const Dropout& drop, const Tensor& add, Tensor y) {
-  kernels(x.device())
-      .dropout({.x = x.raw(),
-                .add = add.raw(),
-                .y = y.raw(),
-                .count = x.numel(),
-                .p = drop.p,
-                .random = drop.random,
-                .position0 = drop.position0,
-                .dtype = x.dtype()});
-  return y;
-}
-
-}  // namespace
-
 Tensor activation(const Tensor& x, Activation kind) {
   Tensor y = Tensor::empty_like(x);
   kernels(x.device())
@@ -136,23 +119,20 @@ Tensor residual_add(const Tensor& residual, const Tensor& x, const Dropout& drop
               .count = x.numel(),
               .dtype = x.dtype()});
   } else {
-    apply(x, drop, residual, y);
+    apply_dropout(x, drop, residual, y);
   }
   record("residual_add", {residual, x}, {&y}, [=](const std::vector<Tensor>& douts, Grads& grads) {
     grads.add(0, douts[0]);
-    if (grads.wants(1)) {
-      grads.add(1,
-                drop.p == 0 ? douts[0] : apply(douts[0], drop, {}, Tensor::empty_like(douts[0])));
-    }
+    if (grads.wants(1)) grads.add(1, dropped(douts[0], drop));
   });
   return y;
 }
 
 Tensor dropout(const Tensor& x, const Dropout& drop) {
   if (drop.p == 0) return x;
-  Tensor y = apply(x, drop, {}, Tensor::empty_like(x));
+  Tensor y = dropped(x, drop);
   record("dropout", {x}, {&y}, [=](const std::vector<Tensor>& douts, Grads& grads) {
-    grads.add(0, apply(douts[0], drop, {}, Tensor::empty_like(douts[0])));
+    grads.add(0, dropped(douts[0], drop));
   });
   return y;
 }

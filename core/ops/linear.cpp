@@ -1,15 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "core/backend.h"
 #include "core/ops.h"
+#include "core/ops/launches.h"
 
 namespace tenon {
 namespace {
-
-// `matrix` (rows of `columns` elements) as an operand, transposed or as it lies.
-MatrixOperand operand(const Tensor& matrix, int64_t columns, bool transposed = false) {
-  return {
-      .data = matrix.raw(), .stride = columns, .transposed = transposed, .dtype = matrix.dtype()};
-}
 
 struct Sizes {
   int64_t rows, in, out, rank;
@@ -44,23 +39,6 @@ Shape with_channels(const Shape& shape, int64_t channels) {
   }
 }
 
-// c (+)= op(a) op(b), everything contiguous, in the precision of the activation among them.
-void product(const Tensor& c, MatrixOperand a, MatrixOperand b, int64_t m, int64_t n, int64_t k,
-             DType precision, float alpha = 1, bool accumulate = false) {
-  kernels(c.device())
-      .matmul({.a = a,
-               .b = b,
-               .c = c.raw(),
-               .c_stride = n,
-               .c_dtype = c.dtype(),
-               .m = m,
-               .n = n,
-               .k = k,
-               .alpha = alpha,
-               .accumulate = accumulate,
-               .precision = precision});
-}
-
 // The gradients of weight and bias from x (rows, in) and dy (rows, out).
 void weight_gradients(const Tensor& x, const Tensor& dy, WeightLayout layout, const Sizes& s,
                       const Tensor& dweight, const Tensor& dbias) {
@@ -81,20 +59,6 @@ void weight_gradients(const Tensor& x, const Tensor& dy, WeightLayout layout, co
                      .channels = s.out,
                      .dtype = dy.dtype()});
   }
-}
-
-Tensor dropped(const Tensor& x, const Dropout& dropout) {
-  if (dropout.p == 0) return x;
-  Tensor y = Tensor::empty_like(x);
-  kernels(x.device())
-      .dropout({.x = x.raw(),
-                .y = y.raw(),
-                .count = x.numel(),
-                .p = dropout.p,
-                .random = dropout.random,
-                .position0 = dropout.position0,
-                .dtype = x.dtype()});
-  return y;
 }
 
 // What backward needs of a linear's input.
@@ -138,15 +102,7 @@ Tensor input_gradient(const Tensor& dy, const Tensor& weight, WeightLayout layou
   product(u, operand(dy, s.out), operand(lora.b, s.rank), s.rows, s.rank, s.out, dtype, lora.scale);
   const Tensor through = Tensor::empty_like(dx);
   product(through, operand(u, s.rank), operand(lora.a, s.in), s.rows, s.in, s.rank, dtype);
-  kernels(dx.device())
-      .dropout({.x = through.raw(),
-                .add = dx.raw(),
-                .y = dx.raw(),
-                .count = dx.numel(),
-                .p = lora.dropout.p,
-                .random = lora.dropout.random,
-                .position0 = lora.dropout.position0,
-                .dtype = dtype});
+  apply_dropout(through, lora.dropout, dx, dx);
   if (input.v.defined()) {
     kernels(dx.device())
         .activation_grad({.x = input.v.raw(),

@@ -3,6 +3,7 @@
 
 #include "core/backend.h"
 #include "core/ops.h"
+#include "core/ops/launches.h"
 
 namespace tenon {
 namespace {
@@ -34,48 +35,25 @@ void head_chunk(const Head& head, int64_t begin, int64_t end, const Tensor& loss
   const Tensor x = head.x.rows(begin, end);  // (rows, C)
   Tensor z = Tensor::empty({rows, vocabulary}, DType::kF32, x.device(),
                            MemoryKind::kWorkspace);  // (rows, V)
-  const KernelTable& run = kernels(x.device());
-  const MatrixOperand x_rows{.data = x.raw(), .stride = channels, .dtype = x.dtype()};
-  const auto weight = [&](bool transposed) {
-    return MatrixOperand{head.weight.raw(), channels, transposed, head.weight.dtype()};
-  };
-  run.matmul({.a = x_rows,
-              .b = weight(true),
-              .c = z.raw(),
-              .c_stride = vocabulary,
-              .m = rows,
-              .n = vocabulary,
-              .k = channels,
-              .precision = x.dtype()});
-  run.cross_entropy({.logits = z.data<float>(),
-                     .targets = head.targets.rows(begin, end).data<int32_t>(),
-                     .loss = loss.rows(begin, end).data<float>(),
-                     .rows = rows,
-                     .vocabulary = vocabulary,
-                     .stride = vocabulary,
-                     .scale = head.scale,
-                     .write_gradient = dx.defined() || dweight.defined()});
+  const DType dtype = x.dtype();
+  product(z, operand(x, channels), operand(head.weight, channels, true), rows, vocabulary, channels,
+          dtype);
+  kernels(x.device())
+      .cross_entropy({.logits = z.data<float>(),
+                      .targets = head.targets.rows(begin, end).data<int32_t>(),
+                      .loss = loss.rows(begin, end).data<float>(),
+                      .rows = rows,
+                      .vocabulary = vocabulary,
+                      .stride = vocabulary,
+                      .scale = head.scale,
+                      .write_gradient = dx.defined() || dweight.defined()});
   if (dx.defined()) {
-    const Tensor out = dx.rows(begin, end);  // (rows, C)
-    run.matmul({.a = {z.raw(), vocabulary, false, DType::kF32},
-                .b = weight(false),
-                .c = out.raw(),
-                .c_stride = channels,
-                .m = rows,
-                .n = channels,
-                .k = vocabulary,
-                .precision = x.dtype()});
+    product(dx.rows(begin, end), operand(z, vocabulary), operand(head.weight, channels), rows,
+            channels, vocabulary, dtype);
   }
   if (dweight.defined()) {
-    run.matmul({.a = {z.raw(), vocabulary, true, DType::kF32},
-                .b = x_rows,
-                .c = dweight.raw(),
-                .c_stride = channels,
-                .m = vocabulary,
-                .n = channels,
-                .k = rows,
-                .accumulate = true,
-                .precision = x.dtype()});
+    product(dweight, operand(z, vocabulary, true), operand(x, channels), vocabulary, channels, rows,
+            dtype, 1, true);
   }
 }
 

@@ -5,152 +5,151 @@
 namespace tenon {
 namespace {
 
-// Shared by both forms: inputs are {residual, x, weight, bias} (residual undefined for the plain
-// one).
-Tensor normalize(const Tensor& residual, const Tensor& x, const Tensor& weight, const Tensor& bias,
-                 float eps, Tensor* sum) {
-  const int64_t channels = x.dim(-1), rows = x.numel() / channels;
-  TENON_CHECK(weight.numel() == channels && bias.numel() == channels,
-              "[layer_norm] rows have {} elements but weight has {} and bias {}", channels,
-              weight.numel(), bias.numel());
-  TENON_CHECK(weight.dtype() == DType::kF32 && bias.dtype() == DType::kF32,
-              "[layer_norm] weight and bias are fp32");
+// What the forms have in common: layer and root-mean-square norm, each with and without a residual.
+struct Norm {
+  Tensor residual;  // undefined for the plain form
+  Tensor x;
+  Tensor weight;
+  Tensor bias;   // layer norm's; undefined in the other
+  bool centred;  // layer norm
+  float eps;
 
-  if (residual.defined()) *sum = Tensor::empty_like(x);
-  Tensor y = Tensor::empty_like(x);                              // (..., C)
-  Tensor mean = Tensor::empty({rows}, DType::kF32, x.device());  // (rows)
-  Tensor rstd = Tensor::empty({rows}, DType::kF32, x.device());  // (rows)
-  kernels(x.device())
-      .layer_norm({.x = x.raw(),
-                   .residual = residual.raw(),
-                   .weight = weight.data<float>(),
-                   .bias = bias.data<float>(),
-                   .sum = residual.defined() ? sum->raw() : nullptr,
-                   .y = y.raw(),
-                   .mean = mean.data<float>(),
-                   .rstd = rstd.data<float>(),
-                   .rows = rows,
-                   .channels = channels,
-                   .eps = eps,
-                   .dtype = x.dtype()});
-
-  const Tensor s = residual.defined() ? sum->detach() : x.detach();
-  const auto backward = [=, weight = weight.detach()](const std::vector<Tensor>& douts,
-                                                      Grads& grads) {
-    const Tensor& dy = douts[0];
-    const Tensor dsum = douts.size() > 1 ? douts[1] : Tensor{};
-    const bool wants_input = grads.wants(0) || grads.wants(1);
-    if (!dy.defined()) {  // only the sum was used
-      grads.add(0, dsum);
-      grads.add(1, dsum);
-      return;
-    }
-    Tensor ds = wants_input ? Tensor::empty_like(s) : Tensor{};  // (..., C)
-    kernels(s.device())
-        .layer_norm_grad({.s = s.raw(),
-                          .weight = weight.data<float>(),
-                          .mean = mean.data<float>(),
-                          .rstd = rstd.data<float>(),
-                          .dy = dy.raw(),
-                          .dsum = dsum.raw(),
-                          .ds = ds.raw(),
-                          .dweight = grads.sink(2).data<float>(),
-                          .dbias = grads.sink(3).data<float>(),
-                          .rows = rows,
-                          .channels = channels,
-                          .dtype = s.dtype()});
-    grads.add(0, ds);
-    grads.add(1, ds);
-  };
-  if (residual.defined()) {
-    record("add_layer_norm", {residual, x, weight, bias}, {&y, sum}, backward);
-  } else {
-    record("layer_norm", {residual, x, weight, bias}, {&y}, backward);
+  const char* name() const {
+    if (residual.defined()) return centred ? "add_layer_norm" : "add_rms_norm";
+    return centred ? "layer_norm" : "rms_norm";
   }
-  return y;
+};
+
+// What forward keeps.
+struct Kept {
+  Tensor s, weight;   // (..., C), (C)
+  Tensor mean, rstd;  // (rows); mean is layer norm's
+  bool centred;
+};
+
+void check(const Norm& n) {
+  const int64_t channels = n.x.dim(-1);
+  TENON_CHECK(!n.residual.defined() || n.residual.shape() == n.x.shape(),
+              "[{}] residual {} and x {} differ", n.name(), n.residual.shape().text(),
+              n.x.shape().text());
+  for (const Tensor* vector : {&n.weight, &n.bias}) {
+    if (vector == &n.bias && !n.centred) continue;
+    TENON_CHECK(vector->numel() == channels && vector->dtype() == DType::kF32,
+                "[{}] rows have {} elements but {} has {} of {}; it is fp32", n.name(), channels,
+                vector == &n.weight ? "weight" : "bias", vector->numel(), name_of(vector->dtype()));
+  }
 }
 
-// As `normalize`; inputs are {residual, x, weight}.
-Tensor rms_normalize(const Tensor& residual, const Tensor& x, const Tensor& weight, float eps,
-                     Tensor* sum) {
-  const int64_t channels = x.dim(-1), rows = x.numel() / channels;
-  TENON_CHECK(weight.numel() == channels && weight.dtype() == DType::kF32,
-              "[rms_norm] rows have {} elements but weight has {} of {}; it is fp32", channels,
-              weight.numel(), name_of(weight.dtype()));
+void forward(const Norm& n, const Kept& kept, const Tensor& y) {
+  const int64_t channels = n.x.dim(-1);
+  const KernelTable& run = kernels(n.x.device());
+  void* sum = n.residual.defined() ? kept.s.raw() : nullptr;
+  if (n.centred) {
+    run.layer_norm({.x = n.x.raw(),
+                    .residual = n.residual.raw(),
+                    .weight = n.weight.data<float>(),
+                    .bias = n.bias.data<float>(),
+                    .sum = sum,
+                    .y = y.raw(),
+                    .mean = kept.mean.data<float>(),
+                    .rstd = kept.rstd.data<float>(),
+                    .rows = kept.rstd.numel(),
+                    .channels = channels,
+                    .eps = n.eps,
+                    .dtype = n.x.dtype()});
+  } else {
+    run.rms_norm({.x = n.x.raw(),
+                  .residual = n.residual.raw(),
+                  .weight = n.weight.data<float>(),
+                  .sum = sum,
+                  .y = y.raw(),
+                  .rstd = kept.rstd.data<float>(),
+                  .rows = kept.rstd.numel(),
+                  .channels = channels,
+                  .eps = n.eps,
+                  .dtype = n.x.dtype()});
+  }
+}
 
-  if (residual.defined()) *sum = Tensor::empty_like(x);
-  Tensor y = Tensor::empty_like(x);                              // (..., C)
-  Tensor rstd = Tensor::empty({rows}, DType::kF32, x.device());  // (rows)
-  kernels(x.device())
-      .rms_norm({.x = x.raw(),
-                 .residual = residual.raw(),
-                 .weight = weight.data<float>(),
-                 .sum = residual.defined() ? sum->raw() : nullptr,
-                 .y = y.raw(),
-                 .rstd = rstd.data<float>(),
-                 .rows = rows,
-                 .channels = channels,
-                 .eps = eps,
-                 .dtype = x.dtype()});
+// ds (undefined: not wanted) and what weight and bias gain.
+void gradient(const Kept& kept, const Tensor& dy, const Tensor& dsum, const Tensor& ds,
+              const Grads& grads) {
+  const Tensor& s = kept.s;
+  const KernelTable& run = kernels(s.device());
+  if (kept.centred) {
+    run.layer_norm_grad({.s = s.raw(),
+                         .weight = kept.weight.data<float>(),
+                         .mean = kept.mean.data<float>(),
+                         .rstd = kept.rstd.data<float>(),
+                         .dy = dy.raw(),
+                         .dsum = dsum.raw(),
+                         .ds = ds.raw(),
+                         .dweight = grads.sink(2).data<float>(),
+                         .dbias = grads.sink(3).data<float>(),
+                         .rows = kept.rstd.numel(),
+                         .channels = s.dim(-1),
+                         .dtype = s.dtype()});
+  } else {
+    run.rms_norm_grad({.s = s.raw(),
+                       .weight = kept.weight.data<float>(),
+                       .rstd = kept.rstd.data<float>(),
+                       .dy = dy.raw(),
+                       .dsum = dsum.raw(),
+                       .ds = ds.raw(),
+                       .dweight = grads.sink(2).data<float>(),
+                       .rows = kept.rstd.numel(),
+                       .channels = s.dim(-1),
+                       .dtype = s.dtype()});
+  }
+}
 
-  const Tensor s = residual.defined() ? sum->detach() : x.detach();
-  const auto backward = [=, weight = weight.detach()](const std::vector<Tensor>& douts,
-                                                      Grads& grads) {
+// {s, y}; s is x in the plain form.
+std::pair<Tensor, Tensor> normalize(const Norm& n) {
+  check(n);
+  const int64_t rows = n.x.numel() / n.x.dim(-1);
+  const auto per_row = [&] { return Tensor::empty({rows}, DType::kF32, n.x.device()); };
+  Tensor sum = n.residual.defined() ? Tensor::empty_like(n.x) : n.x;  // (..., C)
+  Tensor y = Tensor::empty_like(n.x);                                 // (..., C)
+  const Kept kept = {sum.detach(), n.weight.detach(), n.centred ? per_row() : Tensor{}, per_row(),
+                     n.centred};
+  forward(n, kept, y);
+
+  const auto backward = [kept](const std::vector<Tensor>& douts, Grads& grads) {
     const Tensor& dy = douts[0];
     const Tensor dsum = douts.size() > 1 ? douts[1] : Tensor{};
     Tensor ds = dsum;
     if (dy.defined()) {  // else only the sum was used
       const bool wants_input = grads.wants(0) || grads.wants(1);
-      ds = wants_input ? Tensor::empty_like(s) : Tensor{};  // (..., C)
-      kernels(s.device())
-          .rms_norm_grad({.s = s.raw(),
-                          .weight = weight.data<float>(),
-                          .rstd = rstd.data<float>(),
-                          .dy = dy.raw(),
-                          .dsum = dsum.raw(),
-                          .ds = ds.raw(),
-                          .dweight = grads.sink(2).data<float>(),
-                          .rows = rows,
-                          .channels = channels,
-                          .dtype = s.dtype()});
+      ds = wants_input ? Tensor::empty_like(kept.s) : Tensor{};  // (..., C)
+      gradient(kept, dy, dsum, ds, grads);
     }
     grads.add(0, ds);
     grads.add(1, ds);
   };
-  if (residual.defined()) {
-    record("add_rms_norm", {residual, x, weight}, {&y, sum}, backward);
-  } else {
-    record("rms_norm", {residual, x, weight}, {&y}, backward);
-  }
-  return y;
+  std::vector<Tensor*> outputs = {&y};
+  if (n.residual.defined()) outputs.push_back(&sum);
+  record(n.name(), {n.residual, n.x, n.weight, n.bias}, outputs, backward);
+  return {sum, y};
 }
 
 }  // namespace
 
 Tensor layer_norm(const Tensor& x, const Tensor& weight, const Tensor& bias, float eps) {
-  return normalize({}, x, weight, bias, eps, nullptr);
+  return normalize({{}, x, weight, bias, true, eps}).second;
 }
 
 std::pair<Tensor, Tensor> add_layer_norm(const Tensor& residual, const Tensor& x,
                                          const Tensor& weight, const Tensor& bias, float eps) {
-  TENON_CHECK(residual.shape() == x.shape(), "[add_layer_norm] residual {} and x {} differ",
-              residual.shape().text(), x.shape().text());
-  Tensor sum;
-  Tensor y = normalize(residual, x, weight, bias, eps, &sum);
-  return {sum, y};
+  return normalize({residual, x, weight, bias, true, eps});
 }
 
 Tensor rms_norm(const Tensor& x, const Tensor& weight, float eps) {
-  return rms_normalize({}, x, weight, eps, nullptr);
+  return normalize({{}, x, weight, {}, false, eps}).second;
 }
 
 std::pair<Tensor, Tensor> add_rms_norm(const Tensor& residual, const Tensor& x,
                                        const Tensor& weight, float eps) {
-  TENON_CHECK(residual.shape() == x.shape(), "[add_rms_norm] residual {} and x {} differ",
-              residual.shape().text(), x.shape().text());
-  Tensor sum;
-  Tensor y = rms_normalize(residual, x, weight, eps, &sum);
-  return {sum, y};
+  return normalize({residual, x, weight, {}, false, eps});
 }
 
 }  // namespace tenon
