@@ -32,6 +32,11 @@ class Tokenizer {
   // The same, but the names of special tokens are ordinary text.
   virtual void encode_plain(std::string_view text, std::vector<int32_t>& out) const = 0;
   std::vector<int32_t> encode(std::string_view text) const;
+  // The ids that the tokenizer's own files put before and behind a text (BOS, EOS); often none.
+  const std::vector<int32_t>& prefix() const { return prefix_; }
+  const std::vector<int32_t>& suffix() const { return suffix_; }
+  // The ids of `text` between prefix() and suffix(); what is there already is not put there twice.
+  std::vector<int32_t> encode_framed(std::string_view text) const;
 
   // The largest position at which `text` may be cut so that its two parts, encoded apart, give the
   // ids of the whole whatever follows; 0 when no position is known to be safe.
@@ -66,6 +71,7 @@ class Tokenizer {
   };
   std::vector<Token> tokens_;  // by id
   std::optional<int32_t> eos_, bos_;
+  std::vector<int32_t> prefix_, suffix_;
   uint64_t fingerprint_ = 0;
   std::string file_;
 };
