@@ -83,6 +83,7 @@ struct EmbeddingGradArgs {
   float* dtable = nullptr;       // (V, C)
   int64_t rows = 0, channels = 0;
   DType dtype = DType::kF32;
+  int32_t padding = -1;  // an id whose row gains nothing
 };
 
 // s = x + residual (s = x without residual); y = (s - mean) / sqrt(var + eps) * weight + bias, per

@@ -15,11 +15,17 @@
 
 namespace tenon {
 
+// Which rows of its tables an embedding looks at.
+struct EmbeddingRows {
+  int64_t first_token = 0, first_position = 0;  // the rows of id 0 and of position 0
+  int32_t padding = -1;  // an id whose row gets no gradient (torch's padding_idx); -1: none
+};
+
 // token_table[ids] + position_table[positions] as `dtype`. ids and positions: int32, same shape (B,
 // T); result (B, T, C). An undefined position_table adds nothing. Requires: ids and positions
 // inside their tables (the caller checks data).
 Tensor embedding(const Tensor& ids, const Tensor& positions, const Tensor& token_table,
-                 const Tensor& position_table, DType dtype);
+                 const Tensor& position_table, DType dtype, EmbeddingRows rows = {});
 
 // y = (x - mean) / sqrt(var + eps) * weight + bias over the last dim; weight and bias fp32 (C).
 Tensor layer_norm(const Tensor& x, const Tensor& weight, const Tensor& bias, float eps);
@@ -60,6 +66,17 @@ struct LoraFactors {
 // forward and backward.
 Tensor linear(const Tensor& x, const Tensor& weight, WeightLayout layout, const Tensor& bias,
               const LoraFactors* lora);
+
+// A linear among several of one x. bias may be undefined; without an adapter lora.a is undefined.
+struct LinearPart {
+  Tensor weight;
+  WeightLayout layout = WeightLayout::kOutIn;
+  Tensor bias;
+  LoraFactors lora;
+};
+// The linears of one x with their results side by side: (rows, in) -> (rows, sum of outs). q, k and v
+// of an attention, gate and up of a gated activation.
+Tensor linears(const Tensor& x, std::vector<LinearPart> parts);
 
 // v and f(v), computed in one pass. Only v is on the tape: f(v) goes to a linear that knows both.
 struct Activated {

@@ -3,6 +3,7 @@
 
 #include "core/backend.h"
 #include "core/ops.h"
+#include "core/ops/launches.h"
 
 namespace tenon {
 namespace {
@@ -26,10 +27,6 @@ Packed unpack(const Tensor& qkv, const AttentionOptions& options) {
           head_size,
           options.heads * head_size,
           options.kv_heads * head_size};
-}
-
-void* at(const Tensor& tensor, int64_t element) {
-  return static_cast<std::byte*>(tensor.raw()) + element * size_of(tensor.dtype());
 }
 
 }  // namespace

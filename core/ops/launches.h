@@ -6,6 +6,11 @@
 
 namespace tenon {
 
+// The address of an element.
+inline void* at(const Tensor& tensor, int64_t element) {
+  return static_cast<std::byte*>(tensor.raw()) + element * size_of(tensor.dtype());
+}
+
 // `matrix` (rows of `columns` elements) as an operand, transposed or as it lies.
 inline MatrixOperand operand(const Tensor& matrix, int64_t columns, bool transposed = false) {
   return {

@@ -8,24 +8,26 @@ namespace {
 
 struct Sizes {
   int64_t rows, in, out, rank;
+  int64_t column = 0, stride = 0;  // of y, where several linears lie side by side
 };
 
-Sizes check(const Tensor& x, const Tensor& weight, WeightLayout layout, const Tensor& bias,
-            const LoraFactors* lora) {
+Sizes check(const Tensor& x, const LinearPart& part) {
+  const Tensor &weight = part.weight, &bias = part.bias;
+  const LoraFactors& lora = part.lora;
   TENON_CHECK(weight.shape().rank() == 2, "[linear] a weight has two dims, got {}",
               weight.shape().text());
-  const bool out_in = layout == WeightLayout::kOutIn;
+  const bool out_in = part.layout == WeightLayout::kOutIn;
   const int64_t in = weight.dim(out_in ? 1 : 0), out = weight.dim(out_in ? 0 : 1);
   TENON_CHECK(x.dim(-1) == in, "[linear] x {} does not fit weight {}", x.shape().text(),
               weight.shape().text());
   TENON_CHECK(!bias.defined() || (bias.numel() == out && bias.dtype() == DType::kF32),
               "[linear] bias {} for {} outputs", bias.shape().text(), out);
   int64_t rank = 0;
-  if (lora != nullptr) {
-    rank = lora->a.dim(0);
-    TENON_CHECK(lora->a.dim(1) == in && lora->b.dim(0) == out && lora->b.dim(1) == rank,
-                "[linear] adapter A {}, B {} beside weight {}", lora->a.shape().text(),
-                lora->b.shape().text(), weight.shape().text());
+  if (lora.a.defined()) {
+    rank = lora.a.dim(0);
+    TENON_CHECK(lora.a.dim(1) == in && lora.b.dim(0) == out && lora.b.dim(1) == rank,
+                "[linear] adapter A {}, B {} beside weight {}", lora.a.shape().text(),
+                lora.b.shape().text(), weight.shape().text());
   }
   return {x.numel() / in, in, out, rank};
 }
@@ -39,26 +41,47 @@ Shape with_channels(const Shape& shape, int64_t channels) {
   }
 }
 
-// The gradients of weight and bias from x (rows, in) and dy (rows, out).
+// The linear's columns of y or dy (rows, stride).
+MatrixOperand columns_of(const Tensor& y, const Sizes& s, bool transposed = false) {
+  return {
+      .data = at(y, s.column), .stride = s.stride, .transposed = transposed, .dtype = y.dtype()};
+}
+
+// Adds the sums of the linear's columns of dy.
+void bias_gradient(const Tensor& dy, const Sizes& s, const Tensor& dbias) {
+  Tensor own = dy;
+  if (s.stride != s.out) {
+    own = Tensor::empty({s.rows, s.out}, dy.dtype(), dy.device(), MemoryKind::kWorkspace);
+    kernels(dy.device())
+        .copy_rows({.x = at(dy, s.column),
+                    .y = own.raw(),
+                    .rows = s.rows,
+                    .channels = s.out,
+                    .x_stride = s.stride,
+                    .y_stride = s.out,
+                    .dtype = dy.dtype()});
+  }
+  kernels(dy.device())
+      .column_sum({.x = own.raw(),
+                   .out = dbias.data<float>(),
+                   .rows = s.rows,
+                   .channels = s.out,
+                   .dtype = dy.dtype()});
+}
+
+// The gradients of weight and bias from x (rows, in) and dy.
 void weight_gradients(const Tensor& x, const Tensor& dy, WeightLayout layout, const Sizes& s,
                       const Tensor& dweight, const Tensor& dbias) {
   if (dweight.defined()) {
     if (layout == WeightLayout::kInOut) {
-      product(dweight, operand(x, s.in, true), operand(dy, s.out), s.in, s.out, s.rows, x.dtype(),
-              1, true);
+      product(dweight, operand(x, s.in, true), columns_of(dy, s), s.in, s.out, s.rows, x.dtype(), 1,
+              true);
     } else {
-      product(dweight, operand(dy, s.out, true), operand(x, s.in), s.out, s.in, s.rows, x.dtype(),
-              1, true);
+      product(dweight, columns_of(dy, s, true), operand(x, s.in), s.out, s.in, s.rows, x.dtype(), 1,
+              true);
     }
   }
-  if (dbias.defined()) {
-    kernels(dy.device())
-        .column_sum({.x = dy.raw(),
-                     .out = dbias.data<float>(),
-                     .rows = s.rows,
-                     .channels = s.out,
-                     .dtype = dy.dtype()});
-  }
+  if (dbias.defined()) bias_gradient(dy, s, dbias);
 }
 
 // What backward needs of a linear's input.
@@ -69,22 +92,24 @@ struct Input {
   Shape shape;
 };
 
-// dx = [dY | U] [W ; A], and U = scale dY B in the same pass over dY; with dropout dY W +
+// dx (+)= [dY | U] [W ; A], and U = scale dY B in the same pass over dY; with dropout dY W +
 // dropout(U A). Where x = f(v), dv = dx f'(v).
-Tensor input_gradient(const Tensor& dy, const Tensor& weight, WeightLayout layout, const Sizes& s,
-                      const LoraFactors& lora, const Tensor& u, const Input& input) {
+void input_gradient(const Tensor& dy, const LinearPart& part, const Sizes& s, const Tensor& u,
+                    const Input& input, const Tensor& dx, bool accumulate) {
   const DType dtype = dy.dtype();
-  Tensor dx = Tensor::empty(input.shape, dtype, dy.device());
+  const LoraFactors& lora = part.lora;
   const bool drops = s.rank > 0 && lora.dropout.p != 0, fused = s.rank > 0 && !drops;
-  MatmulArgs args = {.a = operand(dy, s.out),
-                     .b = operand(weight, weight.dim(1), layout == WeightLayout::kInOut),
-                     .c = dx.raw(),
-                     .c_stride = s.in,
-                     .c_dtype = dtype,
-                     .m = s.rows,
-                     .n = s.in,
-                     .k = s.out,
-                     .precision = dtype};
+  MatmulArgs args = {
+      .a = columns_of(dy, s),
+      .b = operand(part.weight, part.weight.dim(1), part.layout == WeightLayout::kInOut),
+      .c = dx.raw(),
+      .c_stride = s.in,
+      .c_dtype = dtype,
+      .m = s.rows,
+      .n = s.in,
+      .k = s.out,
+      .accumulate = accumulate,
+      .precision = dtype};
   if (input.v.defined() && !drops) {
     args.epilogue = Epilogue::kActivationGrad;
     args.activation = input.kind;
@@ -98,8 +123,8 @@ Tensor input_gradient(const Tensor& dy, const Tensor& weight, WeightLayout layou
     args.down_alpha = lora.scale;
   }
   kernels(dy.device()).matmul(args);
-  if (!drops) return dx;
-  product(u, operand(dy, s.out), operand(lora.b, s.rank), s.rows, s.rank, s.out, dtype, lora.scale);
+  if (!drops) return;
+  product(u, columns_of(dy, s), operand(lora.b, s.rank), s.rows, s.rank, s.out, dtype, lora.scale);
   const Tensor through = Tensor::empty_like(dx);
   product(through, operand(u, s.rank), operand(lora.a, s.in), s.rows, s.in, s.rank, dtype);
   apply_dropout(through, lora.dropout, dx, dx);
@@ -112,102 +137,146 @@ Tensor input_gradient(const Tensor& dy, const Tensor& weight, WeightLayout layou
                           .activation = input.kind,
                           .dtype = dtype});
   }
-  return dx;
 }
 
-// linear of x, which is f(v) where `v` is defined; where `activated` is given the result is only v
-// there, and f of it goes to `activated->value`.
-Tensor linear_of(const Tensor& x, const Tensor& v, Activation kind, const Tensor& weight,
-                 WeightLayout layout, const Tensor& bias, const LoraFactors* lora,
-                 Activated* activated) {
-  const Sizes s = check(x, weight, layout, bias, lora);
-  const LoraFactors adapter = lora != nullptr ? *lora : LoraFactors{};
+// The linear's columns of y; where `activated` is given, y (which may be undefined) gets v and
+// `activated->value` f of it. Returns T = scale * dropout(x) A^T, (rows, R).
+Tensor compute(const Tensor& x, const LinearPart& part, const Sizes& s, const Tensor& y,
+               const Activated* activated) {
   const DType dtype = x.dtype();
-  const bool drops = adapter.dropout.p != 0;
-
-  const Shape shape = with_channels(x.shape(), s.out);
-  Tensor y;  // (rows, out)
-  if (activated == nullptr || current_tape() != nullptr)
-    y = Tensor::empty(shape, dtype, x.device());
-  MatmulArgs args = {.a = operand(x, s.in),
-                     .b = operand(weight, weight.dim(1), layout == WeightLayout::kOutIn),
-                     .c = y.raw(),
-                     .c_stride = s.out,
-                     .c_dtype = dtype,
-                     .m = s.rows,
-                     .n = s.out,
-                     .k = s.in,
-                     .bias = bias.data<float>(),
-                     .precision = dtype};
+  const LoraFactors& lora = part.lora;
+  MatmulArgs args = {
+      .a = operand(x, s.in),
+      .b = operand(part.weight, part.weight.dim(1), part.layout == WeightLayout::kOutIn),
+      .c = at(activated != nullptr ? activated->value : y, s.column),
+      .c_stride = s.stride,
+      .c_dtype = dtype,
+      .m = s.rows,
+      .n = s.out,
+      .k = s.in,
+      .bias = part.bias.data<float>(),
+      .precision = dtype};
   if (activated != nullptr) {
-    activated->value = Tensor::empty(shape, dtype, x.device());
     args.epilogue = Epilogue::kActivation;
     args.activation = activated->kind;
-    args.c = activated->value.raw();
     args.pre = y.raw();
   }
-  Tensor t;  // (rows, R): scale * dropout(x) A^T
+  Tensor t;  // (rows, R)
   if (s.rank > 0) {
     t = Tensor::empty({s.rows, s.rank}, DType::kF32, x.device());
-    args.b2 = operand(adapter.b, s.rank, true);
+    args.b2 = operand(lora.b, s.rank, true);
     args.k2 = s.rank;
-    if (drops) {
-      product(t, operand(dropped(x, adapter.dropout), s.in), operand(adapter.a, s.in, true), s.rows,
-              s.rank, s.in, dtype, adapter.scale);
+    if (lora.dropout.p != 0) {
+      product(t, operand(dropped(x, lora.dropout), s.in), operand(lora.a, s.in, true), s.rows,
+              s.rank, s.in, dtype, lora.scale);
       args.a2 = operand(t, s.rank);
     } else {
-      args.down = operand(adapter.a, s.in, true);
+      args.down = operand(lora.a, s.in, true);
       args.t = t.data<float>();
-      args.down_alpha = adapter.scale;
+      args.down_alpha = lora.scale;
     }
   }
   kernels(x.device()).matmul(args);
+  return t;
+}
 
-  const bool needs_x = recording({&weight, &adapter.a});  // frozen weights need only dy
+// What a linear's gradients gather in, by its place among the recorded inputs.
+constexpr size_t kInputsOfPart = 4;  // weight, bias, A, B
+
+// The gradients of one linear; `dx` where that of the input is wanted, overwritten or added to.
+void gradient(const Tensor& dy, const LinearPart& part, const Sizes& s, const Tensor& t,
+              const Input& input, size_t first, const Tensor& dx, bool accumulate, Grads& grads) {
+  const DType dtype = dy.dtype();
+  const LoraFactors& lora = part.lora;
+  Tensor u;  // (rows, R): scale * dY B
+  if (s.rank > 0) u = Tensor::empty({s.rows, s.rank}, DType::kF32, dy.device());
+  if (dx.defined()) {
+    input_gradient(dy, part, s, u, input, dx, accumulate);
+  } else if (s.rank > 0) {
+    product(u, columns_of(dy, s), operand(lora.b, s.rank), s.rows, s.rank, s.out, dtype,
+            lora.scale);
+  }
+  weight_gradients(input.x, dy, part.layout, s, grads.sink(first), grads.sink(first + 1));
+  if (grads.wants(first + 2)) {  // dA = U^T dropout(x)
+    const Tensor xd = dropped(input.x, lora.dropout);
+    product(grads.sink(first + 2), operand(u, s.rank, true), operand(xd, s.in), s.rank, s.in,
+            s.rows, dtype, 1, true);
+  }
+  if (grads.wants(first + 3)) {  // dB = dY^T T
+    product(grads.sink(first + 3), columns_of(dy, s, true), operand(t, s.rank), s.out, s.rank,
+            s.rows, dtype, 1, true);
+  }
+}
+
+// linears of x, which is f(v) where `v` is defined; where `activated` is given (of a single linear)
+// the result is only v there, and f of it goes to `activated->value`.
+Tensor linears_of(const Tensor& x, const Tensor& v, Activation kind, std::vector<LinearPart> parts,
+                  Activated* activated) {
+  std::vector<Sizes> sizes;
+  int64_t width = 0;
+  for (const LinearPart& part : parts) {
+    sizes.push_back(check(x, part));
+    sizes.back().column = width;
+    width += sizes.back().out;
+  }
+  for (Sizes& s : sizes) s.stride = width;
+  const Shape shape = with_channels(x.shape(), width);
+  Tensor y;
+  if (activated == nullptr || current_tape() != nullptr)
+    y = Tensor::empty(shape, x.dtype(), x.device());
+  if (activated != nullptr) activated->value = Tensor::empty(shape, x.dtype(), x.device());
+
+  std::vector<Tensor> inputs = {v.defined() ? v : x}, ts;
+  bool needs_x = false;  // frozen weights need only dy
+  for (size_t i = 0; i < parts.size(); ++i) {
+    LinearPart& part = parts[i];
+    ts.push_back(compute(x, part, sizes[i], y, activated));
+    needs_x = needs_x || recording({&part.weight, &part.lora.a});
+    for (Tensor* input : {&part.weight, &part.bias, &part.lora.a, &part.lora.b}) {
+      inputs.push_back(*input);
+      *input = input->detach();
+    }
+  }
   const Input input = {needs_x ? x.detach() : Tensor{}, v.detach(), kind, x.shape()};
-  record("linear", {v.defined() ? v : x, weight, bias, adapter.a, adapter.b}, {&y},
-         [=, weight = weight.detach(), a = adapter.a.detach(), b = adapter.b.detach(),
-          scale = adapter.scale,
-          dropout = adapter.dropout](const std::vector<Tensor>& douts, Grads& grads) {
+  record("linear", std::move(inputs), {&y},
+         [=, parts = std::move(parts)](const std::vector<Tensor>& douts, Grads& grads) {
            const Tensor& dy = douts[0];
-           Tensor u;  // (rows, R): scale * dY B
-           if (s.rank > 0) u = Tensor::empty({s.rows, s.rank}, DType::kF32, dy.device());
-           if (grads.wants(0)) {
-             grads.add(0, input_gradient(dy, weight, layout, s, {a, b, scale, dropout}, u, input));
-           } else if (s.rank > 0) {
-             product(u, operand(dy, s.out), operand(b, s.rank), s.rows, s.rank, s.out, dtype,
-                     scale);
+           Tensor dx;
+           if (grads.wants(0)) dx = Tensor::empty(input.shape, dy.dtype(), dy.device());
+           for (size_t i = 0; i < parts.size(); ++i) {
+             gradient(dy, parts[i], sizes[i], ts[i], input, 1 + i * kInputsOfPart, dx, i > 0,
+                      grads);
            }
-           weight_gradients(input.x, dy, layout, s, grads.sink(1), grads.sink(2));
-           if (grads.wants(3)) {  // dA = U^T dropout(x)
-             const Tensor xd = dropped(input.x, dropout);
-             product(grads.sink(3), operand(u, s.rank, true), operand(xd, s.in), s.rank, s.in,
-                     s.rows, dtype, 1, true);
-           }
-           if (grads.wants(4)) {  // dB = dY^T T
-             product(grads.sink(4), operand(dy, s.out, true), operand(t, s.rank), s.out, s.rank,
-                     s.rows, dtype, 1, true);
-           }
+           grads.add(0, dx);
          });
   return y;
+}
+
+LinearPart part_of(const Tensor& weight, WeightLayout layout, const Tensor& bias,
+                   const LoraFactors* lora) {
+  return {weight, layout, bias, lora != nullptr ? *lora : LoraFactors{}};
 }
 
 }  // namespace
 
 Tensor linear(const Tensor& x, const Tensor& weight, WeightLayout layout, const Tensor& bias,
               const LoraFactors* lora) {
-  return linear_of(x, {}, Activation::kGeluTanh, weight, layout, bias, lora, nullptr);
+  return linears_of(x, {}, Activation::kGeluTanh, {part_of(weight, layout, bias, lora)}, nullptr);
+}
+
+Tensor linears(const Tensor& x, std::vector<LinearPart> parts) {
+  return linears_of(x, {}, Activation::kGeluTanh, std::move(parts), nullptr);
 }
 
 Tensor linear(const Activated& x, const Tensor& weight, WeightLayout layout, const Tensor& bias,
               const LoraFactors* lora) {
-  return linear_of(x.value, x.v, x.kind, weight, layout, bias, lora, nullptr);
+  return linears_of(x.value, x.v, x.kind, {part_of(weight, layout, bias, lora)}, nullptr);
 }
 
 Activated linear_activation(const Tensor& x, const Tensor& weight, WeightLayout layout,
                             const Tensor& bias, const LoraFactors* lora, Activation kind) {
   Activated result{.kind = kind};
-  result.v = linear_of(x, {}, kind, weight, layout, bias, lora, &result);
+  result.v = linears_of(x, {}, kind, {part_of(weight, layout, bias, lora)}, &result);
   return result;
 }
 

@@ -92,6 +92,7 @@ void embedding_grad(const EmbeddingGradArgs& a) {
   dispatch_float(a.dtype, [&]<class T>(T) {
     for_ranges(a.channels, kColumns, [&](int64_t begin, int64_t end) {
       for (int64_t t = 0; t < a.rows; ++t) {
+        if (a.ids[t] == a.padding) continue;
         const T* dy = static_cast<const T*>(a.dy) + t * a.channels;
         float* dtable = a.dtable + a.ids[t] * a.channels;
         for (int64_t c = begin; c < end; c += kLanes) {

@@ -74,10 +74,10 @@ __global__ void __launch_bounds__(kThreads)
                           const int32_t* sorted_ids,  // (rows)
                           const T* dy,                // (rows, C)
                           float* dtable,              // (V, C)
-                          int32_t rows, int64_t channels, bool aligned) {
+                          int32_t rows, int64_t channels, int32_t padding, bool aligned) {
   const auto p = static_cast<int32_t>(blockIdx.x);
   const int32_t id = sorted_ids[p];
-  if (p > 0 && sorted_ids[p - 1] == id) return;
+  if (id == padding || (p > 0 && sorted_ids[p - 1] == id)) return;
   const int64_t c = first_channel(), left = channels - c;
   float* to = dtable + id * channels + c;
   Floats<kPack> sum = load<kPack>(to, left, aligned);
@@ -133,7 +133,7 @@ void add_embedding_grad(const EmbeddingGradArgs& a) {
            a.ids + begin, rows, sorted, sorted + rows);
     launch("embedding_grad", embedding_grad_kernel<T>, blocks_of(rows, a.channels), kThreads, 0,
            sorted, sorted + rows, static_cast<const T*>(a.dy) + begin * a.channels, a.dtable, rows,
-           a.channels, aligned);
+           a.channels, a.padding, aligned);
   }
 }
 

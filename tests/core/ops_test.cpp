@@ -106,6 +106,40 @@ TEST_CASE("gradients of the LoRA linear, with and without dropout", "[ops]") {
       {{filled({14, 33}, 1), false}, {filled({3, 33}, 4), true}, {filled({19, 3}, 5), true}});
 }
 
+TEST_CASE("gradients of linears side by side", "[ops]") {
+  const float p = GENERATE(0.0f, 0.25f);
+  check_gradients(
+      [&](const std::vector<Tensor>& in) {
+        const Dropout dropout{
+            .p = p, .random = {.seed = 5, .purpose = 1, .step = 2}, .position0 = 6};
+        const LoraFactors lora{.a = in[5], .b = in[6], .scale = 1.7f, .dropout = dropout};
+        return linears(in[0], {{in[1], WeightLayout::kOutIn, in[2], {}},
+                               {in[3], WeightLayout::kInOut, in[4], {}},
+                               {filled({11, 33}, 9), WeightLayout::kOutIn, {}, lora}});
+      },
+      {{filled({2, 7, 33}, 1), false},
+       {filled({19, 33}, 2), true},
+       {filled({19}, 3), true},
+       {filled({33, 5}, 4), true},
+       {filled({5}, 5), true},
+       {filled({3, 33}, 6), true},
+       {filled({11, 3}, 7), true}});
+}
+
+TEST_CASE("linears side by side are what they are alone", "[ops]") {
+  const Tensor x = filled({6, 33}, 1), v = filled({19, 33}, 2), w = filled({5, 33}, 3);
+  const Tensor both = linears(x, {{v}, {w}}),
+               first = linear(x, v, WeightLayout::kOutIn, {}, nullptr),
+               second = linear(x, w, WeightLayout::kOutIn, {}, nullptr);
+  for (int64_t r = 0; r < 6; ++r) {
+    for (int64_t c = 0; c < 24; ++c) {
+      const float alone =
+          c < 19 ? first.data<float>()[r * 19 + c] : second.data<float>()[r * 5 + c - 19];
+      CHECK(both.data<float>()[r * 24 + c] == alone);
+    }
+  }
+}
+
 TEST_CASE("the LoRA linear is the sum of its parts", "[ops]") {
   const Tensor x = filled({9, 33}, 1), weight = filled({19, 33}, 2), a = filled({3, 33}, 3),
                b = filled({19, 3}, 4), bias = filled({19}, 5);
@@ -251,6 +285,30 @@ TEST_CASE("gradients of the embedding", "[ops]") {
         return embedding(ids, positions, in[0], in[1], DType::kF32);
       },
       {{filled({7, 13}, 1), true}, {filled({5, 13}, 2), true}});
+}
+
+TEST_CASE("gradients of an embedding that begins at other rows and has a padding id", "[ops]") {
+  const Tensor ids = integers({2, 5}, {3, 1, 3, 3, 0, 4, 1, 2, 2, 4}),
+               positions = integers({2, 5}, {0, 1, 2, 0, 1, 2, 1, 0, 1, 2});
+  const EmbeddingRows rows{.first_token = 2, .first_position = 3};
+  check_gradients(
+      [&](const std::vector<Tensor>& in) {
+        return embedding(ids, positions, in[0], in[1], DType::kF32, rows);
+      },
+      {{filled({7, 13}, 1), true}, {filled({6, 13}, 2), true}});
+  Tensor tokens = filled({7, 13}, 1);
+  require_grad(tokens);
+  Tape tape;
+  Tensor y;
+  {
+    const Recording scope(tape);
+    y = embedding(ids, {}, tokens, {}, DType::kF32, {.padding = 3});
+  }
+  tape.backward(y);
+  for (int64_t i = 0; i < tokens.numel(); ++i) {
+    const bool used = i / 13 <= 4 && i / 13 != 3;
+    CHECK((tokens.slot()->grad.data<float>()[i] != 0) == used);
+  }
 }
 
 TEST_CASE("linear_cross_entropy: loss, gradients, and rows that are not scored", "[ops]") {

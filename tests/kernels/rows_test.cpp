@@ -103,6 +103,25 @@ TEST_CASE("embedding_grad adds in the order of the tokens, however many they are
   }
 }
 
+TEST_CASE("embedding_grad passes over the padding id", "[kernels]") {
+  const int64_t rows = 203, vocabulary = 13, channels = 5;
+  for (const Target& target : targets()) {
+    const KernelTable* table = target.enter();
+    CAPTURE(target.name);
+    const PlacedArray<int32_t> ids(random_rows(rows, 13));
+    const GuardedArray dy(DType::kF32, random_values(rows * channels, 1));
+    GuardedArray all(DType::kF32, random_values(vocabulary * channels, 2)), some = all;
+    const GuardedArray before = all;
+    table->embedding_grad({ids.data(), dy.data(), floats(all), rows, channels, DType::kF32});
+    table->embedding_grad({ids.data(), dy.data(), floats(some), rows, channels, DType::kF32, 4});
+    for (int64_t i = 0; i < vocabulary * channels; ++i) {
+      CAPTURE(i);
+      CHECK(some.get(i) == (i / channels == 4 ? before.get(i) : all.get(i)));
+      CHECK(all.get(i) != before.get(i));
+    }
+  }
+}
+
 TEST_CASE("gather and scatter copy the named rows and no others", "[kernels]") {
   const std::vector<int32_t> named_rows = {5,  0,  39, 17, 2,  33, 1,  18, 19, 20,
                                            21, 22, 23, 24, 25, 26, 27, 28, 3};
