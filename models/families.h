@@ -10,5 +10,8 @@
 namespace tenon {
 
 std::unique_ptr<Model> build_gpt2(const JsonObject& config);
+std::unique_ptr<Model> build_opt(const JsonObject& config);
+std::unique_ptr<Model> build_llama(const JsonObject& config);
+std::unique_ptr<Model> build_mistral(const JsonObject& config);
 
 }  // namespace tenon

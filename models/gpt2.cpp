@@ -7,6 +7,7 @@
 
 #include "core/error.h"
 #include "models/families.h"
+#include "models/family_parts.h"
 
 namespace tenon {
 namespace {
@@ -20,26 +21,6 @@ struct Gpt2Config {
   double init_std;
 };
 
-Activation activation_of(const JsonObject& config) {
-  static const std::pair<const char*, Activation> kNames[] = {
-      {"gelu_new", Activation::kGeluTanh},
-      {"gelu_pytorch_tanh", Activation::kGeluTanh},
-      {"gelu_fast", Activation::kGeluTanh},
-      {"gelu", Activation::kGeluErf},
-      {"quick_gelu", Activation::kQuickGelu},
-      {"relu", Activation::kRelu},
-      {"silu", Activation::kSilu},
-      {"swish", Activation::kSilu},
-      {"tanh", Activation::kTanh}};
-  const std::string name = config.text("activation_function", "gelu_new");
-  std::string known;
-  for (const auto& [each, kind] : kNames) {
-    if (name == each) return kind;
-    known += fmt::format("{}{}", known.empty() ? "" : ", ", each);
-  }
-  config.reject("activation_function", "one of " + known);
-}
-
 Gpt2Config read_config(const JsonObject& json) {
   constexpr int64_t kMost = int64_t{1} << 24;
   Gpt2Config c{};
@@ -49,7 +30,7 @@ Gpt2Config read_config(const JsonObject& json) {
   c.layers = json.integer("n_layer", 1, 65536);
   c.heads = json.integer("n_head", 1, 65536);
   c.inner = json.optional_integer("n_inner", 1, kMost).value_or(4 * c.channels);
-  c.activation = activation_of(json);
+  c.activation = activation_of(json, "activation_function", "gelu_new");
   c.eps = static_cast<float>(json.number("layer_norm_epsilon", 1e-30, 1, 1e-5));
   c.scale_attention = json.boolean("scale_attn_weights", true);
   c.scale_by_layer = json.boolean("scale_attn_by_inverse_layer_idx", false);
@@ -153,10 +134,10 @@ class Gpt2 final : public Model {
   Tensor block(int64_t i, const Tensor& x, const Context& context) const override {
     const Block& b = transformer_.h[static_cast<size_t>(i)];
     const int64_t channels = config_.channels;
-    const Tensor attended = attend(i, b.attn, b.ln_1(x), context);
+    const Tensor y = attended(i, b.attn, b.ln_1(x), context);
     const Dropout after_attention =
         model_dropout(context, i, kAttentionOut, config_.residual_dropout, channels);
-    const auto [middle, normed] = b.ln_2.add(x, dropout(attended, after_attention));
+    const auto [middle, normed] = b.ln_2.add(x, dropout(y, after_attention));
     const Activated inner = b.mlp.c_fc.activated(normed, config_.activation,
                                                  adapter_dropout(context, i, kLoraFc, b.mlp.c_fc));
     const Tensor out = b.mlp.c_proj(inner, adapter_dropout(context, i, kLoraMlpProj, b.mlp.c_proj));
@@ -164,7 +145,7 @@ class Gpt2 final : public Model {
                         model_dropout(context, i, kMlpOut, config_.residual_dropout, channels));
   }
 
-  Tensor finish(const Tensor& x) const override { return transformer_.ln_f(x); }
+  Tensor finish(const Tensor& x, const Context&) const override { return transformer_.ln_f(x); }
   const Parameter& head() const override { return lm_head_ ? *lm_head_ : transformer_.wte; }
 
   void visit_parameters(const ParameterVisitor& f) override {
@@ -190,41 +171,16 @@ class Gpt2 final : public Model {
   bool fan_in_fan_out() const override { return true; }
 
  private:
-  Tensor attend(int64_t i, const Attention& attn, const Tensor& x, const Context& context) const {
+  Tensor attended(int64_t i, const Attention& attn, const Tensor& x, const Context& context) const {
     const Tensor qkv = attn.c_attn(x, adapter_dropout(context, i, kLoraAttn, attn.c_attn));
-    AttentionOptions options{
-        .heads = config_.heads, .kv_heads = config_.heads, .doc_start = context.doc_start};
+    AttentionOptions options{.heads = config_.heads, .kv_heads = config_.heads};
     if (config_.scale_attention) {
       options.scale = 1.0f / std::sqrt(static_cast<float>(config_.channels / config_.heads));
     }
     if (config_.scale_by_layer) options.scale /= static_cast<float>(i + 1);
     options.dropout = model_dropout(context, i, kAttention, config_.attention_dropout, 0);
-    options.dropout.position0 = context.sequence0;
-    const size_t at = static_cast<size_t>(i);
-    const Tensor y = context.cache != nullptr
-                         ? attention_cached(qkv, context.cache->keys[at], context.cache->values[at],
-                                            context.cache->past, options)
-                         : attention(qkv, options);
-    return attn.c_proj(y, adapter_dropout(context, i, kLoraAttnProj, attn.c_proj));
-  }
-
-  // Where a dropout of block i draws from: its own stream, from the first element of the batch's
-  // first sequence on.
-  static Dropout at_site(const Context& context, int64_t i, Site site, float p, int64_t channels) {
-    if (!context.training || p == 0) return {};
-    const auto purpose =
-        static_cast<uint32_t>(Purpose::kDropout) + 16 * static_cast<uint32_t>(i) + site;
-    return {.p = p,
-            .random = {.seed = context.seed, .purpose = purpose, .step = context.step},
-            .position0 = context.sequence0 * static_cast<uint64_t>(context.ids.dim(1) * channels)};
-  }
-  static Dropout model_dropout(const Context& context, int64_t i, Site site, float p,
-                               int64_t channels) {
-    return at_site(context, i, site, context.model_dropout ? p : 0, channels);
-  }
-  static Dropout adapter_dropout(const Context& context, int64_t i, Site site,
-                                 const Linear& linear) {
-    return at_site(context, i, site, linear.lora ? linear.lora->dropout : 0, linear.in());
+    return attn.c_proj(attend(qkv, options, context, i),
+                       adapter_dropout(context, i, kLoraAttnProj, attn.c_proj));
   }
 
   Gpt2Config config_;

@@ -21,7 +21,12 @@ Tensor forward(const Model& model, const Context& context, const RunOptions& opt
     }
     hook(hooks.after_block, i);
   }
-  return model.finish(x);
+  return model.finish(x, context);
+}
+
+int64_t longest(const Context& context) {
+  if (context.longest > 0) return context.longest;
+  return context.ids.dim(1) + (context.cache != nullptr ? context.cache->past : 0);
 }
 
 int64_t count_parameters(Model& model, const std::function<bool(const Parameter&)>& keep) {

@@ -31,6 +31,7 @@ struct Context {
   uint64_t seed = 0;
   uint32_t step = 0;
   uint64_t sequence0 = 0;    // global index in the step of the batch's first sequence
+  int64_t longest = 0;       // 1 + the largest position; 0: T, after what the cache holds
   KvCache* cache = nullptr;  // generation: attend to it and append to it
 };
 
@@ -65,8 +66,9 @@ class Model {
   virtual Tensor embed(const Context& context) const = 0;  // (B, T, C)
   virtual Tensor block(int64_t i, const Tensor& x,
                        const Context& context) const = 0;  // (B, T, C) -> (B, T, C)
-  virtual Tensor finish(const Tensor& x) const = 0;        // the last norm
-  virtual const Parameter& head() const = 0;               // (V, C)
+  // The last norm, and whatever else stands before the head.
+  virtual Tensor finish(const Tensor& x, const Context& context) const = 0;
+  virtual const Parameter& head() const = 0;  // (V, C)
 
   // Names are those of the Hugging Face class; a tied head is visited once, as the embedding.
   virtual void visit_parameters(const ParameterVisitor& f) = 0;
@@ -91,6 +93,9 @@ struct RunOptions {
   bool checkpoint_activations = false;
   const BlockHooks* hooks = nullptr;
 };
+
+// 1 + the largest position that the context's tokens have.
+int64_t longest(const Context& context);
 
 // The hidden states before the head, (B, T, C).
 Tensor forward(const Model& model, const Context& context, const RunOptions& options = {});

@@ -8,6 +8,9 @@ LayerNorm::LayerNorm(int64_t channels, float epsilon)
       bias{.shape = {channels}, .vector = true},
       eps(epsilon) {}
 
+RmsNorm::RmsNorm(int64_t channels, float epsilon)
+    : weight{.shape = {channels}, .vector = true}, eps(epsilon) {}
+
 Linear::Linear(int64_t in, int64_t out, WeightLayout weight_layout, bool with_bias)
     : layout(weight_layout) {
   weight.shape = layout == WeightLayout::kOutIn ? Shape{out, in} : Shape{in, out};
@@ -40,6 +43,13 @@ Activated Linear::activated(const Tensor& x, Activation kind, Dropout dropout) c
   return with_factors(dropout, [&](const Tensor& b, const LoraFactors* factors) {
     return linear_activation(x, weight.value, layout, b, factors, kind);
   });
+}
+
+LinearPart Linear::part(Dropout dropout) const {
+  LinearPart part{.weight = weight.value, .layout = layout};
+  if (bias) part.bias = bias->value;
+  if (lora) part.lora = {lora->a.value, lora->b.value, lora->scale, dropout};
+  return part;
 }
 
 }  // namespace tenon

@@ -38,6 +38,20 @@ struct LayerNorm {
   }
 };
 
+struct RmsNorm {
+  Parameter weight;
+  float eps = 1e-6f;
+
+  RmsNorm() = default;
+  RmsNorm(int64_t channels, float epsilon);
+  void visit(auto&& f) { f("weight", weight); }
+  Tensor operator()(const Tensor& x) const { return rms_norm(x, weight.value, eps); }
+  // {residual + x, norm of it}
+  std::pair<Tensor, Tensor> add(const Tensor& residual, const Tensor& x) const {
+    return add_rms_norm(residual, x, weight.value, eps);
+  }
+};
+
 // A low-rank adapter of one Linear; PEFT's names.
 struct Lora {
   Parameter a;  // (R, in)
@@ -74,6 +88,8 @@ struct Linear {
   Tensor operator()(const Activated& x, Dropout dropout = {}) const;
   // An activation of y, for the next Linear.
   Activated activated(const Tensor& x, Activation kind, Dropout dropout = {}) const;
+  // Itself as one of several linears of one x: see linears() in core/ops.h.
+  LinearPart part(Dropout dropout = {}) const;
 
  private:
   template <class Op>

@@ -18,6 +18,9 @@ struct Family {
 
 constexpr Family kFamilies[] = {
     {"gpt2", "GPT2LMHeadModel", build_gpt2},
+    {"opt", "OPTForCausalLM", build_opt},
+    {"llama", "LlamaForCausalLM", build_llama},
+    {"mistral", "MistralForCausalLM", build_mistral},
 };
 
 std::string supported() {

@@ -320,7 +320,8 @@ TEST_CASE("a config.json that is wrong names the field and what was expected", "
       {{{"add_cross_attention", true}}, "field \"add_cross_attention\": expected false"},
       {{{"quantization_config", {{"bits", 4}}}},
        "field \"quantization_config\": expected no quantization"},
-      {{{"model_type", "gpt5"}}, "field \"model_type\": expected one of gpt2, got \"gpt5\""},
+      {{{"model_type", "gpt5"}},
+       "field \"model_type\": expected one of gpt2, opt, llama, mistral, got \"gpt5\""},
       {{{"attn_pdrop", 1}}, "field \"attn_pdrop\""},
       {{{"layer_norm_epsilon", 0}}, "field \"layer_norm_epsilon\""},
   };
