@@ -115,15 +115,22 @@ double worst_logit(const Tensor& got, const std::vector<float>& want) {
   return worst / largest;
 }
 
-// |got * scale - want| / |want| in the Euclidean norm; the absolute norm where nothing is expected.
-double relative(const float* got, const std::vector<float>& want, double scale) {
-  double difference = 0, norm = 0;
+double norm_of(const std::vector<float>& values) {
+  double sum = 0;
+  for (const float v : values) sum += static_cast<double>(v) * static_cast<double>(v);
+  return std::sqrt(sum);
+}
+
+// |got * scale - want| / |want| in the Euclidean norm, where |want| counts as `least` at least; the
+// absolute norm where that is 0.
+double relative(const float* got, const std::vector<float>& want, double scale, double least) {
+  double difference = 0;
   for (size_t i = 0; i < want.size(); ++i) {
     const double d = static_cast<double>(got[i]) * scale - static_cast<double>(want[i]);
     difference += d * d;
-    norm += static_cast<double>(want[i]) * static_cast<double>(want[i]);
   }
-  return norm > 0 ? std::sqrt(difference / norm) : std::sqrt(difference);
+  const double norm = std::max(norm_of(want), least);
+  return norm > 0 ? std::sqrt(difference) / norm : std::sqrt(difference);
 }
 
 // Compares the fp32 tensors that `pick` gives for each parameter with "<prefix><name>" and reports
@@ -134,15 +141,27 @@ void compare_all(const Case& c, Model& model, Sheet& sheet, const std::string& w
   double worst = -1;
   std::string at;
   int compared = 0, missing = 0;
-  model.visit_parameters([&](const std::string& path, Parameter& parameter) {
-    if (!parameter.trainable) return;
-    const auto want = expected_values(c, prefix + name_prefix + path, parameter.shape.numel());
+  const auto for_each = [&](const auto& f) {
+    model.visit_parameters([&](const std::string& path, Parameter& parameter) {
+      if (!parameter.trainable) return;
+      f(path, parameter, expected_values(c, prefix + name_prefix + path, parameter.shape.numel()));
+    });
+  };
+  // The gradient of a bias of keys is 0 but for rounding, for it moves all scores of a query alike: a
+  // tensor counts as having at least this share of the largest's norm.
+  double largest = 0;
+  for_each([&](const std::string&, Parameter&, const std::optional<std::vector<float>>& want) {
+    if (want) largest = std::max(largest, norm_of(*want));
+  });
+  const double least = 1e-4 * largest;
+  for_each([&](const std::string& path, Parameter& parameter,
+               const std::optional<std::vector<float>>& want) {
     if (!want) {
       ++missing;
       return;
     }
     const Tensor got = pick(parameter).to(Device::kCPU);
-    const double figure = relative(got.data<float>(), *want, scale);
+    const double figure = relative(got.data<float>(), *want, scale, least);
     ++compared;
     const bool known_bad = std::isnan(worst);
     worst = worse(worst, figure);
