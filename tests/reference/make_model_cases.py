@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Makes the reference cases in cases/: small random GPT-2 models with what PyTorch, transformers and peft compute
+"""Makes the reference cases in cases/: small random models of each family with what PyTorch, transformers and peft compute
 for them, in the layout that `tenon verify` reads (README.md beside this file).
 
     python3 make_model_cases.py [NAME...]        writes cases/NAME anew (all of them without a name)
@@ -31,7 +31,19 @@ STEPS = 10
 ADAMW = dict(betas=(0.9, 0.999), eps=1e-8, weight_decay=0.01, foreach=False)
 FULL_LR, LORA_LR, CLIP = 1e-3, 5e-3, 1.0
 
-# What is special about a case. `config` overrides GPT2Config's defaults; `leave_out` names expectations that would
+# By family: classes of transformers, the prefix that some checkpoints leave out.
+FAMILIES = {
+    "gpt2": (transformers.GPT2Config, transformers.GPT2LMHeadModel, "transformer."),
+    "opt": (transformers.OPTConfig, transformers.OPTForCausalLM, "model."),
+    "llama": (transformers.LlamaConfig, transformers.LlamaForCausalLM, "model."),
+}
+
+# Gradients and trajectories are what makes a case large: these leave only what says whether a model computes the right
+# thing forward, and the gradients of an adapter.
+FORWARD_ONLY = r"grad\..*|lora\.logits"
+
+# What is special about a case. `config` overrides the family's defaults; `old_form` rewrites config.json as older
+# versions of transformers wrote it; `leave_out` names expectations that would
 # only make the folder large: gradients of layer 0 have passed through layer 1, full_losses depend on the embedding's,
 # and lora_loss sums lora.logits up.
 CASES = {
@@ -54,6 +66,52 @@ CASES = {
         config=dict(n_layer=3, n_embd=40, n_head=4, vocab_size=259, n_positions=48, activation_function="relu",
                     scale_attn_weights=False),
         lora=dict(r=3, lora_alpha=6, target_modules=["c_attn", "c_proj", "c_fc"], use_rslora=True), leave_out=r"$^"),
+    # OPT as OPT-125m has it; the padding token stands among the ids, and its row's gradient is special.
+    "opt-small": dict(
+        seed=4, batch=2, tokens=22, dtype=torch.float32, shards=1, prefix="model.", family="opt",
+        config=dict(num_hidden_layers=2, hidden_size=48, num_attention_heads=3, ffn_dim=100, vocab_size=67,
+                    word_embed_proj_dim=48, max_position_embeddings=40, pad_token_id=1),
+        lora=dict(r=4, lora_alpha=8, target_modules=["q_proj", "v_proj"]), leave_out=r"grad\..*fc1\.weight"),
+    # As OPT-350m: norms behind, projections on the way in and out; no biases, GELU, names without "model.".
+    "opt-behind": dict(
+        seed=5, batch=2, tokens=19, dtype=torch.float16, shards=2, prefix="", family="opt",
+        config=dict(num_hidden_layers=2, hidden_size=40, num_attention_heads=5, ffn_dim=72, vocab_size=83,
+                    word_embed_proj_dim=24, max_position_embeddings=35, do_layer_norm_before=False, enable_bias=False,
+                    activation_function="gelu", tie_word_embeddings=False),
+        lora=dict(r=3, lora_alpha=5, target_modules=["k_proj", "out_proj", "fc1", "fc2", "project_in", "project_out"]),
+        leave_out=r"$^"),
+    # Heads of 24 that do not add up to the width, one head of keys, biases everywhere, linear scaling in the old form.
+    "llama-odd": dict(
+        seed=6, batch=2, tokens=27, dtype=torch.bfloat16, shards=3, prefix="model.", family="llama", old_form=True,
+        config=dict(num_hidden_layers=2, hidden_size=40, num_attention_heads=2, num_key_value_heads=1, head_dim=24,
+                    intermediate_size=56, vocab_size=117, max_position_embeddings=32, attention_bias=True, mlp_bias=True,
+                    rope_parameters=dict(rope_type="linear", factor=2.5, rope_theta=5000.0)),
+        lora=dict(r=3, lora_alpha=6,
+                  target_modules=["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]),
+        leave_out=r"grad\..*mlp.*weight"),
+    # Grouped queries, a tied head, Llama 3's scaling, a padding token among the ids, names without "model.".
+    "llama-tied": dict(
+        seed=7, batch=2, tokens=40, dtype=torch.float32, shards=1, prefix="", family="llama",
+        config=dict(num_hidden_layers=2, hidden_size=32, num_attention_heads=4, num_key_value_heads=2,
+                    intermediate_size=48, vocab_size=61, max_position_embeddings=48, tie_word_embeddings=True,
+                    pad_token_id=3, rms_norm_eps=1e-5,
+                    rope_parameters=dict(rope_type="llama3", factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0,
+                                         original_max_position_embeddings=24, rope_theta=500.0)),
+        lora=dict(r=4, lora_alpha=8, target_modules=["q_proj", "v_proj"]), leave_out=r"$^"),
+    # The other ways to stretch the positions; dynamic ones past the positions of training.
+    "llama-yarn": dict(
+        seed=8, batch=2, tokens=45, dtype=torch.float32, shards=1, prefix="model.", family="llama",
+        config=dict(num_hidden_layers=1, hidden_size=32, num_attention_heads=2, num_key_value_heads=2,
+                    intermediate_size=48, vocab_size=61, max_position_embeddings=64, hidden_act="gelu",
+                    rope_parameters=dict(rope_type="yarn", factor=4.0, original_max_position_embeddings=16,
+                                         beta_fast=8.0, rope_theta=2000.0)),
+        lora=dict(r=2, lora_alpha=4, target_modules=["o_proj"]), leave_out=FORWARD_ONLY),
+    "llama-dynamic": dict(
+        seed=10, batch=2, tokens=45, dtype=torch.float32, shards=1, prefix="model.", family="llama", old_form=True,
+        config=dict(num_hidden_layers=1, hidden_size=32, num_attention_heads=2, num_key_value_heads=2,
+                    intermediate_size=48, vocab_size=61, max_position_embeddings=30,
+                    rope_parameters=dict(rope_type="dynamic", factor=2.0, rope_theta=2000.0)),
+        lora=dict(r=2, lora_alpha=4, target_modules=["o_proj"]), leave_out=FORWARD_ONLY),
 }
 
 
@@ -62,7 +120,7 @@ def random_weights(model):
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             noise = torch.randn(parameter.shape)
-            if re.search(r"ln_\w+\.weight", name):
+            if re.search(r"(ln_\w+|norm)\.weight", name):
                 parameter.copy_(1 + 0.1 * noise)
             else:
                 parameter.copy_((0.1 if name.endswith("bias") else 0.06) * noise)
@@ -73,9 +131,12 @@ def write_checkpoint(model, case, folder):
     folder.mkdir(parents=True)
     config = copy.deepcopy(model.config)
     config.dtype = case["dtype"]
-    config.architectures = ["GPT2LMHeadModel"]
+    config_class, model_class, prefix = FAMILIES[case.get("family", "gpt2")]
+    config.architectures = [model_class.__name__]
     config.save_pretrained(folder)
-    tensors = {name.replace("transformer.", case["prefix"], 1): p.detach().to(case["dtype"]).contiguous()
+    if case.get("old_form"):
+        write_old_form(folder / "config.json")
+    tensors = {name.replace(prefix, case["prefix"], 1): p.detach().to(case["dtype"]).contiguous()
                for name, p in model.named_parameters()}
     if case["shards"] == 1:
         save_file(tensors, folder / "model.safetensors", {"format": "pt"})
@@ -91,6 +152,16 @@ def write_checkpoint(model, case, folder):
         save_file(shard, folder / file, {"format": "pt"})
         index["weight_map"].update({name: file for name in shard})
     (folder / "model.safetensors.index.json").write_text(json.dumps(index, indent=2, sort_keys=True) + "\n")
+
+
+def write_old_form(path):
+    """The fields of rope as transformers 4 wrote them."""
+    config = json.loads(path.read_text())
+    rope = config.pop("rope_parameters")
+    config["rope_theta"] = rope.pop("rope_theta")
+    config["rope_scaling"] = {"type": rope.pop("rope_type"), **rope}
+    config["torch_dtype"] = config.pop("dtype")
+    path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
 
 
 def load_model(folder):
@@ -109,7 +180,7 @@ def load_adapter(folder):
 
 def write_adapter(case, folder):
     model = peft.get_peft_model(load_model(folder / "model"), peft.LoraConfig(
-        task_type="CAUSAL_LM", lora_dropout=0.0, fan_in_fan_out=True, **case["lora"]))
+        task_type="CAUSAL_LM", lora_dropout=0.0, fan_in_fan_out=case.get("family", "gpt2") == "gpt2", **case["lora"]))
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if "lora_" in name:
@@ -225,8 +296,9 @@ def make(name):
     case, folder = CASES[name], CASES_DIR / name
     torch.manual_seed(case["seed"])
     shutil.rmtree(folder, ignore_errors=True)
-    model = transformers.GPT2LMHeadModel(transformers.GPT2Config(
-        bos_token_id=case["config"]["vocab_size"] - 1, eos_token_id=case["config"]["vocab_size"] - 1, **case["config"]))
+    config_class, model_class, _ = FAMILIES[case.get("family", "gpt2")]
+    last = case["config"]["vocab_size"] - 1
+    model = model_class(config_class(bos_token_id=last, eos_token_id=last, **case["config"]))
     random_weights(model)
     write_checkpoint(model, case, folder / "model")
     write_adapter(case, folder)
