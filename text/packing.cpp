@@ -15,9 +15,9 @@ namespace {
 constexpr uint32_t kSplitPurpose = 0x53504C54;  // "SPLT": apart from every other use of the seed
 
 // Spans that touch become one, so that a stream has no more pieces than it has gaps.
-std::vector<TokenSpan> joined(std::span<const TokenSpan> spans) {
+std::vector<TokenSpan> joined(std::span<const DocumentSpan> spans) {
   std::vector<TokenSpan> result;
-  for (const TokenSpan& span : spans) {
+  for (const DocumentSpan& span : spans) {
     if (!result.empty() && result.back().end == span.begin) {
       result.back().end = span.end;
     } else {
@@ -29,12 +29,15 @@ std::vector<TokenSpan> joined(std::span<const TokenSpan> spans) {
 
 }  // namespace
 
-PackedRows::PackedRows(const TokenFile& file, std::span<const TokenSpan> documents,
+PackedRows::PackedRows(const TokenFile& file, std::span<const DocumentSpan> documents,
                        const PackingOptions& options)
     : file_(file), options_(options) {
   TENON_CHECK(options.seq_len > 0, "[packing] expected seq_len > 0, got {}", options.seq_len);
   statistics_.documents = static_cast<int64_t>(documents.size());
-  for (const TokenSpan& document : documents) statistics_.tokens += document.size();
+  for (const DocumentSpan& document : documents) {
+    statistics_.tokens += document.size();
+    statistics_.samples += document.sample ? 1 : 0;
+  }
   switch (options.mode) {
     case Packing::kDocument: pack_documents(documents); break;
     case Packing::kConcat: pack_stream(documents); break;
@@ -68,12 +71,43 @@ void PackedRows::add_row(std::span<const Segment> segments) {
   scored_.push_back(static_cast<int32_t>(scored));
 }
 
+std::optional<Segment> PackedRows::fitted(const DocumentSpan& document) {
+  const int64_t positions = document.size() - 1, length = std::min(options_.seq_len, positions);
+  const bool overlong = positions > length;
+  if (overlong && document.sample && options_.overlong != Overlong::kCut) {
+    if (options_.overlong == Overlong::kError) {
+      fail_input(
+          "{}: a sample of {} tokens (at token {}), but --seq-len {} takes {}; --overlong "
+          "says what becomes of it",
+          shown(file_.path()), document.size(), document.begin, options_.seq_len,
+          options_.seq_len + 1);
+    }
+    ++statistics_.long_samples;
+    return {};
+  }
+  if (overlong) {
+    const TokenSpan rest{document.begin + length + 1, document.end};
+    statistics_.lost_targets += rest.size() - file_.unscored_in(rest);
+  }
+  const Segment piece{document.begin, document.begin + length, static_cast<int32_t>(length)};
+  if (length == 0 || scored_targets(piece) == 0) {
+    ++statistics_.dropped_documents;
+    return {};
+  }
+  if (overlong) ++(document.sample ? statistics_.cut_samples : statistics_.cut_documents);
+  return piece;
+}
+
 // Best fit, longest first: each piece goes to the fullest row that still has room for it, or opens
 // a row. The last token of a document predicts nothing, so it stands in no row.
-void PackedRows::pack_documents(std::span<const TokenSpan> documents) {
+void PackedRows::pack_documents(std::span<const DocumentSpan> documents) {
   const int64_t seq_len = options_.seq_len;
   std::vector<Segment> pieces;
-  for (const TokenSpan& document : documents) {
+  for (const DocumentSpan& document : documents) {
+    if (document.sample) {
+      if (const std::optional<Segment> piece = fitted(document)) pieces.push_back(*piece);
+      continue;
+    }
     const int64_t positions = document.size() - 1;
     bool used = false;
     for (int64_t at = 0; at < positions; at += seq_len) {
@@ -121,7 +155,7 @@ void PackedRows::pack_documents(std::span<const TokenSpan> documents) {
 }
 
 // One stream; its last token has nothing to predict and stands in no row.
-void PackedRows::pack_stream(std::span<const TokenSpan> documents) {
+void PackedRows::pack_stream(std::span<const DocumentSpan> documents) {
   const std::vector<TokenSpan> spans = joined(documents);
   std::vector<Segment> row;
   int64_t room = options_.seq_len;
@@ -143,19 +177,9 @@ void PackedRows::pack_stream(std::span<const TokenSpan> documents) {
   if (!row.empty()) add_row(row);
 }
 
-void PackedRows::pack_alone(std::span<const TokenSpan> documents) {
-  for (const TokenSpan& document : documents) {
-    const int64_t positions = document.size() - 1, length = std::min(options_.seq_len, positions);
-    const int64_t before = rows();
-    if (length > 0) {
-      const Segment piece{document.begin, document.begin + length, static_cast<int32_t>(length)};
-      add_row(std::span(&piece, 1));
-    }
-    statistics_.dropped_documents += rows() == before ? 1 : 0;
-    if (positions <= length) continue;
-    ++statistics_.cut_documents;
-    const TokenSpan rest{document.begin + length + 1, document.end};
-    statistics_.lost_targets += rest.size() - file_.unscored_in(rest);
+void PackedRows::pack_alone(std::span<const DocumentSpan> documents) {
+  for (const DocumentSpan& document : documents) {
+    if (const std::optional<Segment> piece = fitted(document)) add_row(std::span(&*piece, 1));
   }
 }
 
@@ -229,8 +253,8 @@ void PackedRows::fill_row(int64_t row, int64_t offset, Batch& batch) const {
   place(batch.length - done, done);
 }
 
-std::vector<TokenSpan> all_documents(const TokenFile& file) {
-  std::vector<TokenSpan> documents(static_cast<size_t>(file.documents()));
+std::vector<DocumentSpan> all_documents(const TokenFile& file) {
+  std::vector<DocumentSpan> documents(static_cast<size_t>(file.documents()));
   for (int64_t i = 0; i < file.documents(); ++i) documents[i] = file.document(i);
   return documents;
 }
@@ -244,13 +268,17 @@ DocumentSplit split_documents(const TokenFile& file, double fraction, uint64_t s
   };
   const int64_t count = file.documents();
   if (count == 1) {
+    if (file.document(0).sample) {
+      fail_input("{}: expected at least 2 samples to set some aside for validation, got 1",
+                 shown(file.path()));
+    }
     constexpr int64_t kLeast = 2;  // a token, and one before it
     if (file.tokens() < 2 * kLeast) {
       fail_input("{}: expected at least {} tokens to set some aside for validation, got {}",
                  shown(file.path()), 2 * kLeast, file.tokens());
     }
     const int64_t cut = file.tokens() - share(file.tokens(), kLeast);
-    return {{{0, cut}}, {{cut, file.tokens()}}};
+    return {{{{0, cut}}}, {{{cut, file.tokens()}}}};
   }
   std::vector<int64_t> order = permutation(count, {.seed = seed, .purpose = kSplitPurpose});
   const int64_t kept = count - share(count, 1);

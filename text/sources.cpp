@@ -8,179 +8,113 @@
 
 #include <algorithm>
 #include <chrono>
-#include <nlohmann/json.hpp>
 
 #include "core/error.h"
-#include "core/json.h"
+#include "text/byte_source.h"
+#include "text/document_tokens.h"
 
 namespace tenon {
 namespace {
 
-// Puts documents together: appends ids, and the end-of-text token where a document does not have it
-// yet.
-class DocumentWriter {
+// Appends ids of a text, of which each end-of-text token ends a document; the tokenizer's prefix
+// before each, and that token behind the last, where they are not there yet.
+class TextWriter {
  public:
-  DocumentWriter(const Tokenizer& tokenizer, const TokenizeOptions& options,
-                 TokenFileWriter& writer)
-      : eos_(tokenizer.eos_id()), append_eos_(options.append_eos && eos_), writer_(writer) {}
+  TextWriter(const Tokenizer& tokenizer, const TokenizeOptions& options, TokenFileWriter& writer)
+      : prefix_(tokenizer.prefix()),
+        eos_(tokenizer.eos_id()),
+        append_eos_(options.append_eos && eos_),
+        writer_(writer) {}
 
-  void append(std::span<const int32_t> ids, bool scored) {
-    if (ids.empty()) return;
-    writer_.append(ids, scored);
-    last_ = ids.back();
-  }
-  // Appends ids of which each end-of-text token ends a document.
-  void append_documents(std::span<const int32_t> ids) {
+  void append(std::span<const int32_t> ids) {
     while (!ids.empty()) {
+      const bool prefixed =
+          ids.size() >= prefix_.size() && std::equal(prefix_.begin(), prefix_.end(), ids.begin());
+      if (!inside_ && !prefixed) writer_.append(prefix_, true);
       const auto end = eos_ ? std::find(ids.begin(), ids.end(), *eos_) : ids.end();
       const bool ends = end != ids.end();
       const size_t count = static_cast<size_t>(end - ids.begin()) + (ends ? 1 : 0);
-      append(ids.first(count), true);
-      if (ends) end_document();
+      writer_.append(ids.first(count), true);
+      inside_ = !ends;
+      if (ends) writer_.end_document();
       ids = ids.subspan(count);
     }
   }
-  void end_document() {
-    if (append_eos_ && last_ && last_ != eos_) writer_.append(std::span(&*eos_, 1), true);
+  void end() {
+    if (append_eos_ && inside_) writer_.append(std::span(&*eos_, 1), true);
     writer_.end_document();
-    last_.reset();
   }
 
  private:
+  const std::vector<int32_t>& prefix_;
   std::optional<int32_t> eos_;
-  bool append_eos_;
+  bool append_eos_, inside_ = false;  // a document that is not yet ended
   TokenFileWriter& writer_;
-  std::optional<int32_t> last_;  // of the current document
 };
 
-// Refuses what is not UTF-8 text by its first bytes, rather than training on it.
-void check_is_text(std::string_view text, const std::string& name) {
-  if (text.empty()) fail_input("{}: expected text, got an empty file", name);
-  static const std::pair<std::string_view, const char*> kOthers[] = {
-      {"\xFF\xFE", "UTF-16"},
-      {"\xFE\xFF", "UTF-16"},
-      {"\x1F\x8B", "gzip"},
-      {"PK\x03\x04", "a zip"},
-      {"\x28\xB5\x2F\xFD", "Zstandard"}};
-  for (const auto& [magic, kind] : kOthers) {
-    if (text.starts_with(magic))
-      fail_input("{}: expected UTF-8 text, got {} (by its first bytes)", name, kind);
+// The next chunk of the text: up to a safe cut near `wanted` bytes, or everything where there is
+// none.
+std::string_view next_chunk(ByteWindow& text, size_t wanted, const Tokenizer& tokenizer) {
+  for (size_t bytes = std::max<size_t>(wanted, 1); text.reach(bytes + 1); bytes *= 2) {
+    const std::string_view view = text.view().substr(0, bytes);
+    if (const size_t cut = tokenizer.safe_cut(view)) return view.substr(0, cut);
   }
+  return text.view();
 }
 
-std::string_view without_byte_order_mark(std::string_view text) {
-  if (text.starts_with("\xEF\xBB\xBF")) text.remove_prefix(3);
-  return text;
-}
-
-// The length of the next chunk of `rest`: a safe cut near `wanted` bytes, or everything where there
-// is none.
-size_t chunk_length(std::string_view rest, size_t wanted, const Tokenizer& tokenizer) {
-  for (size_t window = std::max<size_t>(wanted, 1); window < rest.size(); window *= 2) {
-    if (const size_t cut = tokenizer.safe_cut(rest.substr(0, window))) return cut;
-  }
-  return rest.size();
-}
-
-void tokenize_text(const MappedFile& file, const Tokenizer& tokenizer,
-                   const TokenizeOptions& options, DocumentWriter& documents) {
-  std::string_view rest = without_byte_order_mark(file.text());
+void tokenize_text(const std::filesystem::path& source, const Tokenizer& tokenizer,
+                   const TokenizeOptions& options, TokenFileWriter& writer) {
+  ByteWindow text = open_text(source);
+  TextWriter documents(tokenizer, options, writer);
   std::vector<int32_t> ids;
-  while (!rest.empty()) {
-    const size_t length = chunk_length(rest, static_cast<size_t>(options.chunk_bytes), tokenizer);
+  for (;;) {
+    const std::string_view chunk =
+        next_chunk(text, static_cast<size_t>(options.chunk_bytes), tokenizer);
+    if (chunk.empty()) break;
     ids.clear();
-    tokenizer.encode(rest.substr(0, length), ids);
-    documents.append_documents(ids);
-    file.advise_done(rest.data() - file.text().data(), static_cast<int64_t>(length));
-    rest.remove_prefix(length);
+    tokenizer.encode(chunk, ids);
+    documents.append(ids);
+    text.drop(chunk.size());
   }
-  documents.end_document();
+  documents.end();
 }
 
-// The JSON of one line. The parser sees the line alone and calls it line 1: the message gets the
-// file's line.
-Json parse_line(std::string_view line, const std::string& file, int64_t number) {
-  try {
-    return parse_json(line, file);
-  } catch (const Error& error) {
-    std::string_view message = error.what();
-    for (const std::string& prefix : {file + ":1:", file + ":"}) {
-      if (!message.starts_with(prefix)) continue;
-      message.remove_prefix(prefix.size());
-      fail_input("{}:{}:{}", file, number, message);
+void tokenize_records(const std::filesystem::path& source, const Tokenizer& tokenizer,
+                      const TokenizeOptions& options, TokenFileWriter& writer) {
+  const auto reader = open_documents(source, options.documents);
+  Document document;
+  DocumentTokens tokens;
+  while (reader->next(document)) {
+    tokenize_document(document, tokenizer, options.append_eos, tokens);
+    std::span<const int32_t> rest = tokens.ids;
+    for (const TokenRun& run : tokens.runs) {
+      writer.append(rest.first(static_cast<size_t>(run.count)), run.scored);
+      rest = rest.subspan(static_cast<size_t>(run.count));
     }
-    throw;
+    writer.end_document(tokens.sample);
   }
+  writer.add_skipped(reader->skipped());
 }
 
-void tokenize_record(const Json& record, const std::string& place, const Tokenizer& tokenizer,
-                     DocumentWriter& documents) {
-  if (!record.is_object()) fail_input("{}: expected a JSON object, got {}", place, brief(record));
-  const auto field = [&](const char* name) {
-    const auto found = record.find(name);
-    return found != record.end() && found->is_string() ? &found->get_ref<const std::string&>()
-                                                       : nullptr;
-  };
-  const std::string *const text = field("text"), *const prompt = field("prompt"),
-                           *const completion = field("completion");
-  const bool pair = prompt != nullptr && completion != nullptr;
-  if ((text != nullptr) == pair) {
-    std::string keys;
-    for (const auto& [key, value] : record.items()) {
-      keys += fmt::format("{}\"{}\"{}", keys.empty() ? "" : ", ", key,
-                          value.is_string() ? "" : " (not a string)");
-    }
-    fail_input("{}: expected \"text\", or \"prompt\" and \"completion\" (strings); found keys: {}",
-               place, keys.empty() ? "none" : printable(keys));
-  }
-  std::vector<int32_t> ids;
-  if (text != nullptr) {
-    tokenizer.encode(*text, ids);
-    documents.append(ids, true);
-  } else {
-    tokenizer.encode(*prompt, ids);
-    documents.append(ids, false);
-    ids.clear();
-    tokenizer.encode(*completion, ids);
-    documents.append(ids, true);
-  }
-  documents.end_document();
-}
-
-void tokenize_lines(const MappedFile& file, const std::string& name, const Tokenizer& tokenizer,
-                    DocumentWriter& documents) {
-  std::string_view rest = without_byte_order_mark(file.text());
-  for (int64_t number = 1; !rest.empty(); ++number) {
-    const size_t newline = rest.find('\n');
-    std::string_view line = rest.substr(0, newline);
-    const size_t length = std::min(rest.size(), line.size() + 1);
-    if (line.ends_with('\r')) line.remove_suffix(1);
-    if (line.find_first_not_of(" \t\r") != line.npos) {
-      tokenize_record(parse_line(line, name, number), fmt::format("{}:{}", name, number), tokenizer,
-                      documents);
-    }
-    file.advise_done(rest.data() - file.text().data(), static_cast<int64_t>(length));
-    rest.remove_prefix(length);
-  }
+// All of the options that the tokens depend on.
+uint64_t fingerprint(const TokenizeOptions& options) {
+  const DocumentOptions& o = options.documents;
+  std::string text =
+      fmt::format("{}\n{}\n{}\n{}\n{}\n{}\n{}\n{:016x}", options.append_eos, o.format,
+                  fmt::join(o.columns, "\n"), o.columns.size(), o.chat_template != nullptr,
+                  static_cast<int>(o.train_on), o.skip_bad, options.template_fingerprint);
+  text += "\n" + o.system;
+  return hash_bytes(std::as_bytes(std::span(text)));
 }
 
 }  // namespace
 
 void tokenize_source(const std::filesystem::path& source, const Tokenizer& tokenizer,
                      const TokenizeOptions& options, TokenFileWriter& writer) {
-  const auto file = MappedFile::open(source);
-  const std::string name = shown(source), extension = source.extension().string();
-  if (extension != ".txt" && extension != ".jsonl") {
-    fail_input("{}: expected a .txt or .jsonl file, got {}", name,
-               extension.empty() ? "no extension" : printable(extension));
-  }
-  check_is_text(file->text(), name);
-  file->advise_sequential();
-  DocumentWriter documents(tokenizer, options, writer);
-  if (extension == ".txt") {
-    tokenize_text(*file, tokenizer, options, documents);
+  if (data_file_name(source).kind == ".txt") {
+    tokenize_text(source, tokenizer, options, writer);
   } else {
-    tokenize_lines(*file, name, tokenizer, documents);
+    tokenize_records(source, tokenizer, options, writer);
   }
 }
 
@@ -199,7 +133,7 @@ TokenFileKey token_file_key(std::span<const std::filesystem::path> sources,
   TokenFileKey key;
   key.tokenizer = tokenizer.fingerprint();
   key.sources = XXH3_64bits(identity.data(), identity.size());
-  key.options = options.append_eos ? 1 : 0;
+  key.options = fingerprint(options);
   return key;
 }
 

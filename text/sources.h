@@ -1,10 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// The files that people train on, as documents of tokens:
-//   .txt    one document, or several where the end-of-text token ("<|endoftext|>") stands between them
-//   .jsonl  one document a line: {"text": "..."}, or {"prompt": "...", "completion": "..."}, whose two
-//           parts are tokenized apart and of which only the completion is scored. Blank lines are
-//           passed over.
-// Each document ends with the end-of-text token. A byte order mark at the start is passed over.
+// The files that people train on, as documents of tokens. A .txt is one document, or several where
+// the end-of-text token ("<|endoftext|>") stands between them; of every other kind each record is
+// one (documents.h). Each document ends with the end-of-text token.
 #pragma once
 
 #include <filesystem>

@@ -16,7 +16,7 @@ namespace {
 static_assert(std::endian::native == std::endian::little, "token files are mapped as they are");
 
 constexpr char kMagic[8] = {'T', 'E', 'N', 'O', 'N', 'T', 'O', 'K'};
-constexpr uint32_t kVersion = 1;
+constexpr uint32_t kVersion = 2;
 
 struct Header {
   char magic[8];
@@ -26,8 +26,8 @@ struct Header {
   uint64_t reserved[3];
 };
 struct Footer {
-  int64_t tokens, documents, unscored_spans, largest_id;
-  uint64_t reserved[2];
+  int64_t tokens, documents, unscored_spans, largest_id, skipped_records;
+  uint64_t reserved;
   uint64_t hash;  // of all before the footer and of the footer's fields above
   char magic[8];
 };
@@ -99,6 +99,7 @@ TokenFile TokenFile::open(const std::filesystem::path& path) {
   file.id_bytes_ = static_cast<int>(header.id_bytes);
   file.tokens_ = footer.tokens;
   file.largest_id_ = static_cast<int32_t>(footer.largest_id);
+  file.skipped_records_ = footer.skipped_records;
   file.ids_ = mapping.data() + sizeof header;
   const std::byte* const bounds = file.ids_ + ids_bytes;
   file.bounds_ = {reinterpret_cast<const int64_t*>(bounds),
@@ -174,8 +175,8 @@ void TokenFileWriter::append(std::span<const int32_t> ids, bool scored) {
   }
 }
 
-void TokenFileWriter::end_document() {
-  if (tokens_ > bounds_.back()) bounds_.push_back(tokens_);
+void TokenFileWriter::end_document(bool sample) {
+  if (tokens_ > bounds_.back() >> 1) bounds_.push_back(2 * tokens_ + (sample ? 1 : 0));
 }
 
 void TokenFileWriter::commit() {
@@ -190,6 +191,7 @@ void TokenFileWriter::commit() {
   footer.documents = static_cast<int64_t>(bounds_.size()) - 1;
   footer.unscored_spans = static_cast<int64_t>(unscored_.size());
   footer.largest_id = largest_id_;
+  footer.skipped_records = skipped_records_;
   footer.hash = footer_hash(file_.hash(), footer);
   std::memcpy(footer.magic, kMagic, sizeof kMagic);
   file_.write(bytes_of(footer));

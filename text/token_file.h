@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 // Token files: texts, tokenized once and mapped by every rank. A file holds the ids of all
-// documents one after the other, where each document begins, and which tokens are not to be
-// predicted (prompts).
+// documents one after the other, where each document begins and whether it is a sample (a prompt
+// and its answer), and which tokens are not to be predicted (prompts).
 //
 // Layout, little-endian: a header of 64 bytes (magic, version, bytes an id, the key); the ids,
-// padded to 8 bytes; the document bounds (documents + 1 of 8 bytes); the spans without score (pairs
-// of 8 bytes); a footer of 64 bytes (counts, XXH3-64 of all before the footer, magic). The counts
-// stand last so that writing is one pass over any amount of text.
+// padded to 8 bytes; the document bounds (documents + 1 of 8 bytes: twice the position, plus one
+// where the document that ends there is a sample); the spans without score (pairs of 8 bytes); a
+// footer of 64 bytes (counts, XXH3-64 of all before the footer, magic). The counts stand last so
+// that writing is one pass over any amount of text.
 #pragma once
 
 #include <cstdint>
@@ -17,6 +18,7 @@
 #include <vector>
 
 #include "core/file.h"
+#include "text/documents.h"
 #include "text/tokenizer.h"
 
 namespace tenon {
@@ -27,6 +29,9 @@ struct TokenizeOptions {
   // Bytes of a .txt that are tokenized at a time; more where no safe cut lies within. The ids do
   // not depend on it.
   int64_t chunk_bytes = 1 << 20;
+  DocumentOptions documents;
+  // Of the text of documents.chat_template, and of what it is told beside the messages.
+  uint64_t template_fingerprint = 0;
 };
 
 // What a token file was made from: it is used again only for the same.
@@ -43,6 +48,10 @@ struct TokenSpan {
   int64_t size() const { return end - begin; }
 };
 
+struct DocumentSpan : TokenSpan {
+  bool sample = false;
+};
+
 // Copying a TokenFile shares the mapping. Safe to share between threads.
 class TokenFile {
  public:
@@ -51,7 +60,9 @@ class TokenFile {
 
   int64_t tokens() const { return tokens_; }
   int64_t documents() const { return static_cast<int64_t>(bounds_.size()) - 1; }
-  TokenSpan document(int64_t index) const { return {bounds_[index], bounds_[index + 1]}; }
+  DocumentSpan document(int64_t index) const {
+    return {{bounds_[index] >> 1, bounds_[index + 1] >> 1}, (bounds_[index + 1] & 1) != 0};
+  }
   int32_t id(int64_t position) const;
   // Copies ids [begin, begin + out.size()).
   void copy_ids(int64_t begin, std::span<int32_t> out) const;
@@ -62,6 +73,8 @@ class TokenFile {
   int64_t unscored_in(TokenSpan span) const;
   int64_t scored_tokens() const { return tokens_ - unscored_in({0, tokens_}); }
   int32_t largest_id() const { return largest_id_; }  // to be checked against the model's rows
+  // Records of the sources that could not be read and were passed over.
+  int64_t skipped_records() const { return skipped_records_; }
 
   const TokenFileKey& key() const { return key_; }
   const std::filesystem::path& path() const { return mapping_->path(); }
@@ -72,7 +85,8 @@ class TokenFile {
   int id_bytes_ = 0;
   int64_t tokens_ = 0;
   int32_t largest_id_ = 0;
-  std::span<const int64_t> bounds_;
+  int64_t skipped_records_ = 0;
+  std::span<const int64_t> bounds_;       // as they lie in the file
   std::span<const TokenSpan> unscored_;   // ascending, apart from each other
   std::vector<int64_t> unscored_before_;  // tokens without score before each of them, and in all
   TokenFileKey key_;
@@ -88,7 +102,8 @@ class TokenFileWriter {
   // Goes on with the current document.
   void append(std::span<const int32_t> ids, bool scored);
   // Ends the current document; nothing happens when it has no token.
-  void end_document();
+  void end_document(bool sample = false);
+  void add_skipped(int64_t records) { skipped_records_ += records; }
   int64_t tokens() const { return tokens_; }
   void commit();
 
@@ -97,11 +112,12 @@ class TokenFileWriter {
   int id_bytes_;
   int64_t tokens_ = 0;
   int32_t largest_id_ = 0;
-  std::vector<int64_t> bounds_ = {0};
+  int64_t skipped_records_ = 0;
+  std::vector<int64_t> bounds_ = {0};  // as they will lie in the file
   std::vector<TokenSpan> unscored_;
 };
 
-// The token file of `sources` (.txt, .jsonl: see text/sources.h), in order: the one at `cache` when
+// The token file of `sources` (see text/documents.h), in order: the one at `cache` when
 // it is whole and was made from the same, else a new one that is put there. `made` (if not null)
 // tells which. Throws Error(kInput) with file, line and column for what a source should not hold,
 // and for sources without a token.

@@ -174,7 +174,7 @@ TEST_CASE("no segment leaves its document, and rows are well filled", "[packing]
 TEST_CASE("a stream over documents with gaps goes on at the next document", "[packing]") {
   const Positions positions({4, 3, 5});
   const TokenFile file = positions.file();
-  const std::vector<TokenSpan> some = {file.document(0), file.document(2)};
+  const std::vector<DocumentSpan> some = {file.document(0), file.document(2)};
   const PackedRows rows(file, some, {.mode = Packing::kConcat, .seq_len = 3});
   REQUIRE(rows.rows() == 3);
   const Batch batch = rows.batch(all_rows(rows));
@@ -275,7 +275,7 @@ TEST_CASE("validation takes whole documents, or the end of the only one", "[pack
     }
   }
   CHECK(begins.size() == 100);
-  const auto begins_of = [](const std::vector<TokenSpan>& spans) {
+  const auto begins_of = [](const std::vector<DocumentSpan>& spans) {
     std::vector<int64_t> result;
     for (const TokenSpan& span : spans) result.push_back(span.begin);
     return result;

@@ -228,8 +228,13 @@ TEST_CASE("sources that cannot be read are errors with file, line and column", "
   CHECK(build.error("a.jsonl", "") == "a.jsonl: expected text, got an empty file");
   CHECK(build.error("a.jsonl", "\n \r\n") ==
         "a.jsonl: expected at least one document that is not empty, got none");
-  CHECK(build.error("a.csv", "a,b") == "a.csv: expected a .txt or .jsonl file, got .csv");
-  CHECK(build.error("data", "a,b") == "data: expected a .txt or .jsonl file, got no extension");
+  CHECK(build.error("a.csv", "a,b") ==
+        "a.csv: expected at least one document that is not empty, got none");
+  const std::string kinds =
+      ": expected a .txt, .jsonl, .json, .csv or .parquet file (or one of these as .gz or .zst), "
+      "got ";
+  CHECK(build.error("a.tsv", "a,b") == "a.tsv" + kinds + ".tsv");
+  CHECK(build.error("data", "a,b") == "data" + kinds + "no extension");
   CHECK(build.error("a.txt", "\xFF\xFEh\0i\0") ==
         "a.txt: expected UTF-8 text, got UTF-16 (by its first bytes)");
   CHECK(build.error("a.jsonl", "\x1F\x8B...") ==
@@ -241,7 +246,8 @@ TEST_CASE("sources that cannot be read are errors with file, line and column", "
 
   const std::string good = "{\"text\": \"a\"}\n";
   CHECK(build.error("a.jsonl", good + good + "{\"text\": \"a\" \"b\"}\n") ==
-        "a.jsonl:3:16: invalid JSON: expected ',' or '}', got string literal");
+        "a.jsonl:3:16: invalid JSON: expected ',' or '}', got string literal; the "
+        "record begins: {\"text\": \"a\" \"b\"}");
   CHECK_THAT(build.error("a.jsonl", good + "\n{\"text\": "),
              Catch::StartsWith("a.jsonl:3:10: invalid JSON: "));
   CHECK_THAT(build.error("a.jsonl", good + "{\"text\": \"\xFF\"}"),
@@ -252,17 +258,24 @@ TEST_CASE("sources that cannot be read are errors with file, line and column", "
              Catch::StartsWith("a.jsonl:1:11: invalid JSON: "));
   CHECK_THAT(build.error("a.jsonl", good + std::string(100'000, '[')),
              Catch::StartsWith("a.jsonl:2:257: "));
-  CHECK(build.error("a.jsonl", good + "[1]") == "a.jsonl:2: expected a JSON object, got a list");
+  CHECK(build.error("a.jsonl", good + "[1]") ==
+        "a.jsonl:2: expected a JSON object, got a list; the record begins: [1]");
   const std::string expected =
-      "expected \"text\", or \"prompt\" and \"completion\" (strings); found keys: ";
-  CHECK(build.error("a.jsonl", good + "{\"instruction\": \"a\", \"output\": \"b\"}") ==
-        "a.jsonl:2: " + expected + "\"instruction\", \"output\"");
-  CHECK(build.error("a.jsonl", "{\"text\": 3}") ==
-        "a.jsonl:1: " + expected + "\"text\" (not a string)");
-  CHECK(build.error("a.jsonl", "{\"prompt\": \"a\"}") == "a.jsonl:1: " + expected + "\"prompt\"");
-  CHECK(build.error("a.jsonl", "{}") == "a.jsonl:1: " + expected + "none");
+      "expected the fields text, or prompt and completion, or instruction and output, or messages, "
+      "or conversations, or question and response, or question and answer (--columns names any "
+      "two); found: ";
+  const auto unknown = [&](const std::string& record, const std::string& found) {
+    CHECK(build.error("a.jsonl", good + record) ==
+          "a.jsonl:2: " + expected + found + "; the record begins: " + record);
+  };
+  unknown("{\"instruction\": \"a\", \"b\": \"b\"}", "\"b\", \"instruction\"");
+  unknown("{\"text\": 3}", "\"text\" (not a string)");
+  unknown("{\"prompt\": \"a\"}", "\"prompt\"");
+  unknown("{}", "none");
   CHECK(build.error("a.jsonl", "{\"text\": \"\", \"prompt\": \"\", \"completion\": \"\"}") ==
-        "a.jsonl:1: " + expected + "\"completion\", \"prompt\", \"text\"");
+        "a.jsonl:1: expected a record of one shape, got fields of several: --format must say which "
+        "of text, prompt-completion; the record begins: {\"text\": \"\", \"prompt\": \"\", "
+        "\"completion\": \"\"}");
   CHECK_THAT(build.error("a.jsonl", "{\"\\u001b[31m\\n\": 1}"),
-             Catch::EndsWith("\"\\x1b[31m\\n\" (not a string)"));
+             Catch::Contains("found: \"\\x1b[31m\\n\" (not a string); "));
 }
