@@ -58,6 +58,22 @@ void add_compute(CLI::App& app, Compute& compute);
 // Adds --threads; 0 is this rank's share of the machine.
 void add_threads(CLI::App& app, int& threads);
 
+// Rows of option_rows() as flags of a command, and what the command line gave for them. Copies
+// share what was given.
+class OptionFlags {
+ public:
+  OptionFlags(CLI::App& command, const std::function<bool(const OptionRow&)>& wanted);
+  void apply(TrainOptions& options) const;
+
+ private:
+  struct Given {
+    const OptionRow* row;
+    std::vector<std::string> words;
+    CLI::Option* option;
+  };
+  std::shared_ptr<std::vector<Given>> given_;
+};
+
 // The exit code and the one line of the exception that is being handled.
 Error current_error();
 

@@ -13,6 +13,7 @@
 #include "text/tokenizer.h"
 #include "tools/command.h"
 #include "tools/in_world.h"
+#include "train/data.h"
 #include "train/job.h"
 #include "train/trainer.h"
 
@@ -25,6 +26,7 @@ struct EvaluateOptions {
   std::string model, adapter, task = "perplexity", packing = "document";
   Compute compute;
   std::vector<std::string> data;
+  TrainOptions reading;  // its DataOptions
   int64_t seq_len = 0, micro_batch = 0;
   int threads = 0;
 };
@@ -50,10 +52,11 @@ class ScratchFolder {
 };
 
 // The data as a token file that has no name any more: nothing stays behind, however the job ends.
-TokenFile tokenized(const std::vector<std::string>& data, const Tokenizer& tokenizer, int rank) {
+TokenFile tokenized(const EvaluateOptions& options, const Tokenizer& tokenizer, int rank) {
   const ScratchFolder scratch(rank);
-  const std::vector<fs::path> sources(data.begin(), data.end());
-  return build_or_open(scratch.path() / "data.tokens", sources, tokenizer);
+  const std::vector<fs::path> sources(options.data.begin(), options.data.end());
+  return build_or_open(scratch.path() / "data.tokens", sources, tokenizer,
+                       tokenize_options(options.reading, options.model));
 }
 
 int run_evaluate(const EvaluateOptions& options, World& world) {
@@ -64,8 +67,9 @@ int run_evaluate(const EvaluateOptions& options, World& world) {
   load_weights(*model, options.model);
   if (!options.adapter.empty()) read_adapter(*model, options.adapter, false);
   place(*model, device, options.compute.dtype());
-  const TokenFile tokens = tokenized(options.data, *tokenizer, world.rank());
+  const TokenFile tokens = tokenized(options, *tokenizer, world.rank());
   PackingOptions packing{.mode = packing_mode(options.packing),
+                         .overlong = overlong_mode(options.reading.overlong),
                          .pad_id = tokenizer->eos_id().value_or(0)};
   packing.seq_len =
       options.seq_len > 0 ? options.seq_len : std::min<int64_t>(1024, model->max_positions());
@@ -99,7 +103,10 @@ Command add_evaluate(CLI::App& app) {
       app.add_subcommand("evaluate", "Loss and perplexity of a model on text, as JSON");
   command->add_option("--model", options->model, "Model folder")->required();
   command->add_option("--adapter", options->adapter, "PEFT adapter folder");
-  command->add_option("--data", options->data, "Files: .txt or .jsonl")->required();
+  command
+      ->add_option("--data", options->data,
+                   "Files: .txt, .jsonl, .json, .csv or .parquet, each also as .gz or .zst")
+      ->required();
   command->add_option("--task", options->task, "perplexity")
       ->check(CLI::IsMember({"perplexity"}))
       ->capture_default_str();
@@ -110,9 +117,12 @@ Command add_evaluate(CLI::App& app) {
   command->add_option("--packing", options->packing, "document, concat or none")
       ->check(CLI::IsMember({"document", "concat", "none"}))
       ->capture_default_str();
+  const OptionFlags reading(*command, [](const OptionRow& row) { return row.of_data; });
   add_compute(*command, options->compute);
   add_threads(*command, options->threads);
-  return {command, [options] {
+  return {command, [options, reading] {
+            reading.apply(options->reading);
+            check_data_options(options->reading);
             options->compute.dtype();  // a wrong word is told before ranks start
             return in_world(options->threads, [&](World& world, const Machine&) {
               return run_evaluate(*options, world);

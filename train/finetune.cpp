@@ -129,6 +129,8 @@ Resumed resume(const TrainOptions& o, Optimizer& optimizer, const std::string& i
 std::string notes_of(const PackingStatistics& s) {
   std::string notes;
   if (s.cut_documents > 0) notes += fmt::format("; {} longer than a row", s.cut_documents);
+  if (s.cut_samples > 0) notes += fmt::format("; {} samples cut at --seq-len", s.cut_samples);
+  if (s.long_samples > 0) notes += fmt::format("; {} too long and left out", s.long_samples);
   if (s.dropped_documents > 0)
     notes += fmt::format("; {} with nothing to predict left out", s.dropped_documents);
   if (s.lost_targets > 0) notes += fmt::format("; {} tokens did not fit", s.lost_targets);

@@ -3,6 +3,7 @@
 
 #include "core/error.h"
 #include "text/token_file.h"
+#include "train/data.h"
 #include "train/trainer.h"
 
 namespace tenon {
@@ -34,7 +35,8 @@ LoraOptions lora_of(const TrainOptions& o) {
 TokenFile tokenized(const fs::path& cache, const std::vector<std::string>& files, const Job& job) {
   const std::vector<fs::path> sources(files.begin(), files.end());
   fs::create_directories(cache.parent_path());
-  return build_or_open(cache, sources, *job.tokenizer);
+  return build_or_open(cache, sources, *job.tokenizer,
+                       tokenize_options(job.options, job.options.model));
 }
 
 }  // namespace
@@ -70,6 +72,7 @@ void read_data(const RunFolder& folder, Job& job) {
   const TrainOptions& o = job.options;
   const PackingOptions packing{.mode = packing_mode(o.packing),
                                .seq_len = o.seq_len,
+                               .overlong = overlong_mode(o.overlong),
                                .pad_id = job.tokenizer->eos_id().value_or(0)};
   const TokenFile file = tokenized(folder.cache("train.tokens"), o.data, job);
   if (o.val_split > 0) {

@@ -5,12 +5,15 @@
 
 #include <algorithm>
 #include <charconv>
+#include <chrono>
 #include <cmath>
+#include <cstdio>
 #include <limits>
 #include <set>
 
 #include "core/error.h"
 #include "core/file.h"
+#include "text/documents.h"
 
 namespace tenon {
 namespace {
@@ -121,13 +124,36 @@ OptionRow list_row(const char* name, Words TrainOptions::*field, bool commas, co
           false};
 }
 
+// A day of the calendar, as "2024-07-26".
+void check_date(const std::string& text) {
+  int year = 0, month = 0, day = 0;
+  char rest = 0;
+  const bool shaped = text.size() == 10 && text[4] == '-' && text[7] == '-' &&
+                      std::sscanf(text.c_str(), "%4d-%2d-%2d%c", &year, &month, &day, &rest) == 3;
+  const std::chrono::year_month_day date{std::chrono::year(year), std::chrono::month(month),
+                                         std::chrono::day(day)};
+  if (shaped && date.ok() && year > 0) return;
+  fail_input("--date: expected a day as 2024-07-26, got \"{}\"", printable(text));
+}
+
+OptionRow of_data(OptionRow row) {
+  row.of_data = true;
+  return row;
+}
+
+Words formats() {
+  Words names = {"auto"};
+  names.insert(names.end(), document_formats().begin(), document_formats().end());
+  return names;
+}
+
 std::vector<OptionRow> make_rows() {
   using O = TrainOptions;
   constexpr double kBig = 1e9;
   return {
       text_row("model", &O::model, "Model folder in Hugging Face layout"),
       list_row("data", &O::data, false,
-               "Training files: .txt, .jsonl ({\"text\"} or {\"prompt\", \"completion\"})"),
+               "Training files: .txt, .jsonl, .json, .csv or .parquet, each also as .gz or .zst"),
       text_row("out", &O::out, "Run folder: created, or empty, or --force", true),
       flag_row("force", &O::force, "Overwrite what an earlier run left in the run folder", true),
       choice_row("method", &O::method, {"lora", "full"},
@@ -168,6 +194,28 @@ std::vector<OptionRow> make_rows() {
                  "How documents fill sequences: packed and apart, one stream, or one a sequence"),
       choice_row("model-dropout", &O::model_dropout, {"off", "config"},
                  "The checkpoint's own dropouts"),
+      of_data(choice_row("format", &O::format, formats(),
+                         "What a record is; auto: found by looking at the first one")),
+      of_data(list_row("columns", &O::columns, true,
+                       "Two fields, the one that is asked and the one that is answered: "
+                       "question,answer")),
+      of_data(
+          text_row("chat-template", &O::chat_template,
+                   "What writes conversations: a built-in name, a Jinja file, or none (default: "
+                   "the model's own)")),
+      of_data(text_row("system", &O::system, "System message for conversations that have none")),
+      of_data(text_row("date", &O::date,
+                       "Today's date for chat templates that write it: 2024-07-26 (default: the "
+                       "clock's)")),
+      of_data(
+          choice_row("train-on", &O::train_on, {"all", "last", "everything"},
+                     "What is scored of conversations, and of prompts and answers: all that the "
+                     "assistant says, its last turn, or prompts too")),
+      of_data(choice_row("overlong", &O::overlong, {"cut", "drop", "error"},
+                         "Samples (not texts) longer than --seq-len: cut at the end, left out, or "
+                         "an error")),
+      of_data(flag_row("skip-bad", &O::skip_bad,
+                       "Pass over records that cannot be read, and count them")),
       list_row("val", &O::val, false, "Validation files"),
       number_row("val-split", &O::val_split, 0, 0.9, "Share of the data held out for validation"),
       integer_row("eval-every", &O::eval_every, 0, "Steps between validations (0: ten a run)"),
@@ -187,6 +235,8 @@ std::vector<OptionRow> make_rows() {
       integer_row("threads", &O::threads, 0, "Threads a rank (0: its share of the machine)", true),
       integer_row("seed", &O::seed, 0, "Seed of all random numbers"),
       integer_row("log-every", &O::log_every, 1, "Steps between lines of progress", true),
+      flag_row("show-sample", &O::show_sample,
+               "Print the first sample, also where stderr is no terminal", true),
       flag_row("quiet", &O::quiet, "Errors only", true),
   };
 }
@@ -286,6 +336,17 @@ std::string config_text(const TrainOptions& options) {
   return std::string(out.c_str()) + "\n";
 }
 
+void check_data_options(const DataOptions& o) {
+  if (!o.columns.empty() && o.columns.size() != 2) {
+    fail_input("--columns: expected two names, what is asked and what is answered, got {}",
+               o.columns.size());
+  }
+  if (!o.columns.empty() && o.format != "auto" && o.format != "columns") {
+    fail_input("--columns: not together with --format {}", o.format);
+  }
+  if (!o.date.empty()) check_date(o.date);
+}
+
 void check_options(const TrainOptions& o) {
   if (o.model.empty()) fail_input("--model: expected a model folder");
   if (o.data.empty()) fail_input("--data: expected at least one file");
@@ -293,6 +354,7 @@ void check_options(const TrainOptions& o) {
   if (o.micro_batch > o.batch)
     fail_input("--micro-batch: {} is more than --batch {}", o.micro_batch, o.batch);
   if (o.steps == 0 && o.epochs == 0) fail_input("--epochs: expected more than 0, or --steps");
+  check_data_options(o);
   if (!o.val.empty() && o.val_split > 0) fail_input("--val-split: not together with --val");
   if (o.early_stop > 0 && o.val.empty() && o.val_split == 0)
     fail_input("--early-stop: needs --val or --val-split");

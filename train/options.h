@@ -12,7 +12,17 @@
 
 namespace tenon {
 
-struct TrainOptions {
+// How data files are read; commands other than finetune have these too.
+struct DataOptions {
+  std::string format = "auto";       // or one of document_formats()
+  std::vector<std::string> columns;  // two names, or none
+  std::string chat_template;         // a name or a file; "": the model's own; "none"
+  std::string system, date;
+  std::string train_on = "all", overlong = "cut";
+  bool skip_bad = false;
+};
+
+struct TrainOptions : DataOptions {
   std::string model, out, config;
   std::vector<std::string> data, val;
   bool force = false;
@@ -49,7 +59,7 @@ struct TrainOptions {
   int64_t threads = 0;  // 0: this rank's share of the machine
   int64_t seed = 42;
   int64_t log_every = 1;
-  bool quiet = false;
+  bool quiet = false, show_sample = false;
 };
 
 // One option: how it is named, explained, set from text and written as text.
@@ -61,6 +71,7 @@ struct OptionRow {
       set;  // throws Error(kInput) naming the option
   std::function<std::vector<std::string>(const TrainOptions&)> get;
   bool machine;  // how the job runs, not what it computes: ranks and resumed runs may differ in it
+  bool of_data = false;  // sets a field of DataOptions
 };
 const std::vector<OptionRow>& option_rows();
 
@@ -80,5 +91,6 @@ std::string config_text(const TrainOptions& options);
 // Checks that values fit each other and the world of `ranks`. Throws Error(kInput) naming the
 // option.
 void check_options(const TrainOptions& options);
+void check_data_options(const DataOptions& options);
 
 }  // namespace tenon

@@ -45,6 +45,14 @@ const std::map<std::string, Words>& other_values() {
       {"steps", {"2147483647"}},
       {"packing", {"concat"}},
       {"model-dropout", {"config"}},
+      {"format", {"alpaca"}},
+      {"columns", {"question", "answer"}},
+      {"chat-template", {"chatml"}},
+      {"system", {"Be brief: yes"}},
+      {"date", {"2024-07-26"}},
+      {"train-on", {"last"}},
+      {"overlong", {"drop"}},
+      {"skip-bad", {"true"}},
       {"val", {"v.txt"}},
       {"val-split", {"0.05"}},
       {"eval-every", {"50"}},
@@ -58,6 +66,7 @@ const std::map<std::string, Words>& other_values() {
       {"threads", {"2"}},
       {"seed", {"7"}},
       {"log-every", {"10"}},
+      {"show-sample", {"true"}},
       {"quiet", {"true"}},
   };
   return values;
