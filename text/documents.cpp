@@ -50,6 +50,7 @@ std::unique_ptr<RecordReader> open_records(const std::filesystem::path& path, By
   if (kind == ".jsonl") return read_lines(path, range);
   if (kind == ".json") return read_values(path);
   if (kind == ".csv") return read_csv(path);
+  if (kind == ".parquet") return read_parquet(path);
   fail_input(
       "{}: expected a .txt, .jsonl, .json, .csv or .parquet file (or one of these as .gz or .zst), "
       "got {}",

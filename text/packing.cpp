@@ -76,11 +76,12 @@ std::optional<Segment> PackedRows::fitted(const DocumentSpan& document) {
   const bool overlong = positions > length;
   if (overlong && document.sample && options_.overlong != Overlong::kCut) {
     if (options_.overlong == Overlong::kError) {
+      int64_t number = 1;
+      while (file_.document(number - 1).begin != document.begin) ++number;
       fail_input(
-          "{}: a sample of {} tokens (at token {}), but --seq-len {} takes {}; --overlong "
-          "says what becomes of it",
-          shown(file_.path()), document.size(), document.begin, options_.seq_len,
-          options_.seq_len + 1);
+          "{}: document {}: a sample of {} tokens, but --seq-len {} takes {} (--overlong cut "
+          "and --overlong drop allow it)",
+          shown(file_.path()), number, document.size(), options_.seq_len, options_.seq_len + 1);
     }
     ++statistics_.long_samples;
     return {};
