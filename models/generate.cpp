@@ -72,9 +72,26 @@ StopReason generate(const Model& model, std::vector<int32_t>& ids, int64_t max_t
     if (std::find(end_tokens.begin(), end_tokens.end(), next) != end_tokens.end())
       return StopReason::kEndToken;
     ids.push_back(next);
-    if (on_token && !on_token(next)) return StopReason::kMaxTokens;
+    if (on_token && !on_token(next)) return StopReason::kTold;
   }
   return StopReason::kMaxTokens;
+}
+
+std::vector<Generated> generate_batch(const Model& model, const std::vector<Prompt>& prompts,
+                                      const GenerationOptions& options,
+                                      const GenerationEvents& events) {
+  std::vector<Generated> texts;
+  for (size_t i = 0; i < prompts.size(); ++i) {
+    std::vector<int32_t> ids = prompts[i].ids;
+    const StopReason reason =
+        generate(model, ids, options.max_tokens, options.end_tokens, options.sampling,
+                 options.dtype, prompts[i].sequence,
+                 [&](int32_t id) { return !events.on_token || events.on_token(i, id); });
+    ids.erase(ids.begin(), ids.begin() + static_cast<long>(prompts[i].ids.size()));
+    texts.push_back({std::move(ids), reason});
+    if (events.on_done) events.on_done(i, texts.back());
+  }
+  return texts;
 }
 
 }  // namespace tenon

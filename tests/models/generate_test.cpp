@@ -170,7 +170,7 @@ TEST_CASE("generation stops at an end token, at the limit, at the context's end,
   CHECK(generate(*model, ids, 100, {}, {}, DType::kF32, 0, [&](int32_t token) {
           heard.push_back(token);
           return heard.size() < 3;
-        }) == StopReason::kMaxTokens);
+        }) == StopReason::kTold);
   CHECK(heard == std::vector<int32_t>(free.begin() + 2, free.begin() + 5));
   CHECK(ids.size() == 5);
   ids = free;  // a prompt that fills the context leaves no position for another token
