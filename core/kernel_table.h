@@ -39,7 +39,9 @@ enum class Epilogue : uint8_t { kNone, kActivation, kActivationGrad };
 // `accumulate`. The second pair extends the K loop: with T = x A^T, [x | T] [W | B]^T is one product
 // (design.md, "LoRA for nearly nothing"). Where `t` is given the kernel computes T itself, in its
 // pass over a: op(a2) = t = down_alpha * op(a) op(down), and a2 is not read.
-// Requires: accumulate without an epilogue.
+// Requires: accumulate without an epilogue. On a CPU a row of c has the same bits whatever m <=
+// kAlikeRows it is computed with, so that a text does not depend on those that it is generated with.
+inline constexpr int64_t kAlikeRows = 32;
 struct MatmulArgs {
   MatrixOperand a;    // op(a): (m, k)
   MatrixOperand b;    // op(b): (k, n)
@@ -207,10 +209,36 @@ struct RotaryArgs {
   DType dtype = DType::kF32;
 };
 
+// Keys and values of the tokens before these, in pages of kPageTokens tokens, so that their memory
+// follows the text: those of token j of sequence b are row j % kPageTokens of page j / kPageTokens,
+// a row being (G, D). The pages and the list of them lie on the kernel's device.
+struct KeyPages {
+  // (B, most_pages): where each begins, at a multiple of 64 bytes; null: there are none.
+  void* const* pages = nullptr;
+  const int32_t* past = nullptr;  // (B): tokens of each sequence before these
+  int64_t most_pages = 0;
+  int64_t key_offset = 0, value_offset = 0;  // elements from the begin of a page to its rows
+};
+inline constexpr int64_t kPageTokens = 64;
+
+// Rows past[b] + t of sequence b's pages become k[b, t] and v[b, t].
+struct AppendKeysArgs {
+  const void* k = nullptr;  // (B, T, G D), tokens kv_stride apart
+  const void* v = nullptr;  // like k
+  KeyPages paged;
+  int64_t batch = 0, tokens = 0, kv_channels = 0;
+  int64_t kv_stride = 0;  // elements
+  DType dtype = DType::kF32;
+};
+
 // Causal attention with online softmax (flash attention: Dao et al. 2022, arXiv:2205.14135). No T x T array exists.
 //   out[b,i,h] = sum_j softmax_j(scale * q[b,i,h] . k[b,j,g]) v[b,j,g],  g = h / (heads / kv_heads),
 //   over doc_start[b,i] <= j <= i + (keys - queries).
 // A token's head h lies at data + (b * tokens + t) * stride + h * head_size, so q, k and v may be parts of one array.
+// With `paged`, k and v are not read: sequence b has past[b] + queries keys, all of them in its pages, and `keys` is
+// the most of them. Each sequence's result is that of its keys in one array. Requires then: queries <= kFewQueries, no
+// lse, no dropout.
+inline constexpr int64_t kFewQueries = 8;
 struct AttentionArgs {
   const void* q = nullptr;  // (B, queries, H, D), tokens q_stride apart
   const void* k =
@@ -230,6 +258,7 @@ struct AttentionArgs {
   float dropout = 0.0f;
   RandomStream random;
   uint64_t sequence0 = 0;  // global index of the batch's first sequence
+  KeyPages paged;
   DType dtype = DType::kF32;
 };
 
@@ -394,9 +423,20 @@ struct SgdArgs {
   float lr = 0, momentum = 0;
 };
 
+// logits[i] = logits[i] * penalty where it is negative, / penalty elsewhere, for i of ids (Keskar et
+// al. 2019, arXiv:1909.05858, as in transformers).
+struct RepetitionPenaltyArgs {
+  float* logits = nullptr;       // (any)
+  const int32_t* ids = nullptr;  // (count), different from each other
+  int64_t count = 0;
+  float penalty = 1;
+};
+
 // How a token is drawn from logits, as in transformers: temperature, then top-k (ties with the k-th
-// stay), then top-p (the smallest set whose mass is at least p), then the draw, from words 0
-// and 1 of the stream's block `position`. temperature 0 takes the greatest (lowest id on ties).
+// stay), then top-p (the smallest set whose mass is at least p), then min-p (what is at least min_p
+// times as likely as the likeliest), then the draw, from words 0 and 1 of the stream's block
+// `position`; tokens own intervals by falling logit, ties by id. temperature 0 takes the greatest
+// (lowest id on ties).
 struct SampleArgs {
   const float* logits = nullptr;  // (V)
   int32_t* token = nullptr;       // (1): the id; -1 when a logit is NaN
@@ -404,6 +444,7 @@ struct SampleArgs {
   int64_t top_k = 0;  // 0: off
   double temperature = 0;
   double top_p = 1;  // 1: off
+  double min_p = 0;  // 0: off
   RandomStream random;
   uint64_t position = 0;
 };
@@ -421,6 +462,7 @@ struct SampleArgs {
   X(gated_activation, GatedActivationArgs)          \
   X(gated_activation_grad, GatedActivationGradArgs) \
   X(rotary, RotaryArgs)                             \
+  X(append_keys, AppendKeysArgs)                    \
   X(attention, AttentionArgs)                       \
   X(attention_grad, AttentionGradArgs)              \
   X(dropout, DropoutArgs)                           \
@@ -436,6 +478,7 @@ struct SampleArgs {
   X(sum_squares, SumSquaresArgs)                    \
   X(adamw, AdamWArgs)                               \
   X(sgd, SgdArgs)                                   \
+  X(repetition_penalty, RepetitionPenaltyArgs)      \
   X(sample, SampleArgs)
 
 struct KernelTable {

@@ -11,7 +11,7 @@ namespace tenon::cpu::TENON_ISA {
 void matmul_blocked(const MatmulArgs& args, bool pairs);
 
 // Up to this many rows or columns are few.
-constexpr int64_t kFew = 32;
+constexpr int64_t kFew = kAlikeRows;
 
 // Streams the long side once, as it lies in memory: bound by memory. Requires: m or n <= kFew, and t
 // null.

@@ -5,8 +5,9 @@
 //             rows run along K, each element of c is a dot product; otherwise multiples of rows are
 //             added.
 // Work split  strips of the wide; where they are fewer than kChunks, times parts of K.
-// Numerics    fp32 sums: of a dot product by lanes, else in the order of K; then blocks of K, then
-//             parts of K, in order; one rounding to the dtype of c.
+// Numerics    fp32 sums: of a dot product by lanes, else in the order of K; then steps of K, then
+//             parts of K, in order; one rounding to the dtype of c. None of these depends on how many
+//             rows c has.
 // Traffic     reads the long side once: bound by memory bandwidth, or, where more than about 8 are
 //             multiplied, by arithmetic.
 #include "kernels/cpu/kernels.h"
@@ -29,8 +30,9 @@ constexpr int64_t kChunks = 12, kLeastPart = 256;
 constexpr int64_t kLeastDots = 16, kMostDots = 128;
 // The sums of a strip: they stay in L1 or close to it.
 constexpr int64_t kSums = 8192;
-// Floats of a packed group of the few for one block of K: they stay in L1 while a strip passes.
-constexpr int64_t kDotFloats = 6144;
+// Floats of a packed group of the few for one block of K: they stay in L1 while a strip passes. Lanes
+// of a dot product are added up after each kDotSteps, however many of the few there are.
+constexpr int64_t kDotFloats = 6144, kDotSteps = kDotFloats / kDotRows / kLanes * kLanes;
 // The least of a row of a strip where rows run across K, in bytes. On 2 cores of an EPYC (Zen 4), 8
 // x 768 x 2048 took 0.14 ms with 192 to 384 and 0.17 with 2048, when K was cut in parts.
 constexpr int64_t kLeastStrip = 384;
@@ -68,24 +70,30 @@ struct Strip {
   int64_t stride;
 };
 
+// The steps of K that a call takes, and those after which lanes are added up.
+struct DotSteps {
+  int64_t count, part;
+};
+
 template <class T, int kRows>
-void add_dots_strip(const Source& wide, int64_t p, int64_t steps, const float* packed,
+void add_dots_strip(const Source& wide, int64_t p, DotSteps steps, const float* packed,
                     const Strip& strip, Ahead& ahead, float* sums) {
   constexpr int kColumns = static_cast<int>(dot_columns(kRows));
   const T* first = wide.at<T>(strip.begin, p);
-  int64_t j = 0;
-  for (; j + kColumns <= strip.count; j += kColumns) {
-    add_dots<T, kRows, kColumns>(steps, packed, first + j * wide.stride, wide.stride,
+  const auto add = [&]<int kCount>(int64_t j) {
+    for (int64_t q = 0; q < steps.count; q += steps.part) {
+      add_dots<T, kRows, kCount>(smaller(steps.part, steps.count - q), packed + q * kRows,
+                                 first + j * wide.stride + q, wide.stride,
                                  wide.scale(strip.begin + j), ahead, sums + j, strip.stride);
-  }
-  for (; j < strip.count; ++j) {
-    add_dots<T, kRows, 1>(steps, packed, first + j * wide.stride, wide.stride,
-                          wide.scale(strip.begin + j), ahead, sums + j, strip.stride);
-  }
+    }
+  };
+  int64_t j = 0;
+  for (; j + kColumns <= strip.count; j += kColumns) add.template operator()<kColumns>(j);
+  for (; j < strip.count; ++j) add.template operator()<1>(j);
 }
 
 template <class T, int kRows = kDotRows>
-void add_dots_rows(int64_t rows, const Source& wide, int64_t p, int64_t steps, const float* packed,
+void add_dots_rows(int64_t rows, const Source& wide, int64_t p, DotSteps steps, const float* packed,
                    const Strip& strip, Ahead& ahead, float* sums) {
   if constexpr (kRows > 1) {
     if (rows < kRows) {
@@ -99,9 +107,10 @@ void add_dots_rows(int64_t rows, const Source& wide, int64_t p, int64_t steps, c
 // kLanes.
 template <class T>
 void add_dots_part(const Pair& pair, int64_t few, int64_t begin, int64_t end, const Strip& strip) {
-  const int64_t limit = kDotFloats / smaller(few, kDotRows) / kLanes * kLanes;
-  const int64_t blocks = divide_up(end - begin, limit);
-  const int64_t block = divide_up(divide_up(end - begin, blocks), kLanes) * kLanes;
+  const int64_t parts = divide_up(end - begin, kDotSteps);
+  const int64_t part = divide_up(divide_up(end - begin, parts), kLanes) * kLanes;
+  const int64_t block = part * (kDotRows / smaller(few, kDotRows));
+  const int64_t blocks = divide_up(end - begin, block);
   const int64_t group_floats = divide_up(pair.wide.k, kLanes) * kLanes;  // of each of the few
   constexpr int64_t kSize = sizeof(T);
   Ahead ahead = {.row = reinterpret_cast<const char*>(pair.wide.at<T>(strip.begin, begin)),
@@ -112,7 +121,7 @@ void add_dots_part(const Pair& pair, int64_t few, int64_t begin, int64_t end, co
                  .block_bytes = block * kSize};
   ahead.skip(larger(kDotRows, divide_up(kAheadBytes, ahead.row_bytes)));
   for (int64_t p = begin; p < end; p += block) {
-    const int64_t steps = smaller(block, end - p);
+    const DotSteps steps = {smaller(block, end - p), part};
     // Only the first of several groups walks on; the others read what it brought.
     Ahead here = still(pair.wide.at<T>(strip.begin, p));
     for (int64_t i = 0; i < few; i += kDotRows) {
@@ -264,23 +273,32 @@ void run(const Job& job) {
   });
 }
 
-// How the work is split: a function of the shape alone.
+// How the work is split: a function of the shape alone, and the parts of K, in which sums are added
+// up, one of the wide alone.
 void split(Job& job) {
   const Source& wide = job.pairs[0].wide;
+  int64_t alone = 0;  // strips that one of the few would have
   if (wide.along_k) {
     const int64_t even = divide_up(divide_up(job.wide, kStrips), kLeastDots) * kLeastDots;
     job.strip = smaller(even, kMostDots);
+    alone = job.strips();
   } else {
     // What a kernel reads of a row at a step.
-    const int64_t tile = step_vectors(static_cast<int>(smaller(job.few, kStepRows))) * kLanes;
-    const int64_t limit = smaller(1024, kSums / job.few) / tile * tile;
+    const auto tile_of = [](int64_t few) {
+      return step_vectors(static_cast<int>(smaller(few, kStepRows))) * kLanes;
+    };
     const int64_t even = divide_up(job.wide, kStrips);
     const int64_t least = kLeastStrip / size_of(wide.dtype);
-    job.strip = smaller(divide_up(larger(even, least), tile) * tile, limit);
+    const auto strip_of = [&](int64_t few) {
+      const int64_t tile = tile_of(few), limit = smaller(1024, kSums / few) / tile * tile;
+      return smaller(divide_up(larger(even, least), tile) * tile, limit);
+    };
+    job.strip = strip_of(job.few);
+    alone = divide_up(job.wide, strip_of(1));
   }
   const int64_t bytes = job.wide * wide.k * size_of(wide.dtype);
   job.step_block = bytes > kCacheBytes ? kStepBlock : 2 * kStepBlock;
-  const int64_t wanted = kChunks / job.strips();
+  const int64_t wanted = kChunks / alone;
   job.parts = larger(1, smaller(wanted, wide.k / kLeastPart));
   job.part_steps = divide_up(divide_up(wide.k, job.parts), kLanes) * kLanes;
   job.parts = larger(1, divide_up(wide.k, larger(1, job.part_steps)));
@@ -322,9 +340,9 @@ void matmul_few(const MatmulArgs& args) {
   const Source left[2] = {left_source(args.a, args.k), left_source(args.a2, args.k2)};
   const Source right[2] = {right_source(args.b, args.k), right_source(args.b2, args.k2)};
   Job job = {.args = &args,
-             .few_columns = args.n < args.m,
-             .few = smaller(args.m, args.n),
-             .wide = larger(args.m, args.n)};
+             .few_columns = args.m > kAlikeRows,
+             .few = args.m > kAlikeRows ? args.n : args.m,
+             .wide = args.m > kAlikeRows ? args.m : args.n};
   for (int i = 0; i < 2; ++i) {
     job.pairs[i] = {.few = job.few_columns ? right[i] : left[i],
                     .wide = job.few_columns ? left[i] : right[i]};
