@@ -35,6 +35,10 @@ std::string shape_text(const AttentionArgs& a) {
                      a.keys, a.heads, a.kv_heads, a.head_size, name_of(a.dtype));
 }
 std::string shape_text(const AttentionGradArgs& a) { return shape_text(a.forward); }
+std::string shape_text(const AppendKeysArgs& a) {
+  return fmt::format("batch={} tokens={} channels={} {}", a.batch, a.tokens, a.kv_channels,
+                     name_of(a.dtype));
+}
 std::string shape_text(const CrossEntropyArgs& a) {
   return fmt::format("rows={} vocabulary={} fp32", a.rows, a.vocabulary);
 }
@@ -77,6 +81,9 @@ Work work_of(const AttentionGradArgs& args) {
   const double products = 10 * visible_pairs(a) * static_cast<double>(a.head_size);
   const int64_t q = a.batch * a.queries * a.heads, k = a.batch * a.keys * a.kv_heads;
   return {products, matrix_bytes(4 * q + 4 * k, a.head_size, a.dtype)};
+}
+Work work_of(const AppendKeysArgs& a) {
+  return {0, 4 * matrix_bytes(a.batch * a.tokens, a.kv_channels, a.dtype)};
 }
 Work work_of(const CrossEntropyArgs& a) {
   return {0, (a.write_gradient ? 2 : 1) * matrix_bytes(a.rows, a.vocabulary, DType::kF32)};

@@ -63,6 +63,7 @@ inline double matrix_bytes(int64_t rows, int64_t columns, DType dtype) {
 std::string shape_text(const MatmulArgs& args);
 std::string shape_text(const AttentionArgs& args);
 std::string shape_text(const AttentionGradArgs& args);
+std::string shape_text(const AppendKeysArgs& args);
 std::string shape_text(const CrossEntropyArgs& args);
 std::string shape_text(const CastArgs& args);
 std::string shape_text(const RotaryArgs& args);
@@ -80,9 +81,11 @@ std::string shape_text(const auto& args) {
 }
 
 Work work_of(const MatmulArgs& args);
-// Of what a causal mask leaves visible; documents within a row are not known here.
+// Of what a causal mask leaves visible; documents within a row are not known here, and every sequence
+// counts as if it had the most keys.
 Work work_of(const AttentionArgs& args);
 Work work_of(const AttentionGradArgs& args);
+Work work_of(const AppendKeysArgs& args);
 Work work_of(const CrossEntropyArgs& args);
 Work work_of(const EmbeddingArgs& args);
 Work work_of(const EmbeddingGradArgs& args);

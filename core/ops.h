@@ -7,7 +7,9 @@
 // adapter rank. "rows" is B*T; an activation's leading dims are free, its last one is its channels.
 #pragma once
 
+#include <span>
 #include <utility>
+#include <vector>
 
 #include "core/kernel_table.h"
 #include "core/tape.h"
@@ -127,9 +129,20 @@ struct AttentionOptions {
 // then v -> (B, T, H D).
 Tensor attention(const Tensor& qkv, const AttentionOptions& options);
 
-// Attention of `qkv`'s new tokens over everything in a key/value cache, after appending their k and
-// v at `past`: keys and values (B, capacity, G D). No gradient. Requires: past + T <= capacity.
-Tensor attention_cached(const Tensor& qkv, const Tensor& keys, const Tensor& values, int64_t past,
+// The keys and values that one block keeps of the tokens before, for each sequence of a batch
+// (KeyPages in core/kernel_table.h says how they lie); on the host too, as far as the host needs it.
+struct CachedKeys {
+  Tensor pages;                              // (B, P) int64: addresses of pages
+  Tensor past;                               // (B) int32
+  int64_t key_offset = 0, value_offset = 0;  // elements
+  DType dtype = DType::kF32;
+  std::span<const int64_t> host_pages;  // (B, P)
+  std::span<const int32_t> host_past;   // (B)
+};
+
+// Attention of `qkv`'s new tokens over them and those before, after appending their k and v to the
+// cache. No gradient. A sequence's result does not depend on the others. Requires: pages for all.
+Tensor attention_cached(const Tensor& qkv, const CachedKeys& cache,
                         const AttentionOptions& options);
 
 // The sum over scored rows of -log softmax(x W^T)[target], times `scale`. Targets lie on the host;
@@ -148,10 +161,18 @@ LossSum linear_cross_entropy(const Tensor& x, const Tensor& weight, const Tensor
 // x W^T for some rows, as fp32: logits to sample from. No gradient.
 Tensor logits(const Tensor& x, const Tensor& weight);
 
-// The token that `logits` (V) give, as SampleArgs (core/kernel_table.h) says; -1 when a logit is
-// NaN. Waits for the device.
-int32_t sample(const Tensor& logits, double temperature, int64_t top_k, double top_p,
-               RandomStream random, uint64_t position);
+// How the token of a row is chosen, as SampleArgs and RepetitionPenaltyArgs (core/kernel_table.h) say.
+struct SampleRow {
+  double temperature = 0;
+  int64_t top_k = 0;
+  double top_p = 1, min_p = 0, repetition_penalty = 1;
+  std::span<const int32_t> repeated;  // different from each other
+  RandomStream random;
+  uint64_t position = 0;
+};
+// The tokens that the first rows of `logits` (any, V) give, -1 where a logit is NaN; a penalty is
+// written into the logits. Waits for the device.
+std::vector<int32_t> sample(const Tensor& logits, std::span<const SampleRow> rows);
 
 // x in another dtype (x itself when it has it). Not differentiable: for weights and results.
 Tensor cast(const Tensor& x, DType to, MemoryKind kind = MemoryKind::kActivations);

@@ -48,9 +48,7 @@ Dropout dropout_at(const Context& context, int64_t block, uint32_t site, float p
 Tensor attend(const Tensor& qkv, AttentionOptions options, const Context& context, int64_t block) {
   options.doc_start = context.doc_start;
   if (context.cache == nullptr) return attention(qkv, options);
-  const auto at = static_cast<size_t>(block);
-  return attention_cached(qkv, context.cache->keys[at], context.cache->values[at],
-                          context.cache->past, options);
+  return attention_cached(qkv, context.cache->block(block), options);
 }
 
 }  // namespace tenon

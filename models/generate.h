@@ -33,7 +33,7 @@ struct GenerationOptions {
   std::vector<int32_t> end_tokens;  // end a text, and are not part of it
   SamplingOptions sampling;
   DType dtype = DType::kF32;  // of the activations
-  int64_t batch = 8;          // most texts at a time
+  int64_t batch = 8;          // most texts at a time; on a CPU at most 32 are
 };
 
 struct Prompt {
@@ -72,7 +72,7 @@ StopReason generate(const Model& model, std::vector<int32_t>& ids, int64_t max_t
                     DType dtype, uint64_t sequence,
                     const std::function<bool(int32_t)>& on_token = {});
 
-// An empty cache for `batch` sequences of up to `capacity` tokens, on the model's device.
-KvCache make_cache(const Model& model, int64_t batch, int64_t capacity, DType dtype);
+// A cache for the model's blocks, on its device.
+KvCache make_cache(const Model& model, DType dtype);
 
 }  // namespace tenon

@@ -10,15 +10,10 @@
 #include <vector>
 
 #include "core/json.h"
+#include "models/kv_cache.h"
 #include "models/module.h"
 
 namespace tenon {
-
-// Keys and values of the tokens so far, one pair a block: (B, capacity, G D) each.
-struct KvCache {
-  std::vector<Tensor> keys, values;
-  int64_t past = 0, capacity = 0;
-};
 
 // What a forward pass sees besides the weights. ids, positions and doc_start: (B, T) int32, on the
 // model's device.

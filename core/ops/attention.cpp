@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <algorithm>
 #include <array>
 
 #include "core/backend.h"
@@ -27,6 +28,61 @@ Packed unpack(const Tensor& qkv, const AttentionOptions& options) {
           head_size,
           options.heads * head_size,
           options.kv_heads * head_size};
+}
+
+KeyPages paged(const CachedKeys& cache) {
+  return {.pages = static_cast<void* const*>(cache.pages.raw()),
+          .past = cache.past.data<int32_t>(),
+          .most_pages = cache.pages.dim(1),
+          .key_offset = cache.key_offset,
+          .value_offset = cache.value_offset};
+}
+
+// A sequence's keys, or its values, in one array (tokens, G D).
+Tensor gathered(const CachedKeys& cache, int64_t sequence, int64_t tokens, int64_t channels,
+                int64_t offset, Device device) {
+  Tensor all = Tensor::empty({tokens, channels}, cache.dtype, device, MemoryKind::kWorkspace);
+  for (int64_t token = 0; token < tokens; token += kPageTokens) {
+    const int64_t page =
+        cache.host_pages[static_cast<size_t>(sequence * cache.pages.dim(1) + token / kPageTokens)];
+    kernels(device).copy_rows(
+        {.x = reinterpret_cast<const std::byte*>(page) + offset * size_of(cache.dtype),
+         .y = at(all, token * channels),
+         .rows = std::min(kPageTokens, tokens - token),
+         .channels = channels,
+         .x_stride = channels,
+         .y_stride = channels,
+         .dtype = cache.dtype});
+  }
+  return all;
+}
+
+// Many new tokens of one sequence after some in its pages: they all are read for every block of
+// queries, so they are laid side by side first.
+void attend_gathered(const Tensor& qkv, const Packed& p, const CachedKeys& cache, int64_t sequence,
+                     const AttentionOptions& options, const Tensor& out) {
+  const int64_t keys = cache.host_past[static_cast<size_t>(sequence)] + p.tokens;
+  const auto gather = [&](int64_t offset) {
+    return gathered(cache, sequence, keys, p.kv_channels, offset, qkv.device());
+  };
+  const Tensor k = gather(cache.key_offset), v = gather(cache.value_offset);  // (keys, G D)
+  kernels(qkv.device())
+      .attention({.q = at(qkv, sequence * p.tokens * p.width),
+                  .k = k.raw(),
+                  .v = v.raw(),
+                  .out = at(out, sequence * p.tokens * p.q_channels),
+                  .batch = 1,
+                  .queries = p.tokens,
+                  .keys = keys,
+                  .heads = options.heads,
+                  .kv_heads = options.kv_heads,
+                  .head_size = p.head_size,
+                  .q_stride = p.width,
+                  .kv_stride = p.kv_channels,
+                  .out_stride = p.q_channels,
+                  .kv_batch_stride = keys * p.kv_channels,
+                  .scale = options.scale,
+                  .dtype = qkv.dtype()});
 }
 
 }  // namespace
@@ -79,46 +135,45 @@ Tensor attention(const Tensor& qkv, const AttentionOptions& options) {
   return out;
 }
 
-Tensor attention_cached(const Tensor& qkv, const Tensor& keys, const Tensor& values, int64_t past,
+Tensor attention_cached(const Tensor& qkv, const CachedKeys& cache,
                         const AttentionOptions& options) {
   const Packed p = unpack(qkv, options);
-  const int64_t capacity = keys.dim(1);
-  TENON_CHECK(past + p.tokens <= capacity && keys.dim(0) == p.batch && keys.dim(2) == p.kv_channels,
-              "[attention] {} + {} tokens for a cache of {}", past, p.tokens, keys.shape().text());
-  for (int64_t b = 0; b < p.batch; ++b) {
-    const auto append = [&](const Tensor& cache, int64_t channel) {
-      kernels(qkv.device())
-          .copy_rows({.x = at(qkv, b * p.tokens * p.width + channel),
-                      .y = at(cache, (b * capacity + past) * p.kv_channels),
-                      .rows = p.tokens,
-                      .channels = p.kv_channels,
-                      .x_stride = p.width,
-                      .y_stride = p.kv_channels,
-                      .dtype = qkv.dtype()});
-    };
-    append(keys, p.q_channels);
-    append(values, p.q_channels + p.kv_channels);
-  }
+  const int32_t most = *std::max_element(cache.host_past.begin(), cache.host_past.end());
+  TENON_CHECK(cache.past.numel() == p.batch && cache.dtype == qkv.dtype() &&
+                  !options.doc_start.defined() &&
+                  most + p.tokens <= cache.pages.dim(1) * kPageTokens,
+              "[attention] {} {} after {} tokens in {} pages of {}", name_of(qkv.dtype()),
+              qkv.shape().text(), most, cache.pages.shape().text(), name_of(cache.dtype));
+  const KernelTable& table = kernels(qkv.device());
+  table.append_keys({.k = at(qkv, p.q_channels),
+                     .v = at(qkv, p.q_channels + p.kv_channels),
+                     .paged = paged(cache),
+                     .batch = p.batch,
+                     .tokens = p.tokens,
+                     .kv_channels = p.kv_channels,
+                     .kv_stride = p.width,
+                     .dtype = qkv.dtype()});
+  if (p.tokens > kFewQueries && most == 0) return attention(qkv, options);
   Tensor out =
       Tensor::empty({p.batch, p.tokens, p.q_channels}, qkv.dtype(), qkv.device());  // (B, T, H D)
-  kernels(qkv.device())
-      .attention({.q = qkv.raw(),
-                  .k = keys.raw(),
-                  .v = values.raw(),
-                  .out = out.raw(),
-                  .doc_start = options.doc_start.data<int32_t>(),
-                  .batch = p.batch,
-                  .queries = p.tokens,
-                  .keys = past + p.tokens,
-                  .heads = options.heads,
-                  .kv_heads = options.kv_heads,
-                  .head_size = p.head_size,
-                  .q_stride = p.width,
-                  .kv_stride = p.kv_channels,
-                  .out_stride = p.q_channels,
-                  .kv_batch_stride = capacity * p.kv_channels,
-                  .scale = options.scale,
-                  .dtype = qkv.dtype()});
+  if (p.tokens > kFewQueries) {
+    for (int64_t b = 0; b < p.batch; ++b) attend_gathered(qkv, p, cache, b, options, out);
+    return out;
+  }
+  table.attention({.q = qkv.raw(),
+                   .out = out.raw(),
+                   .batch = p.batch,
+                   .queries = p.tokens,
+                   .keys = most + p.tokens,
+                   .heads = options.heads,
+                   .kv_heads = options.kv_heads,
+                   .head_size = p.head_size,
+                   .q_stride = p.width,
+                   .kv_stride = p.kv_channels,
+                   .out_stride = p.q_channels,
+                   .scale = options.scale,
+                   .paged = paged(cache),
+                   .dtype = qkv.dtype()});
   return out;
 }
 

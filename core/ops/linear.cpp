@@ -287,19 +287,4 @@ Tensor logits(const Tensor& x, const Tensor& weight) {
   return out;
 }
 
-int32_t sample(const Tensor& logits, double temperature, int64_t top_k, double top_p,
-               RandomStream random, uint64_t position) {
-  Tensor token = Tensor::empty({1}, DType::kI32, logits.device());
-  kernels(logits.device())
-      .sample({.logits = logits.data<float>(),
-               .token = token.data<int32_t>(),
-               .vocabulary = logits.numel(),
-               .top_k = top_k,
-               .temperature = temperature,
-               .top_p = top_p,
-               .random = random,
-               .position = position});
-  return *token.to(Device::kCPU).data<int32_t>();
-}
-
 }  // namespace tenon

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Computes    attention for a few queries a sequence: a token that is generated, against its cache.
-// Layout      as they lie; K and V are not packed, for no element is used often.
+// Layout      as they lie, in one array or in pages; K and V are not packed, for no element is used
+//             often.
 // Work split  pieces of 64 keys of one sequence with all of its heads, each giving a maximum, a sum
 //             and an unfinished output; then tokens, which add up their pieces in order.
 // Numerics    fp32 sums; a score lane by lane, then over the lanes.
@@ -18,6 +19,7 @@ constexpr int kTileQueries = 4;
 // Keys between what is used and what is asked for: 1024 keys of 8 heads of 64 for 32 query heads
 // take 460 us instead of 610 on Zen 4; 4 to 32 differ by 8 %.
 constexpr int64_t kAhead = 8;
+static_assert(kPageTokens == kKeys, "a piece of keys lies in one page");
 
 // What a piece of keys gives. Rows: query i of head h is row h * queries + i, so that the rows that
 // share a key/value head follow each other.
@@ -28,7 +30,7 @@ struct Piece {
 
 struct Few {
   const AttentionArgs& a;
-  int64_t padded, rows, group_rows, pieces, piece_size;
+  int64_t padded, rows, group_rows, pieces, piece_size;  // pieces of the longest sequence
 
   explicit Few(const AttentionArgs& args)
       : a(args),
@@ -37,6 +39,22 @@ struct Few {
         group_rows(rows / a.kv_heads),
         pieces(divide_up(a.keys, kKeys)),
         piece_size(2 * round_up(rows, 16) + rows * padded) {}
+
+  int64_t keys(int64_t sequence) const {
+    return a.paged.pages == nullptr ? a.keys : a.paged.past[sequence] + a.queries;
+  }
+  int64_t pieces_of(int64_t sequence) const { return divide_up(keys(sequence), kKeys); }
+
+  // The first row of a piece of k (or v, `paged_offset` being where it lies in a page).
+  template <class T>
+  const T* rows_of(const void* array, int64_t paged_offset, int64_t sequence, int64_t index) const {
+    if (a.paged.pages == nullptr) {
+      return static_cast<const T*>(array) + sequence * a.kv_batch_stride +
+             index * kKeys * a.kv_stride;
+    }
+    return static_cast<const T*>(a.paged.pages[sequence * a.paged.most_pages + index]) +
+           paged_offset;
+  }
 
   Piece piece(float* all, int64_t sequence, int64_t index) const {
     float* at = all + (sequence * pieces + index) * piece_size;
@@ -142,10 +160,12 @@ void pack_queries(const Few& few, int64_t sequence, float* to) {
 
 // Hides the keys that query i may not see, those from `keys` on among them; then scores become
 // probabilities.
-void softmax_row(const AttentionArgs& a, int64_t sequence, int64_t i, int64_t key, int64_t keys,
+void softmax_row(const Few& few, int64_t sequence, int64_t i, int64_t key, int64_t keys,
                  float* scores, float* maximum, float* sum) {
+  const AttentionArgs& a = few.a;
   const int64_t start = a.doc_start == nullptr ? 0 : a.doc_start[sequence * a.queries + i],
-                begin = start - key, end = smaller(keys, i + 1 + a.keys - a.queries - key);
+                begin = start - key,
+                end = smaller(keys, i + 1 + few.keys(sequence) - a.queries - key);
   for (int64_t j = 0; j < smaller(begin, kKeys); ++j) scores[j] = -kInfinity;
   for (int64_t j = larger(end, 0); j < kKeys; ++j) scores[j] = -kInfinity;
   Vec largest = Vec::all(-kInfinity), total = Vec::zero();
@@ -164,14 +184,15 @@ void softmax_row(const AttentionArgs& a, int64_t sequence, int64_t i, int64_t ke
 template <class T>
 void attend_piece(const Few& few, int64_t sequence, int64_t index, const Piece& to) {
   const AttentionArgs& a = few.a;
-  const int64_t key = index * kKeys, keys = smaller(kKeys, a.keys - key), padded = few.padded,
-                rows = few.group_rows;
+  const int64_t key = index * kKeys, keys = smaller(kKeys, few.keys(sequence) - key),
+                padded = few.padded, rows = few.group_rows;
   Scratch s(kScratchSlot, few.rows * (padded + kKeys) + 16);
   float *queries = s.take(few.rows * padded), *scores = s.take(few.rows * kKeys);
   pack_queries<T>(few, sequence, queries);
-  const int64_t first = sequence * a.kv_batch_stride + key * a.kv_stride;
+  const T* const k = few.rows_of<T>(a.k, a.paged.key_offset, sequence, index);
+  const T* const v = few.rows_of<T>(a.v, a.paged.value_offset, sequence, index);
   for (int64_t j = 0; j < keys; j += kTileKeys) {
-    const TileKeys<T> tile(static_cast<const T*>(a.k) + first, a.kv_stride, j, keys);
+    const TileKeys<T> tile(k, a.kv_stride, j, keys);
     for (int64_t g = 0; g < a.kv_heads; ++g) {
       for_row_tiles(rows, [&]<int kRows>(int64_t r) {
         score_tile<kRows>(queries + (g * rows + r) * padded, padded, tile, g * a.head_size,
@@ -180,11 +201,11 @@ void attend_piece(const Few& few, int64_t sequence, int64_t index, const Piece& 
     }
   }
   for (int64_t r = 0; r < few.rows; ++r)
-    softmax_row(a, sequence, r % a.queries, key, keys, scores + r * kKeys, to.maximum + r,
+    softmax_row(few, sequence, r % a.queries, key, keys, scores + r * kKeys, to.maximum + r,
                 to.sum + r);
   for (int64_t i = 0; i < few.rows * padded; ++i) to.out[i] = 0;
   for (int64_t j = 0; j < keys; j += kTileKeys) {
-    const TileKeys<T> tile(static_cast<const T*>(a.v) + first, a.kv_stride, j, keys);
+    const TileKeys<T> tile(v, a.kv_stride, j, keys);
     for (int64_t g = 0; g < a.kv_heads; ++g) {
       for_row_tiles(rows, [&]<int kRows>(int64_t r) {
         value_tile<kRows>(scores + (g * rows + r) * kKeys + j, tile, g * a.head_size, a.head_size,
@@ -198,15 +219,16 @@ void attend_piece(const Few& few, int64_t sequence, int64_t index, const Piece& 
 template <class T>
 void add_pieces(const Few& few, float* all, int64_t sequence, int64_t row) {
   const AttentionArgs& a = few.a;
+  const int64_t pieces = few.pieces_of(sequence);
   float maximum = -kInfinity;
-  for (int64_t i = 0; i < few.pieces; ++i) {
+  for (int64_t i = 0; i < pieces; ++i) {
     const float largest = few.piece(all, sequence, i).maximum[row];
     maximum = largest > maximum ? largest : maximum;
   }
   const float base = maximum == -kInfinity ? 0 : maximum;
   float* out = few.piece(all, sequence, 0).out + row * few.padded;
   float sum = 0;
-  for (int64_t i = 0; i < few.pieces; ++i) {
+  for (int64_t i = 0; i < pieces; ++i) {
     const Piece piece = few.piece(all, sequence, i);
     const Vec factor = exp2(Vec::all(piece.maximum[row] - base));
     float lanes[kLanes];
@@ -233,6 +255,7 @@ void attend(const Few& few) {
   float* all = Scratch(kSharedSlot, size).take(size);
   for_chunks(a.batch * few.pieces, [&](int64_t chunk) {
     const int64_t sequence = chunk / few.pieces, index = chunk % few.pieces;
+    if (index >= few.pieces_of(sequence)) return;
     attend_piece<T>(few, sequence, index, few.piece(all, sequence, index));
   });
   for_ranges(a.batch * few.rows, 16, [&](int64_t begin, int64_t end) {

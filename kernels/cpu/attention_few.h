@@ -10,7 +10,7 @@ namespace tenon::cpu::TENON_ISA::flash {
 // Whether attend_few is to be taken. On Zen 4, 1024 keys of heads of 64: 8 queries take 0.82 ms
 // there and 1.2 in blocks (12 heads), 1.6 and 2.0 (32 heads that share 8).
 inline bool few_queries(const AttentionArgs& a) {
-  return a.queries <= 8 && a.dropout == 0 && a.keys > 0;
+  return a.queries <= kFewQueries && a.dropout == 0 && a.keys > 0;
 }
 
 // As attention.

@@ -6,7 +6,8 @@
 #include "core/kernel_table.h"
 
 namespace tenon::cpu {
-void sample_token(const SampleArgs& args);  // sample.cpp
+void sample_token(const SampleArgs& args);                  // sample.cpp
+void penalize_repeated(const RepetitionPenaltyArgs& args);  // sample.cpp
 }  // namespace tenon::cpu
 
 namespace tenon::cpu::TENON_ISA {

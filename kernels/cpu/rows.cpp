@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Computes    what picks, places or sums whole rows: embedding, gather, scatter, copies between
-//             strides, column sums.
+//             strides and to a cache's pages, column sums.
 // Layout      rows of `channels` contiguous elements.
 // Work split  16 rows at a time; embedding_grad 64 columns at a time, with all tokens in order, so
 //             that a row which several tokens share needs no lock; column_sum as in row_sums.h.
@@ -84,6 +84,24 @@ void copy_rows(const CopyRowsArgs& a) {
       __builtin_memcpy(static_cast<char*>(a.y) + r * a.y_stride * size,
                        static_cast<const char*>(a.x) + r * a.x_stride * size,
                        static_cast<size_t>(bytes));
+    }
+  });
+}
+
+void append_keys(const AppendKeysArgs& a) {
+  const int64_t size = size_of(a.dtype), bytes = a.kv_channels * size;
+  for_ranges(a.batch * a.tokens, kRows, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) {
+      const int64_t sequence = i / a.tokens, token = a.paged.past[sequence] + i % a.tokens;
+      char* page =
+          static_cast<char*>(a.paged.pages[sequence * a.paged.most_pages + token / kPageTokens]);
+      const auto append = [&](const void* from, int64_t offset) {
+        __builtin_memcpy(page + (offset + token % kPageTokens * a.kv_channels) * size,
+                         static_cast<const char*>(from) + i * a.kv_stride * size,
+                         static_cast<size_t>(bytes));
+      };
+      append(a.k, a.paged.key_offset);
+      append(a.v, a.paged.value_offset);
     }
   });
 }

@@ -5,6 +5,7 @@
 namespace tenon::cpu::TENON_ISA {
 
 void sample(const SampleArgs& args) { sample_token(args); }
+void repetition_penalty(const RepetitionPenaltyArgs& args) { penalize_repeated(args); }
 
 extern const KernelTable table;  // a const object needs this to be visible outside
 const KernelTable table = {.name = TENON_ISA_NAME,

@@ -44,7 +44,7 @@ bool multiplies_by_mma(const AttentionArgs& a) {
 }  // namespace
 
 void attention(const AttentionArgs& a) {
-  if (a.lse == nullptr && a.dropout == 0 && a.queries <= kDecodeQueries) {
+  if (a.lse == nullptr && a.dropout == 0 && a.queries <= kFewQueries) {
     attention_decode(a);
   } else if (multiplies_by_mma(a)) {
     attention_by_mma(a);

@@ -23,7 +23,6 @@ void attention_by_mma(const AttentionArgs& a);
 void attention_grad_by_mma(const AttentionGradArgs& g, const float* delta);
 
 // Few queries: the keys are split among blocks. Requires: no lse, no dropout.
-constexpr int kDecodeQueries = 8;
 void attention_decode(const AttentionArgs& a);
 
 namespace attention_parts {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Computes    out = softmax(scale q k^T, causal and within the document) v for a few queries after
 //             many keys, as in generation.
-// Layout      q, k, v and out as they lie. Between the two kernels, in fp32, for each split of the
+// Layout      q, k, v and out as they lie, k and v in one array or in pages. Between the two kernels, in fp32, for each split of the
 //             keys: its maximum and sum, (B, H, queries, splits, 2), and its part of out relative
 //             to that maximum, (B, H, queries, splits, D).
 // Work split  a block has 128 keys and 4 of the queries and heads that share a key/value head, so
@@ -26,8 +26,26 @@ constexpr int kColumns = 64;  // of v that a block reads at a time, two a lane
 
 struct Splits {
   float *sums, *parts;
-  int count;
+  int count;  // of the longest sequence
 };
+
+__device__ __forceinline__ int keys_in(const AttentionArgs& a, int64_t sequence) {
+  return static_cast<int>(a.paged.pages == nullptr ? a.keys : a.paged.past[sequence] + a.queries);
+}
+
+// Where a key's head begins in k, or a value's in v.
+struct KeyArray {
+  const void* data;
+  int64_t paged_offset;
+};
+template <class T>
+__device__ __forceinline__ const T* row_of_key(const AttentionArgs& a, KeyArray array,
+                                               int64_t sequence, int key, int kv_head) {
+  if (a.paged.pages == nullptr) return key_of<T>(a, array.data, sequence, key, kv_head);
+  const void* const page = a.paged.pages[sequence * a.paged.most_pages + key / kPageTokens];
+  return static_cast<const T*>(page) + array.paged_offset + key % kPageTokens * a.kv_stride +
+         kv_head * a.head_size;
+}
 
 // The block's rows: those from `first` on among the queries and heads of a key/value head.
 struct BlockRows {
@@ -38,11 +56,12 @@ struct BlockRows {
 };
 
 template <class T>
-__device__ __forceinline__ bool loads_at_once(const void* data, int64_t stride,
-                                              int64_t batch_stride, int64_t head_size, int bytes) {
-  const uint64_t steps = static_cast<uint64_t>(stride) | static_cast<uint64_t>(batch_stride) |
-                         static_cast<uint64_t>(head_size);
-  return (reinterpret_cast<uintptr_t>(data) | steps * sizeof(T)) % static_cast<uint64_t>(bytes) ==
+__device__ __forceinline__ bool loads_at_once(const AttentionArgs& a, KeyArray array, int bytes) {
+  const int64_t between = a.paged.pages == nullptr ? a.kv_batch_stride : array.paged_offset;
+  const uint64_t steps = static_cast<uint64_t>(a.kv_stride) | static_cast<uint64_t>(between) |
+                         static_cast<uint64_t>(a.head_size);
+  return (reinterpret_cast<uintptr_t>(array.data) | steps * sizeof(T)) %
+             static_cast<uint64_t>(bytes) ==
          0;
 }
 
@@ -53,13 +72,15 @@ __device__ __forceinline__ void split_scores(const AttentionArgs& a, const Block
                                              const float* q, float* scores) {
   const int width = static_cast<int>(a.head_size), lane = lane_of_thread();
   const int part = lane % kLanes;
-  const bool aligned = loads_at_once<T>(a.k, a.kv_stride, a.kv_batch_stride, a.head_size, 16);
+  const KeyArray array = {a.k, a.paged.key_offset};
+  const bool aligned = loads_at_once<T>(a, array, 16);
+  const int keys = keys_in(a, sequence), queries = static_cast<int>(a.queries);
   constexpr int kStep = kThreads / kLanes;  // keys at a time
   for (int i = static_cast<int>(threadIdx.x) / kLanes; i < kSplit; i += kStep) {
     const int key = first_key + i;
     float sum[kRows] = {};
-    if (key < a.keys) {
-      const T* k = key_of<T>(a, a.k, sequence, key, kv_head);
+    if (key < keys) {
+      const T* k = row_of_key<T>(a, array, sequence, key, kv_head);
       for (int d = part * 8; d < width; d += kLanes * 8) {
         const Floats<8> x = load<8>(k + d, width - d, aligned);
 #pragma unroll
@@ -77,8 +98,9 @@ __device__ __forceinline__ void split_scores(const AttentionArgs& a, const Block
       for (int step = kLanes / 2; step > 0; step /= 2)
         sum[r] += __shfl_xor_sync(kAllLanes, sum[r], step);
       if (part != 0) continue;
-      const bool hidden =
-          key >= a.keys || r >= rows.count || keys_of(a, sequence, rows.query(r)).hide(key);
+      const int query = rows.query(r);
+      const Keys seen = {keys_of(a, sequence, query).start, query + keys - queries};
+      const bool hidden = key >= keys || r >= rows.count || seen.hide(key);
       scores[r * kSplit + i] = hidden ? -infinity() : sum[r] * a.scale;
     }
   }
@@ -106,14 +128,14 @@ template <class T>
 __device__ __forceinline__ void weigh_values(const AttentionArgs& a, int64_t sequence,
                                              int first_key, int kv_head, int column,
                                              const float* probabilities, float* share) {
-  const int keys = static_cast<int>(smaller(kSplit, a.keys - first_key));
+  const int keys = min(kSplit, keys_in(a, sequence) - first_key);
   const int d = column + lane_of_thread() * 2;
-  const bool aligned = loads_at_once<T>(a.v, a.kv_stride, a.kv_batch_stride, a.head_size,
-                                        2 * static_cast<int>(sizeof(T)));
+  const KeyArray array = {a.v, a.paged.value_offset};
+  const bool aligned = loads_at_once<T>(a, array, 2 * static_cast<int>(sizeof(T)));
   float out[kRows][2] = {};
 #pragma unroll 4
   for (int i = warp_of_thread(); i < keys; i += kWarps) {
-    const T* v = key_of<T>(a, a.v, sequence, first_key + i, kv_head);
+    const T* v = row_of_key<T>(a, array, sequence, first_key + i, kv_head);
     const Floats<2> x = load<2>(v + d, a.head_size - d, aligned);
 #pragma unroll
     for (int r = 0; r < kRows; ++r) {
@@ -140,6 +162,7 @@ __global__ void __launch_bounds__(kThreads) attention_split_kernel(AttentionArgs
   const int first = static_cast<int>(blockIdx.y) % chunks * kRows;
   const int64_t sequence = blockIdx.z;
   const int split = static_cast<int>(blockIdx.x), first_key = split * kSplit;
+  if (first_key >= keys_in(a, sequence)) return;
   const int width = static_cast<int>(a.head_size);
   const int thread = static_cast<int>(threadIdx.x), warp = warp_of_thread();
   const BlockRows rows = {first, min(kRows, group * queries - first), kv_head * group, queries};
@@ -183,18 +206,19 @@ __global__ void __launch_bounds__(kThreads) attention_combine_kernel(AttentionAr
   const int64_t sequence = blockIdx.z;
   const int64_t row = row_of(a, sequence, query, head) * from.count;
   const int width = static_cast<int>(a.head_size);
+  const int splits = static_cast<int>(divide_up(keys_in(a, sequence), kSplit));
   const float* const sums = from.sums + row * 2;
   float maximum = -infinity(), sum = 0;
-  for (int s = 0; s < from.count; ++s) maximum = fmaxf(maximum, sums[2 * s]);
+  for (int s = 0; s < splits; ++s) maximum = fmaxf(maximum, sums[2 * s]);
   const float base = maximum == -infinity() ? 0.0f : maximum;
-  for (int s = 0; s < from.count; ++s) {
+  for (int s = 0; s < splits; ++s) {
     sum = fmaf(sums[2 * s + 1], expf(sums[2 * s] - base), sum);
   }
   const float inverse = sum == 0.0f ? 0.0f : 1.0f / sum;
   T* const out = of_out<T>(a, a.out, sequence, query, head);
   for (int d = static_cast<int>(threadIdx.x); d < width; d += kThreads) {
     float total = 0;
-    for (int s = 0; s < from.count; ++s) {
+    for (int s = 0; s < splits; ++s) {
       total = fmaf(from.parts[(row + s) * width + d], expf(sums[2 * s] - base), total);
     }
     out[d] = from_float<T>(total * inverse);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Computes    what picks, places or sums whole rows: embedding, gather, scatter, copies between
-//             strides, column sums.
+//             strides and to a cache's pages, column sums.
 // Layout      rows of `channels` contiguous elements.
 // Work split  4 channels a thread, a grid row for each row; column_sum as in row_sums.cuh.
 //             embedding_grad: the tokens are sorted by id, keeping their order (each warp counts
@@ -123,6 +123,20 @@ __global__ void __launch_bounds__(kThreads) copy_rows_kernel(CopyRowsArgs a, boo
 }
 
 template <class T>
+__global__ void __launch_bounds__(kThreads) append_keys_kernel(AppendKeysArgs a, bool aligned) {
+  const int64_t i = blockIdx.x, c = first_channel(), left = a.kv_channels - c;
+  if (left <= 0) return;
+  const int64_t sequence = i / a.tokens, token = a.paged.past[sequence] + i % a.tokens;
+  T* const page =
+      static_cast<T*>(a.paged.pages[sequence * a.paged.most_pages + token / kPageTokens]);
+  const int64_t from = i * a.kv_stride + c, to = token % kPageTokens * a.kv_channels + c;
+  store(page + a.paged.key_offset + to,
+        load<kPack>(static_cast<const T*>(a.k) + from, left, aligned), left, aligned);
+  store(page + a.paged.value_offset + to,
+        load<kPack>(static_cast<const T*>(a.v) + from, left, aligned), left, aligned);
+}
+
+template <class T>
 void add_embedding_grad(const EmbeddingGradArgs& a) {
   const bool aligned =
       a.channels % kPack == 0 && aligned_for<kPack, T>(a.dy) && aligned_for<kPack, float>(a.dtable);
@@ -174,6 +188,14 @@ void copy_rows(const CopyRowsArgs& a) {
   dispatch_float(a.dtype, [&]<class T>() {
     launch("copy_rows", copy_rows_kernel<T>, blocks_of(a.rows, a.channels), kThreads, 0, a,
            a.x_stride % kPack == 0 && a.y_stride % kPack == 0 && aligned_for<kPack, T>(a.x, a.y));
+  });
+}
+
+void append_keys(const AppendKeysArgs& a) {
+  const int64_t steps = a.kv_stride | a.kv_channels | a.paged.key_offset | a.paged.value_offset;
+  dispatch_float(a.dtype, [&]<class T>() {
+    launch("append_keys", append_keys_kernel<T>, blocks_of(a.batch * a.tokens, a.kv_channels),
+           kThreads, 0, a, steps % kPack == 0 && aligned_for<kPack, T>(a.k, a.v));
   });
 }
 

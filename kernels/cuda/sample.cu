@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Computes    a token from logits: greedy, or drawn after temperature, top-k and top-p
-//             (core/kernel_table.h).
+// Computes    a token from logits: greedy, or drawn after temperature, top-k, top-p and min-p
+//             (core/kernel_table.h); the penalty on repeated tokens.
 // Layout      (V) fp32 logits.
 // Work split  greedy: one block. Drawn: blocks sort runs of 256 logits, each element counting those
 //             before it; runs are merged in pairs, each element finding its place in the other run
@@ -159,6 +159,29 @@ __device__ Place walk(const Drawing& d, int64_t count, double wanted) {
   return last;
 }
 
+// The sum of the first `count` weights.
+__device__ double mass_of(const Drawing& d, int64_t count) {
+  double mass = 0;
+  for (int64_t b = 0; b < count / kThreads; ++b) mass += d.sums[b];
+  for (int64_t i = count / kThreads * kThreads; i < count; ++i) mass += d.weights[i];
+  return mass;
+}
+
+// How many of the first `count` sorted weights are at least min_p times the first, which is 1; the
+// first always counts.
+__device__ int64_t likely_count(const Drawing& d, int64_t count, double min_p) {
+  int64_t low = 1, high = count;
+  while (low < high) {
+    const int64_t at = (low + high) / 2;
+    if (d.weights[at] >= min_p) {
+      low = at + 1;
+    } else {
+      high = at;
+    }
+  }
+  return low;
+}
+
 __global__ void draw_kernel(SampleArgs a, Drawing d) {
   if (d.keys[0] == kNanKey) {
     *a.token = -1;
@@ -172,10 +195,22 @@ __global__ void draw_kernel(SampleArgs a, Drawing d) {
     kept = end.index + 1;
     total = end.mass;
   }
+  if (a.min_p > 0) {
+    const int64_t likely = likely_count(d, kept, a.min_p);
+    if (likely < kept) total = mass_of(d, likely);
+    kept = likely;
+  }
   const PhiloxBlock block = philox_block(a.random, a.position);
   const double u =
       (static_cast<double>(block.word[0]) + static_cast<double>(block.word[1]) * 0x1p-32) * 0x1p-32;
   *a.token = id_of(d.keys[walk<true>(d, kept, u * total).index]);
+}
+
+__global__ void __launch_bounds__(kThreads) repetition_penalty_kernel(RepetitionPenaltyArgs a) {
+  const int64_t i = int64_t{blockIdx.x} * kThreads + threadIdx.x;
+  if (i >= a.count) return;
+  float& logit = a.logits[a.ids[i]];
+  logit = logit < 0 ? logit * a.penalty : logit / a.penalty;
 }
 
 void draw(const SampleArgs& a) {
@@ -198,6 +233,11 @@ void draw(const SampleArgs& a) {
 }
 
 }  // namespace
+
+void repetition_penalty(const RepetitionPenaltyArgs& a) {
+  launch("repetition_penalty", repetition_penalty_kernel, extent(divide_up(a.count, kThreads)),
+         kThreads, 0, a);
+}
 
 void sample(const SampleArgs& a) {
   if (a.temperature > 0 && a.vocabulary > 0) return draw(a);
