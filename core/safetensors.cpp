@@ -32,7 +32,7 @@ constexpr std::array<Format, 22> kFormats = {{
     {"F6_E2M3", 6, {}},
     {"F6_E3M2", 6, {}},
     {"U8", 8, DType::kU8},
-    {"I8", 8, {}},
+    {"I8", 8, DType::kI8},
     {"F8_E5M2", 8, {}},
     {"F8_E4M3", 8, {}},
     {"F8_E8M0", 8, {}},
@@ -57,38 +57,17 @@ const Format* format_named(std::string_view name) {
   return found == kFormats.end() ? nullptr : &*found;
 }
 
-size_t format_index(DType dtype) {
+const Format& format_of(DType dtype) {
   const auto has = [&](const Format& format) { return format.dtype == dtype; };
-  return static_cast<size_t>(std::find_if(kFormats.begin(), kFormats.end(), has) -
-                             kFormats.begin());
+  return *std::find_if(kFormats.begin(), kFormats.end(), has);
 }
 
-// What a file is that is not safetensors, or "" when nothing known.
-std::string_view other_kind(std::string_view text) {
-  const auto starts = [&](std::string_view magic) { return text.starts_with(magic); };
-  std::string head(text.substr(
-      text.find_first_not_of(" \t\r\n") == text.npos ? 0 : text.find_first_not_of(" \t\r\n"), 16));
-  for (char& c : head) c = c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
-  if (text.empty()) return "an empty file";
-  if (starts("GGUF")) return "a GGUF file (llama.cpp)";
-  if (starts("PK\x03\x04")) {
-    return "a zip archive (a PyTorch .bin or .pt is one): convert it to safetensors";
-  }
-  if (starts("\x80\x02") || starts("\x80\x03") || starts("\x80\x04") || starts("\x80\x05")) {
-    return "a Python pickle (an old PyTorch .bin or .pt is one): convert it to safetensors";
-  }
-  if (starts("\x89HDF\r\n\x1a\n")) return "an HDF5 file (Keras): convert it to safetensors";
-  if (starts("\x1f\x8b")) return "a gzip file: unpack it first";
-  if (starts("\x28\xb5\x2f\xfd")) return "a zstd file: unpack it first";
-  if (starts("version https://git-lfs")) {
-    return "a git-lfs pointer: fetch the file itself with git lfs pull";
-  }
-  if (head.starts_with("<!doctype") || head.starts_with("<html") || head.starts_with("<?xml")) {
-    return "a web page: the download failed";
-  }
-  if (head.starts_with("{\"error\"")) return "an error message of a server: the download failed";
-  if (head.starts_with('{') || head.starts_with('[')) return "JSON";
-  return {};
+const Format& format_of(const TensorToWrite& tensor) {
+  if (tensor.format.empty()) return format_of(tensor.dtype);
+  const Format* format = format_named(tensor.format);
+  TENON_CHECK(format != nullptr, "[write_safetensors] {}: no format {}", tensor.name,
+              tensor.format);
+  return *format;
 }
 
 // Reads one file's header into entries.
@@ -132,7 +111,7 @@ class HeaderReader {
       data_bytes_ = text.size() - sizeof length - length;
       return header;
     }
-    if (const std::string_view kind = other_kind(text); !kind.empty()) {
+    if (const std::string_view kind = kind_of_content(text); !kind.empty()) {
       fail_input("{}: expected a safetensors file, got {}", where_, kind);
     }
     if (text.size() < sizeof length) {
@@ -283,29 +262,51 @@ class HeaderReader {
   std::vector<Found> found_;
 };
 
+void write_bytes(AtomicFile& file, const TensorToWrite& tensor) {
+  const int64_t bytes = tensor.bytes();
+  if (tensor.data != nullptr || bytes == 0) {
+    return file.write(
+        std::span(static_cast<const std::byte*>(tensor.data), static_cast<size_t>(bytes)));
+  }
+  const Tensor made = tensor.make();
+  TENON_CHECK(made.device() == Device::kCPU && made.bytes() == bytes,
+              "[write_safetensors] {}: expected {} bytes, got {}", tensor.name, bytes,
+              made.bytes());
+  file.write(std::span(static_cast<const std::byte*>(made.raw()), static_cast<size_t>(bytes)));
+}
+
 }  // namespace
 
-int64_t TensorEntry::elements() const {
+SafetensorsFile SafetensorsFile::open(const std::filesystem::path& path) {
+  const auto file = MappedFile::open(path);
+  std::map<std::string, std::string> metadata;
+  std::vector<TensorEntry> entries = HeaderReader(file, metadata).read();
+  return SafetensorsFile(file, std::move(entries), std::move(metadata));
+}
+
+std::string_view safetensors_name(DType dtype) { return format_of(dtype).name; }
+
+std::optional<DType> dtype_of_format(std::string_view name) {
+  const Format* format = format_named(name);
+  return format == nullptr ? std::nullopt : format->dtype;
+}
+
+int64_t TensorToWrite::elements() const {
   int64_t product = 1;
-  for (const int64_t dim : shape) product *= dim;
+  for (const int64_t dim : shape) {
+    TENON_CHECK(dim >= 0 && !__builtin_mul_overflow(product, dim, &product),
+                "[write_safetensors] {}: shape {}", name, fmt::join(shape, " x "));
+  }
   return product;
 }
 
-SafetensorsFile SafetensorsFile::open(const std::filesystem::path& path) {
-  SafetensorsFile opened;
-  opened.file_ = MappedFile::open(path);
-  opened.entries_ = HeaderReader(opened.file_, opened.metadata_).read();
-  for (size_t i = 0; i < opened.entries_.size(); ++i)
-    opened.index_.emplace(opened.entries_[i].name, i);
-  return opened;
+int64_t TensorToWrite::bytes() const {
+  int64_t bits = format_of(*this).bits;
+  TENON_CHECK(!__builtin_mul_overflow(bits, elements(), &bits) && bits % 8 == 0,
+              "[write_safetensors] {}: {} of {} bits", name, fmt::join(shape, " x "),
+              format_of(*this).bits);
+  return bits / 8;
 }
-
-const TensorEntry* SafetensorsFile::find(std::string_view name) const {
-  const auto found = index_.find(name);
-  return found == index_.end() ? nullptr : &entries_[found->second];
-}
-
-std::string_view safetensors_name(DType dtype) { return kFormats[format_index(dtype)].name; }
 
 WrittenFile write_safetensors(const std::filesystem::path& path,
                               std::span<const TensorToWrite> tensors,
@@ -313,31 +314,24 @@ WrittenFile write_safetensors(const std::filesystem::path& path,
   std::vector<const TensorToWrite*> order;
   for (const TensorToWrite& tensor : tensors) order.push_back(&tensor);
   std::sort(order.begin(), order.end(), [](const TensorToWrite* a, const TensorToWrite* b) {
-    const size_t fa = format_index(a->dtype), fb = format_index(b->dtype);
-    return fa != fb ? fa > fb : a->name < b->name;
+    const Format &fa = format_of(*a), &fb = format_of(*b);
+    return &fa != &fb ? &fa > &fb : a->name < b->name;
   });
 
   const auto quoted = [](const std::string& text) { return Json(text).dump(); };
   std::vector<std::string> members;
   if (!metadata.empty()) members.push_back("\"__metadata__\":" + Json(metadata).dump());
-  std::vector<int64_t> sizes;
   std::set<std::string_view> names;
   int64_t end = 0;
   for (const TensorToWrite* tensor : order) {
-    int64_t bytes = size_of(tensor->dtype);
-    for (const int64_t dim : tensor->shape) {
-      TENON_CHECK(dim >= 0 && !__builtin_mul_overflow(bytes, dim, &bytes),
-                  "[write_safetensors] {}: shape {}", tensor->name,
-                  fmt::join(tensor->shape, " x "));
-    }
+    const int64_t bytes = tensor->bytes();
     TENON_CHECK(names.insert(tensor->name).second && tensor->name != "__metadata__",
                 "[write_safetensors] expected distinct names, got {}", tensor->name);
-    TENON_CHECK(tensor->data != nullptr || bytes == 0, "[write_safetensors] {}: no data",
-                tensor->name);
+    TENON_CHECK(tensor->data != nullptr || tensor->make || bytes == 0,
+                "[write_safetensors] {}: no data", tensor->name);
     members.push_back(fmt::format("{}:{{\"dtype\":\"{}\",\"shape\":[{}],\"data_offsets\":[{},{}]}}",
-                                  quoted(tensor->name), safetensors_name(tensor->dtype),
+                                  quoted(tensor->name), format_of(*tensor).name,
                                   fmt::join(tensor->shape, ","), end, end + bytes));
-    sizes.push_back(bytes);
     end += bytes;
   }
   std::string header = fmt::format("{{{}}}", fmt::join(members, ","));
@@ -350,10 +344,7 @@ WrittenFile write_safetensors(const std::filesystem::path& path,
   AtomicFile file(path, static_cast<int64_t>(sizeof length + length) + end);
   file.write(std::as_bytes(std::span(&length, 1)));
   file.write(header);
-  for (size_t i = 0; i < order.size(); ++i) {
-    file.write(
-        std::span(static_cast<const std::byte*>(order[i]->data), static_cast<size_t>(sizes[i])));
-  }
+  for (const TensorToWrite* tensor : order) write_bytes(file, *tensor);
   const WrittenFile written{path, file.size(), file.hash()};
   file.commit();
   return written;

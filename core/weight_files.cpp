@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <map>
 #include <nlohmann/json.hpp>
+#include <unordered_set>
 
 #include "core/error.h"
 #include "core/json.h"
@@ -15,8 +16,11 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr const char* kSingle = "model.safetensors";
-constexpr const char* kIndex = "model.safetensors.index.json";
+// Where a folder may have its weights, in the order of preference; the index of shards is the one
+// that ends in .json.
+constexpr const char* kSources[] = {"model.safetensors", "model.safetensors.index.json",
+                                    "pytorch_model.bin", "pytorch_model.bin.index.json"};
+constexpr const char *kSingle = kSources[0], *kIndex = kSources[1];
 constexpr size_t kMaxShards = 10'000;  // each is a mapping, and the system allows 65530
 
 bool present(const fs::path& path) {
@@ -24,15 +28,8 @@ bool present(const fs::path& path) {
   return fs::symlink_status(path, ignored).type() != fs::file_type::not_found;
 }
 
-// Says what the folder has instead of safetensors.
+// Says what the folder has instead of weights that are read.
 [[noreturn]] void fail_no_weights(const fs::path& folder) {
-  for (const char* name : {"pytorch_model.bin", "pytorch_model.bin.index.json"}) {
-    if (!present(folder / name)) continue;
-    fail_input(
-        "{}: expected {}, got only {}: convert it to safetensors first (transformers' "
-        "save_pretrained does)",
-        shown(folder), kSingle, name);
-  }
   std::error_code error;
   for (const fs::directory_entry& entry : fs::directory_iterator(folder, error)) {
     if (entry.path().extension() != ".gguf") continue;
@@ -40,13 +37,13 @@ bool present(const fs::path& path) {
                shown(folder), kSingle, shown(entry.path().filename()));
   }
   if (error) fail_input("{}: expected a readable folder: {}", shown(folder), error.message());
-  fail_input("{}: expected {} or {}, got neither", shown(folder), kSingle, kIndex);
+  fail_input("{}: expected {}, got none", shown(folder), fmt::join(kSources, " or "));
 }
 
 // A shard is a file in the folder itself: an index must not lead elsewhere.
-bool is_shard_name(const std::string& name) {
+bool is_shard_name(const std::string& name, std::string_view extension) {
   const std::string_view view = name;
-  return view.size() <= 255 && view.ends_with(".safetensors") &&
+  return view.size() <= 255 && view.ends_with(extension) &&
          view.find_first_of("/\\") == view.npos && view.find('\0') == view.npos &&
          !view.starts_with('.');
 }
@@ -74,12 +71,16 @@ struct Index {
 };
 
 Index read_index(const fs::path& path) {
+  // NAME.safetensors.index.json names .safetensors files.
+  const std::string extension = path.stem().stem().extension().string();
   const JsonObject json = JsonObject::read(path);
   const JsonObject map = json.object("weight_map");
   Index index;
   for (const std::string& name : map.keys()) {
     const std::string shard = map.text(name);
-    if (!is_shard_name(shard)) map.reject(name, "the name of a .safetensors file beside the index");
+    if (!is_shard_name(shard, extension)) {
+      map.reject(name, fmt::format("the name of a {} file beside the index", extension));
+    }
     index.shards.push_back(shard);
     index.shard_of.emplace(name, shard);
   }
@@ -115,30 +116,33 @@ std::string some_of(const std::vector<std::string_view>& names) {
 WeightFiles WeightFiles::open(const fs::path& path) {
   WeightFiles weights;
   std::error_code ignored;
-  if (!fs::is_directory(path, ignored)) {
-    weights.source_ = path;
-    weights.files_.push_back(SafetensorsFile::open(path));
-  } else if (present(path / kSingle)) {
-    weights.source_ = path / kSingle;
-    weights.files_.push_back(SafetensorsFile::open(weights.source_));
-    if (present(path / kIndex)) {
-      weights.notes_.push_back(
-          fmt::format("{}: has {} and {}: took the former", shown(path), kSingle, kIndex));
+  weights.source_ = path;
+  if (fs::is_directory(path, ignored)) {
+    std::vector<const char*> found;
+    for (const char* name : kSources) {
+      if (present(path / name)) found.push_back(name);
     }
-  } else if (present(path / kIndex)) {
-    weights.open_shards(path);
-  } else {
-    fail_no_weights(path);
+    if (found.empty()) fail_no_weights(path);
+    weights.source_ = path / found[0];
+    if (found.size() > 1) {
+      weights.notes_.push_back(
+          fmt::format("{}: has {}: took the first", shown(path), fmt::join(found, " and ")));
+    }
   }
-  for (const SafetensorsFile& file : weights.files_) {
+  if (weights.source_.extension() == ".json") {
+    weights.open_shards(weights.source_);
+  } else {
+    weights.files_.push_back(TensorFile::open(weights.source_));
+  }
+  for (const TensorFile& file : weights.files_) {
     for (const TensorEntry& entry : file.entries()) weights.entries_.emplace(entry.name, &entry);
   }
   return weights;
 }
 
-void WeightFiles::open_shards(const fs::path& folder) {
-  source_ = folder / kIndex;
-  const Index index = read_index(source_);
+void WeightFiles::open_shards(const fs::path& path) {
+  const fs::path folder = path.parent_path();
+  const Index index = read_index(path);
   std::vector<std::string_view> missing, outside;
   for (const std::string& shard : index.shards) {
     if (!present(folder / shard)) missing.push_back(shard);
@@ -153,14 +157,16 @@ void WeightFiles::open_shards(const fs::path& folder) {
   }
 
   std::vector<std::string_view> absent, unexpected, repeated;
+  std::unordered_set<const std::byte*> counted;  // tensors that share their bytes count once
   uint64_t total = 0;
   for (const std::string& shard : index.shards) {
-    files_.push_back(SafetensorsFile::open(folder / shard));
+    files_.push_back(TensorFile::open(folder / shard));
     for (const TensorEntry& entry : files_.back().entries()) {
       const auto mapped = index.shard_of.find(entry.name);
       if (mapped == index.shard_of.end()) unexpected.push_back(entry.name);
       if (mapped != index.shard_of.end() && mapped->second != shard) repeated.push_back(entry.name);
-      total += static_cast<uint64_t>(entry.bytes);
+      if (entry.bytes > 0 && counted.insert(entry.data).second)
+        total += static_cast<uint64_t>(entry.bytes);
     }
   }
   for (const auto& [name, shard] : index.shard_of) {
@@ -213,9 +219,7 @@ std::vector<WrittenFile> write_sharded(const fs::path& folder,
   int64_t shard_bytes = 0, total_bytes = 0, total_elements = 0;
   size_t begin = 0;
   for (size_t i = 0; i < tensors.size(); ++i) {
-    int64_t elements = 1;
-    for (const int64_t dim : tensors[i].shape) elements *= dim;
-    const int64_t bytes = elements * size_of(tensors[i].dtype);
+    const int64_t bytes = tensors[i].bytes();
     if (i > begin && shard_bytes + bytes > max_shard_bytes) {
       shards.push_back(tensors.subspan(begin, i - begin));
       begin = i;
@@ -223,7 +227,7 @@ std::vector<WrittenFile> write_sharded(const fs::path& folder,
     }
     shard_bytes += bytes;
     total_bytes += bytes;
-    total_elements += elements;
+    total_elements += tensors[i].elements();
   }
   shards.push_back(tensors.subspan(begin));
   if (shards.size() == 1) return {write_safetensors(folder / kSingle, tensors)};

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The weights of a model folder, in one file or in shards with an index, as Hugging Face lays them
 // out: `model.safetensors`, or `model.safetensors.index.json` and
-// `model-00001-of-00005.safetensors`, ...
+// `model-00001-of-00005.safetensors`, ...; and the same with `pytorch_model.bin`.
 #pragma once
 
 #include <cstdint>
@@ -21,7 +21,8 @@ inline constexpr int64_t kShardBytes = 5'000'000'000;  // as Hugging Face cuts t
 // Every tensor of a model folder, wherever it lies.
 class WeightFiles {
  public:
-  // `path` is a model folder, or a .safetensors file. Takes the single file before the index.
+  // `path` is a model folder, or a file as TensorFile::open() reads it. Takes safetensors before
+  // .bin, and the single file before the index.
   // Throws Error(kInput) with all disagreements of index and shards together, and for weights in
   // formats that Tenon does not read.
   static WeightFiles open(const std::filesystem::path& path);
@@ -31,7 +32,7 @@ class WeightFiles {
   const TensorEntry* find(std::string_view name) const;  // nullptr when there is none
   std::vector<std::string_view> names() const;           // sorted
   int64_t total_bytes() const;                           // of the tensors
-  const std::vector<SafetensorsFile>& files() const { return files_; }
+  const std::vector<TensorFile>& files() const { return files_; }
 
   // The file that was taken (the index, when sharded), and what the log should say about it.
   const std::filesystem::path& source() const { return source_; }
@@ -39,11 +40,11 @@ class WeightFiles {
 
  private:
   WeightFiles() = default;
-  void open_shards(const std::filesystem::path& folder);
+  void open_shards(const std::filesystem::path& index);
 
   std::filesystem::path source_;
   std::vector<std::string> notes_;
-  std::vector<SafetensorsFile> files_;
+  std::vector<TensorFile> files_;
   std::unordered_map<std::string_view, const TensorEntry*> entries_;  // into files_
 };
 

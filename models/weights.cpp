@@ -99,7 +99,7 @@ LoadedWeights load_weights(Model& model, const fs::path& folder) {
   };
   std::map<std::string, const TensorEntry*> unused;
   std::vector<std::string> missing, wrong;
-  for (const SafetensorsFile& file : files.files()) {
+  for (const TensorFile& file : files.files()) {
     for (const TensorEntry& entry : file.entries()) {
       if (model.ignorable(entry.name)) continue;
       const std::string name = full_name(entry.name);

@@ -26,6 +26,7 @@ Command add_evaluate(CLI::App& app);
 Command add_generate(CLI::App& app);
 Command add_verify(CLI::App& app);
 Command add_inspect(CLI::App& app);
+Command add_convert(CLI::App& app);
 
 // `tenon bench WORDS...`: the process becomes tenon-bench. Returns only by throwing Error(kEnvironment).
 [[noreturn]] void become_bench(std::vector<std::string> words);

@@ -66,7 +66,9 @@ TEST_CASE("a model folder is read, single or in shards", "[weights]") {
   CHECK(weights.source() == folder / "model.safetensors");
   CHECK(weights.names() == std::vector<std::string_view>{"z"});
   REQUIRE(weights.notes().size() == 1);
-  CHECK(weights.notes()[0].find("took the former") != std::string::npos);
+  CHECK(weights.notes()[0] ==
+        shown(folder.path()) +
+            ": has model.safetensors and model.safetensors.index.json: took the first");
   CHECK(WeightFiles::open(folder / "model-00002-of-00002.safetensors").find("c") !=
         nullptr);  // a file itself
 }
@@ -154,13 +156,17 @@ TEST_CASE("a wrong total size is noted, not fatal", "[weights]") {
 TEST_CASE("a folder without safetensors says what it has", "[weights]") {
   const TempFolder folder;
   const auto fault = [&] { return error_of([&] { WeightFiles::open(folder.path()); }); };
-  CHECK(fault() ==
-        message(2, folder.path(),
-                "expected model.safetensors or model.safetensors.index.json, got neither"));
+  CHECK(
+      fault() ==
+      message(2, folder.path(),
+              "expected model.safetensors or model.safetensors.index.json or pytorch_model.bin or "
+              "pytorch_model.bin.index.json, got none"));
   put_file(folder / "m.gguf", "GGUF");
   CHECK(fault().find("got only m.gguf: GGUF is not read") != std::string::npos);
   put_file(folder / "pytorch_model.bin", "PK");
-  CHECK(fault().find("got only pytorch_model.bin: convert it to safetensors") != std::string::npos);
+  put_file(folder / "pytorch_model.bin", "PK");
+  CHECK(fault().ends_with("pytorch_model.bin: expected a PyTorch file (a zip archive), got "
+                          "something else"));
   CHECK(error_of([&] { WeightFiles::open(folder / "none"); }).find("got nothing of that name") !=
         std::string::npos);
   std::filesystem::create_symlink("gone", folder / "model.safetensors");

@@ -1,0 +1,152 @@
+// SPDX-License-Identifier: Apache-2.0
+// tenon convert: any checkpoint that Tenon reads becomes safetensors, in another dtype if asked. It
+// looks at names and bytes alone, so the model's family need not be one that Tenon knows.
+#include <cstdio>
+#include <cstring>
+#include <filesystem>
+#include <nlohmann/json.hpp>
+
+#include "core/file.h"
+#include "core/parallel_for.h"
+#include "core/weight_files.h"
+#include "models/weights.h"
+#include "tools/command.h"
+#include "tools/model_folder.h"
+
+namespace tenon {
+namespace {
+
+namespace fs = std::filesystem;
+
+struct ConvertOptions {
+  std::string model, dtype;  // dtype: "" keeps each tensor's own
+  ModelOut out;
+  int threads = 0;
+};
+
+// Lets the pages of a tensor that was written go.
+void release(const TensorEntry& entry) {
+  const std::span<const std::byte> mapped = entry.file->bytes();
+  const std::less<> before;
+  if (before(entry.data, mapped.data()) || !before(entry.data, mapped.data() + mapped.size()))
+    return;  // a copy
+  entry.file->advise_done(entry.data - mapped.data(), entry.bytes);
+}
+
+// The stored bytes as they are.
+TensorToWrite as_stored(const TensorEntry& entry) {
+  const auto make = [entry] {
+    const std::shared_ptr<const void> owner(entry.data, [entry](const void*) { release(entry); });
+    return Tensor::borrow(entry.data, {entry.bytes}, DType::kU8, owner);
+  };
+  return {entry.name, DType::kU8, entry.shape, nullptr, make, entry.dtype_name};
+}
+
+TensorToWrite as_dtype(const TensorEntry& entry, DType dtype) {
+  const auto make = [entry, dtype] {
+    const Tensor wide = own_fp32(entry, {entry.elements()});
+    release(entry);
+    return cast(wide, dtype, MemoryKind::kWorkspace);
+  };
+  return {entry.name, dtype, entry.shape, nullptr, make};
+}
+
+// Integers and masks stay as they are; floats that are no DType cannot be cast.
+TensorToWrite converted(const TensorEntry& entry, const std::optional<DType>& dtype) {
+  if (dtype && !entry.dtype && entry.dtype_name.starts_with('F')) {
+    fail_input("{} tensor \"{}\": expected F32, F16 or BF16 for --dtype {}, got {}",
+               shown(entry.file->path()), printable(entry.name), name_of(*dtype), entry.dtype_name);
+  }
+  const bool casts = dtype && entry.dtype && is_float(*entry.dtype) && *entry.dtype != *dtype;
+  return casts ? as_dtype(entry, *dtype) : as_stored(entry);
+}
+
+// True when the head repeats the embedding and loading ties them anyway. Where config.json is
+// silent, the default of the family decides: a .bin in which the two share their bytes was saved by
+// a model that had tied them.
+bool is_tied_head(const WeightFiles& files, const TensorEntry& head, const JsonObject& config) {
+  const bool stated = config.has("tie_word_embeddings");
+  if (head.name != "lm_head.weight" || (stated && !config.boolean("tie_word_embeddings")))
+    return false;
+  for (const TensorFile& file : files.files()) {
+    for (const TensorEntry& other : file.entries()) {
+      if (&other == &head || other.dtype_name != head.dtype_name || other.shape != head.shape)
+        continue;
+      if (other.data == head.data) return true;
+      const auto bytes = static_cast<size_t>(head.bytes);
+      if (stated && std::memcmp(other.data, head.data, bytes) == 0) return true;
+    }
+  }
+  return false;
+}
+
+// config.json says in which dtype the weights are, as "dtype" (transformers 5) or "torch_dtype".
+std::string config_text(const fs::path& path, const std::string& text, DType dtype) {
+  parse_json(text, shown(path));
+  auto config = nlohmann::ordered_json::parse(text);
+  const char* name = dtype == DType::kF32   ? "float32"
+                     : dtype == DType::kF16 ? "float16"
+                                            : "bfloat16";
+  bool changed = false, stated = false;
+  for (const char* key : {"dtype", "torch_dtype"}) {
+    if (!config.contains(key)) continue;
+    stated = true;
+    if (config[key] == name) continue;
+    config[key] = name;
+    changed = true;
+  }
+  if (!stated) config["torch_dtype"] = name;
+  return changed || !stated ? config.dump(2) + "\n" : text;
+}
+
+int convert(const ConvertOptions& options) {
+  if (options.threads > 0) set_thread_count(options.threads);
+  const fs::path model = options.model;
+  std::optional<DType> dtype;
+  if (!options.dtype.empty()) dtype = parse_dtype(options.dtype, "--dtype");
+  check_model_out(options.out, model);
+  const JsonObject config = JsonObject::read(model / "config.json");
+  const WeightFiles files = WeightFiles::open(model);
+  std::vector<TensorToWrite> tensors;
+  int64_t bytes = 0;
+  for (const TensorFile& file : files.files()) {
+    for (const TensorEntry& entry : file.entries()) {
+      if (is_tied_head(files, entry, config)) continue;
+      tensors.push_back(converted(entry, dtype));
+      bytes += tensors.back().bytes();
+    }
+  }
+  std::vector<WrittenFile> written;
+  write_model_out(options.out, [&](const fs::path& folder) {
+    if (const int64_t left = free_bytes(folder); left >= 0 && left < bytes) {
+      fail(Exit::kIo, "--out {}: no space left: needed {} bytes, {} free", options.out.folder,
+           bytes, left);
+    }
+    copy_model_files(model, folder);
+    if (dtype) {
+      const std::string text = read_text(model / "config.json", kJsonFileBytes);
+      write_text_atomic(folder / "config.json", config_text(model / "config.json", text, *dtype));
+    }
+    written = write_sharded(folder, tensors, options.out.shard_bytes);
+  });
+  for (const std::string& note : files.notes()) std::fprintf(stderr, "note: %s\n", note.c_str());
+  std::fprintf(stderr, "%s: %zu tensors, %lld bytes in %zu file%s, from %s\n",
+               shown(options.out.folder).c_str(), tensors.size(), static_cast<long long>(bytes),
+               written.size(), written.size() == 1 ? "" : "s", shown(files.source()).c_str());
+  return 0;
+}
+
+}  // namespace
+
+Command add_convert(CLI::App& app) {
+  auto options = std::make_shared<ConvertOptions>();
+  CLI::App* command = app.add_subcommand(
+      "convert", "Write a checkpoint (PyTorch .bin or safetensors) as safetensors");
+  command->add_option("--model", options->model, "Model folder with a config.json")->required();
+  add_model_out(*command, options->out);
+  command->add_option("--dtype", options->dtype, "fp32, bf16 or fp16 (default: as stored)");
+  add_threads(*command, options->threads);
+  return {command, [options] { return convert(*options); }};
+}
+
+}  // namespace tenon

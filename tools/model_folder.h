@@ -1,0 +1,34 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the commands share that write a model's folder.
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <string>
+
+namespace tenon {
+
+// Where a model is written, and how.
+struct ModelOut {
+  std::string folder;
+  int64_t shard_bytes = 0;
+  bool force = false;
+};
+
+// Adds --out, --max-shard-size and --force.
+void add_model_out(CLI::App& app, ModelOut& out);
+
+// Throws Error(kInput) where --out is `source`, or holds something and --force was not given or
+// would remove more than a model.
+void check_model_out(const ModelOut& out, const std::filesystem::path& source);
+
+// Makes --out what `fill(folder)` writes: complete, or as it was.
+void write_model_out(const ModelOut& out,
+                     const std::function<void(const std::filesystem::path&)>& fill);
+
+// "5GB" (10^9), "512MiB" (2^20) or plain bytes. Throws Error(kInput) naming `flag`.
+int64_t parse_bytes(const std::string& text, const std::string& flag);
+
+}  // namespace tenon
