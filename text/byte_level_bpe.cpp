@@ -7,60 +7,11 @@
 
 #include "core/error.h"
 #include "text/bpe.h"
+#include "text/byte_spelling.h"
 #include "text/utf8.h"
 
 namespace tenon {
 namespace {
-
-// The character that spells each byte: itself where that is printable in Latin-1, else U+0100 and
-// up in order.
-std::array<char32_t, 256> byte_spelling() {
-  std::array<char32_t, 256> spelling{};
-  char32_t next = 0x100;
-  for (int byte = 0; byte < 256; ++byte) {
-    const bool itself =
-        (byte >= 0x21 && byte <= 0x7E) || (byte >= 0xA1 && byte <= 0xAC) || byte >= 0xAE;
-    spelling[byte] = itself ? static_cast<char32_t>(byte) : next++;
-  }
-  return spelling;
-}
-
-// The bytes that a token's text spells. A text with a character that spells no byte stands for
-// itself: that is how added tokens may hold spaces.
-class ByteSpelling {
- public:
-  ByteSpelling() : spelling_(byte_spelling()) {
-    for (int byte = 0; byte < 256; ++byte) byte_of_[spelling_[byte]] = static_cast<int16_t>(byte);
-  }
-
-  std::string token_of(int byte) const {
-    std::string token;
-    append_utf8(spelling_[byte], token);
-    return token;
-  }
-
-  std::string bytes_of(std::string_view token) const {
-    std::string bytes;
-    for (std::string_view rest = token; !rest.empty();) {
-      const Utf8Char c = first_utf8(rest);
-      if (c.kind != Utf8Char::kValid || c.code >= byte_of_.size() || byte_of_[c.code] < 0)
-        return std::string(token);
-      bytes += static_cast<char>(byte_of_[c.code]);
-      rest.remove_prefix(c.length);
-    }
-    return bytes;
-  }
-
- private:
-  static constexpr size_t kSpellings = 0x100 + 68;  // 68 bytes are not printable
-  static std::array<int16_t, kSpellings> nothing() {
-    std::array<int16_t, kSpellings> none;
-    none.fill(-1);
-    return none;
-  }
-  std::array<char32_t, 256> spelling_;
-  std::array<int16_t, kSpellings> byte_of_ = nothing();
-};
 
 class ByteLevelBpe : public Tokenizer {
  public:
@@ -129,10 +80,6 @@ ByteLevelBpe::ByteLevelBpe(const TokenizerSpec& spec)
   }
   read_tokens(spec, spelling);
   read_added_tokens(spec);
-  eos_ = spec.eos;
-  bos_ = spec.bos;
-  fingerprint_ = spec.fingerprint;
-  file_ = spec.file;
 }
 
 void ByteLevelBpe::read_tokens(const TokenizerSpec& spec, const ByteSpelling& spelling) {
@@ -144,7 +91,7 @@ void ByteLevelBpe::read_tokens(const TokenizerSpec& spec, const ByteSpelling& sp
   for (const auto& [text, id] : spec.vocabulary) tokens_[id] = {text, true, false};
   for (const AddedToken& token : spec.added) {
     const std::string text = token.normalized ? normalized(token.content) : token.content;
-    tokens_[token.id] = {text, true, token.special};
+    tokens_[token.id] = {text, true, token.special, true};
   }
   for (size_t id = 0; id < size; ++id) bytes_[id] = spelling.bytes_of(tokens_[id].text);
   if (!ignore_merges_) return;

@@ -11,7 +11,7 @@ import sys
 import unicodedata
 
 import tokenizers
-from tokenizers import AddedToken, Regex, Tokenizer, models, normalizers
+from tokenizers import AddedToken, Regex, Tokenizer, models, normalizers, pre_tokenizers
 
 CODES = [c for c in range(0x110000) if not 0xD800 <= c <= 0xDFFF]
 LETTER, NUMBER, SPACE, WORD = 1, 2, 3, 4  # the lower two bits are a class, WORD is a flag beside it
@@ -22,6 +22,11 @@ def members(pattern):
     everything = "".join(map(chr, CODES))
     kept = normalizers.Replace(Regex(pattern), "").normalize_str(everything)
     return set(CODES) - set(map(ord, kept))
+
+
+def splits_off(pre_tokenizer):
+    """The code points that a pre-tokenizer makes parts of their own between letters."""
+    return {c for c in CODES if len(pre_tokenizer.pre_tokenize_str("a" + chr(c) + "a")) == 3}
 
 
 def word_characters():
@@ -94,6 +99,12 @@ struct UnicodeRange {{
     print_string("kLettersAfterUnicode14", r"\p{L} that Unicode 14 had not assigned", regex_class(letters & newer))
     print_string("kNumbersAfterUnicode14", r"\p{N} that Unicode 14 had not assigned", regex_class(numbers & newer))
     print_string("kSpaces", r"\s", regex_class(spaces))
+    print_string("kDigitsBeyondNumbers", r"what the pre-tokenizer Digits cuts beside \p{N}",
+                 regex_class(splits_off(pre_tokenizers.Digits(True)) - numbers))
+    print_string("kPunctuation", "what the pre-tokenizer Punctuation cuts",
+                 regex_class(splits_off(pre_tokenizers.Punctuation("isolated"))))
+    accents = {c for c in CODES if normalizers.StripAccents().normalize_str(chr(c)) == ""}
+    print_string("kAccents", "what the normalizer StripAccents takes away", regex_class(accents))
     print("// Ascending; what is in no range is 0.\ninline constexpr UnicodeRange kUnicodeRanges[] = {")
     line = ""
     for first, last, classes in ranges(value):

@@ -67,12 +67,16 @@ void tokenize_text(const std::filesystem::path& source, const Tokenizer& tokeniz
   ByteWindow text = open_text(source);
   TextWriter documents(tokenizer, options, writer);
   std::vector<int32_t> ids;
-  for (;;) {
+  for (bool first = true;; first = false) {
     const std::string_view chunk =
         next_chunk(text, static_cast<size_t>(options.chunk_bytes), tokenizer);
     if (chunk.empty()) break;
     ids.clear();
-    tokenizer.encode(chunk, ids);
+    if (first) {
+      tokenizer.encode(chunk, ids);
+    } else {
+      tokenizer.encode_continued(chunk, true, ids);
+    }
     documents.append(ids);
     text.drop(chunk.size());
   }

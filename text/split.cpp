@@ -180,6 +180,7 @@ RegexSplitter::~RegexSplitter() = default;
 std::vector<RegexSplitter::Part> RegexSplitter::find_parts(std::string_view text) const {
   std::vector<Part> parts;
   size_t position = 0, done = 0;
+  bool after_match = false;  // whether a match ends at `done`
   while (position <= text.size()) {
     const int found =
         pcre2_match(compiled_->code, reinterpret_cast<PCRE2_SPTR>(text.data()), text.size(),
@@ -197,9 +198,12 @@ std::vector<RegexSplitter::Part> RegexSplitter::find_parts(std::string_view text
       if (begin > done) parts.push_back({done, begin, invert_});
       parts.push_back({begin, end, !invert_});
       position = done = end;
+      after_match = true;
     } else {  // an empty match cuts, and the search goes on behind the next character
       if (begin > done) parts.push_back({done, begin, invert_});
+      if (begin > done || !after_match) parts.push_back({begin, begin, !invert_});
       done = begin;
+      after_match = true;
       if (begin >= text.size()) break;
       position = begin + first_utf8(text.substr(begin)).length;
     }
@@ -224,7 +228,8 @@ void RegexSplitter::split(std::string_view text, std::vector<std::string_view>& 
     size_t next = i + 1;
     while (next < parts.size() && joins(next)) ++next;
     const bool removed = behavior_ == SplitBehavior::kRemoved && parts[i].match;
-    if (!removed) out.push_back(text.substr(parts[i].begin, parts[next - 1].end - parts[i].begin));
+    const size_t size = parts[next - 1].end - parts[i].begin;
+    if (!removed && size > 0) out.push_back(text.substr(parts[i].begin, size));
     i = next;
   }
 }

@@ -37,16 +37,18 @@ class RegexSplitter {
   // too long on it. Requires: text is valid UTF-8. Not safe to share between threads.
   void split(std::string_view text, std::vector<std::string_view>& parts) const;
 
-  // The pattern with Oniguruma's meaning in PCRE2's words.
-  static std::string in_pcre2(std::string_view pattern);
-
- private:
+  // The matches (or, inverted, what is between them) and the rest, in order. A match may be empty,
+  // but not where another ends. Requires: text is not empty.
   struct Part {
     size_t begin, end;
     bool match;
   };
   std::vector<Part> find_parts(std::string_view text) const;
 
+  // The pattern with Oniguruma's meaning in PCRE2's words.
+  static std::string in_pcre2(std::string_view pattern);
+
+ private:
   struct Compiled;
   std::unique_ptr<Compiled> compiled_;
   std::string place_;

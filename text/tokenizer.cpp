@@ -4,15 +4,31 @@
 #include <algorithm>
 
 #include "text/byte_level_bpe.h"
+#include "text/pipeline_tokenizer.h"
+#include "text/sentencepiece_tokenizer.h"
 #include "text/tokenizer_spec.h"
-#include "text/utf8.h"
 
 namespace tenon {
 
 // The kinds of tokenizer: each is a file of its own that turns a checked TokenizerSpec into a
 // Tokenizer. What none of them takes, read_tokenizer_spec() has refused by name.
 std::unique_ptr<Tokenizer> Tokenizer::load(const std::filesystem::path& directory) {
-  return make_byte_level_bpe(read_tokenizer_spec(directory));
+  const TokenizerSpec spec = read_tokenizer_spec(directory);
+  auto tokenizer = spec.sentencepiece ? make_sentencepiece_tokenizer(spec)
+                   : spec.byte_level  ? make_byte_level_bpe(spec)
+                                      : make_pipeline_tokenizer(spec);
+  tokenizer->eos_ = spec.eos;
+  tokenizer->bos_ = spec.bos;
+  tokenizer->prefix_ = spec.prefix;
+  tokenizer->suffix_ = spec.suffix;
+  tokenizer->fingerprint_ = spec.fingerprint;
+  tokenizer->file_ = spec.file;
+  return tokenizer;
+}
+
+void Tokenizer::encode_continued(std::string_view text, bool special,
+                                 std::vector<int32_t>& out) const {
+  special ? encode(text, out) : encode_plain(text, out);
 }
 
 std::vector<int32_t> Tokenizer::encode(std::string_view text) const {
@@ -43,29 +59,30 @@ bool Tokenizer::is_special(int32_t id) const {
   return token(id).has_value() && tokens_[id].special;
 }
 
+bool Tokenizer::is_added(int32_t id) const { return token(id).has_value() && tokens_[id].added; }
+
+std::unique_ptr<TextDecoder> Tokenizer::start_decoding() const {
+  return make_utf8_decoder([this](int32_t id) { return bytes(id); });
+}
+
 std::string Tokenizer::decode(std::span<const int32_t> ids, bool skip_special) const {
-  std::string raw, text;
-  for (const int32_t id : ids) {
-    if (!skip_special || !is_special(id)) raw += bytes(id);
-  }
-  append_valid_utf8(raw, text);
-  return text;
+  StreamDecoder stream(*this, skip_special);
+  std::string text;
+  for (const int32_t id : ids) text += stream.push(id);
+  return text + stream.finish();
 }
 
 std::string StreamDecoder::push(int32_t id) {
-  if (skip_special_ && tokenizer_.is_special(id)) return "";
-  pending_ += tokenizer_.bytes(id);
-  const size_t complete = pending_.size() - unfinished_utf8_tail(pending_);
   std::string text;
-  append_valid_utf8(std::string_view(pending_).substr(0, complete), text);
-  pending_.erase(0, complete);
+  const bool skipped = !tokenizer_.token(id) || (skip_special_ && tokenizer_.is_special(id));
+  if (!skipped) decoder_->push(id, text);
   return text;
 }
 
 std::string StreamDecoder::finish() {
   std::string text;
-  append_valid_utf8(pending_, text);
-  pending_.clear();
+  decoder_->finish(text);
+  decoder_ = tokenizer_.start_decoding();
   return text;
 }
 

@@ -14,11 +14,14 @@
 #include <string_view>
 #include <vector>
 
+#include "text/text_decoder.h"
+
 namespace tenon {
 
 class Tokenizer {
  public:
-  // Reads `tokenizer.json`, or else `vocab.json` and `merges.txt`; and for the special tokens
+  // Reads `tokenizer.json`, or else `vocab.json` and `merges.txt`, or else a sentencepiece
+  // `tokenizer.model`; and for the special tokens
   // `tokenizer_config.json`, `special_tokens_map.json`, `config.json` and `generation_config.json`,
   // as far as they are there. Throws Error(kInput) naming file and field, also for what is valid
   // there but not supported here.
@@ -38,8 +41,15 @@ class Tokenizer {
   // The ids of `text` between prefix() and suffix(); what is there already is not put there twice.
   std::vector<int32_t> encode_framed(std::string_view text) const;
 
-  // The largest position at which `text` may be cut so that its two parts, encoded apart, give the
-  // ids of the whole whatever follows; 0 when no position is known to be safe.
+  // Appends the ids of a text that goes on where another one ended, of which `out` holds the ids, or
+  // nothing: unlike encode() and encode_plain(), it gets no space of the tokenizer's own before it
+  // (Llama 2 and others put one before a text).
+  virtual void encode_continued(std::string_view text, bool special,
+                                std::vector<int32_t>& out) const;
+
+  // The largest position at which `text` may be cut so that the ids of the first part and those of
+  // the second by encode_continued(), whatever follows, are those of the whole; 0 when no position
+  // is known to be safe.
   virtual size_t safe_cut(std::string_view text) const = 0;
 
   // The text of the ids; what is not UTF-8 becomes U+FFFD. Ids outside the vocabulary are passed
@@ -48,10 +58,14 @@ class Tokenizer {
   // The bytes that one token stands for, perhaps a part of a character; "" for an id outside the
   // vocabulary.
   virtual std::string_view bytes(int32_t id) const = 0;
+  // Decodes token by token; takes ids of the vocabulary only. The tokenizer must outlive it.
+  virtual std::unique_ptr<TextDecoder> start_decoding() const;
 
   // The token as the vocabulary spells it, or nothing when no token has this id.
   std::optional<std::string_view> token(int32_t id) const;
   bool is_special(int32_t id) const;
+  // Whether it is looked for in a text as a whole, special or not.
+  bool is_added(int32_t id) const;
 
   int64_t vocabulary_size() const {
     return static_cast<int64_t>(tokens_.size());
@@ -68,6 +82,7 @@ class Tokenizer {
     std::string text;
     bool present = false;  // ids may leave gaps
     bool special = false;
+    bool added = false;
   };
   std::vector<Token> tokens_;  // by id
   std::optional<int32_t> eos_, bos_;
@@ -81,16 +96,17 @@ class Tokenizer {
 class StreamDecoder {
  public:
   explicit StreamDecoder(const Tokenizer& tokenizer, bool skip_special = false)
-      : tokenizer_(tokenizer), skip_special_(skip_special) {}
+      : tokenizer_(tokenizer), skip_special_(skip_special), decoder_(tokenizer.start_decoding()) {}
   // The text that is complete with this id; often "", inside a character of several tokens.
   std::string push(int32_t id);
-  // What is left at the end: "" or one U+FFFD for a character that was never finished.
+  // What is left at the end, such as U+FFFD for a character that was never finished. The next id
+  // begins a new text.
   std::string finish();
 
  private:
   const Tokenizer& tokenizer_;
   bool skip_special_;
-  std::string pending_;  // the unfinished character
+  std::unique_ptr<TextDecoder> decoder_;
 };
 
 }  // namespace tenon

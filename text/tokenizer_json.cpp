@@ -8,112 +8,11 @@
 #include "core/error.h"
 #include "core/file.h"
 #include "core/json.h"
+#include "text/tokenizer_json_steps.h"
 #include "text/tokenizer_spec.h"
 
 namespace tenon {
 namespace {
-
-[[noreturn]] void unsupported(const JsonObject& part, const std::string& what,
-                              const std::string& name, const std::string& supported) {
-  fail_input("{}: {} {} is not supported (supported: {})", part.where(), what, printable(name),
-             supported);
-}
-
-// The steps of a field that holds one step, or a Sequence of steps under `list`, or null.
-std::vector<JsonObject> steps_of(const JsonObject& parent, const std::string& field,
-                                 const std::string& list) {
-  const std::optional<JsonObject> step = parent.optional_object(field);
-  if (!step) return {};
-  if (step->text("type") != "Sequence") return {*step};
-  std::vector<JsonObject> steps;
-  const Json* items = step->find(list);
-  if (items == nullptr || !items->is_array()) step->reject(list, "a list");
-  for (size_t i = 0; i < items->size(); ++i) {
-    // A list's items have no name of their own: each is read through an object that holds it alone.
-    const std::string name = fmt::format("{}.{}[{}]", field, list, i);
-    const JsonObject holder(Json::object({{name, (*items)[i]}}), parent.where());
-    for (JsonObject& inner : steps_of(holder, name, list)) steps.push_back(std::move(inner));
-  }
-  return steps;
-}
-
-void read_normalizers(const JsonObject& root, TokenizerSpec& spec) {
-  static const std::pair<const char*, NormalForm> kForms[] = {{"NFC", NormalForm::kNfc},
-                                                              {"NFD", NormalForm::kNfd},
-                                                              {"NFKC", NormalForm::kNfkc},
-                                                              {"NFKD", NormalForm::kNfkd}};
-  for (const JsonObject& step : steps_of(root, "normalizer", "normalizers")) {
-    const std::string type = step.text("type");
-    const auto* form = std::find_if(std::begin(kForms), std::end(kForms),
-                                    [&](auto& f) { return type == f.first; });
-    if (form == std::end(kForms)) unsupported(step, "normalizer", type, "NFC, NFD, NFKC, NFKD");
-    spec.normalizers.push_back(form->second);
-  }
-}
-
-SplitSpec read_split(const JsonObject& step) {
-  static const std::pair<const char*, SplitBehavior> kBehaviors[] = {
-      {"Removed", SplitBehavior::kRemoved},
-      {"Isolated", SplitBehavior::kIsolated},
-      {"MergedWithPrevious", SplitBehavior::kMergedWithPrevious},
-      {"MergedWithNext", SplitBehavior::kMergedWithNext},
-      {"Contiguous", SplitBehavior::kContiguous}};
-  SplitSpec split;
-  const JsonObject pattern = step.object("pattern");
-  const std::optional<std::string> literal = pattern.optional_text("String");
-  split.pattern = literal ? escape_pattern(*literal) : pattern.text("Regex");
-  split.place = step.where() + ": field \"pattern\" of a Split";
-  split.invert = step.boolean("invert", false);
-  const std::string behavior = step.choice(
-      "behavior", {"Removed", "Isolated", "MergedWithPrevious", "MergedWithNext", "Contiguous"});
-  for (const auto& [name, value] : kBehaviors) {
-    if (behavior == name) split.behavior = value;
-  }
-  return split;
-}
-
-void read_pre_tokenizers(const JsonObject& root, TokenizerSpec& spec) {
-  const std::string supported = "ByteLevel, or a Sequence of Split that ends with ByteLevel";
-  const std::vector<JsonObject> steps = steps_of(root, "pre_tokenizer", "pretokenizers");
-  for (const JsonObject& step : steps) {
-    const std::string type = step.text("type");
-    const bool last = &step == &steps.back();
-    if (type == "ByteLevel" && last) {
-      spec.add_prefix_space = step.boolean("add_prefix_space", true);
-      spec.gpt2_pattern = step.boolean("use_regex", true);
-      return;
-    }
-    if (type != "Split" || last) unsupported(step, "pre_tokenizer", type, supported);
-    spec.splits.push_back(read_split(step));
-  }
-  unsupported(root, "pre_tokenizer", "null", supported);
-}
-
-void read_decoder(const JsonObject& root) {
-  const std::vector<JsonObject> steps = steps_of(root, "decoder", "decoders");
-  if (steps.size() != 1 || steps[0].text("type") != "ByteLevel") {
-    const std::string name = steps.empty()      ? "null"
-                             : steps.size() > 1 ? "Sequence"
-                                                : steps[0].text("type");
-    unsupported(root, "decoder", name, "ByteLevel");
-  }
-}
-
-// A post-processor may put tokens around the text. GPT-2's does not; a template that is the text
-// alone is the same.
-void read_post_processor(const JsonObject& root) {
-  for (const JsonObject& step : steps_of(root, "post_processor", "processors")) {
-    const std::string type = step.text("type");
-    if (type == "ByteLevel") continue;
-    const Json* const single = step.find("single");
-    const bool text_alone = type == "TemplateProcessing" && single != nullptr &&
-                            single->is_array() && single->size() == 1 && (*single)[0].is_object() &&
-                            (*single)[0].contains("Sequence");
-    if (!text_alone)
-      unsupported(step, "post_processor", type,
-                  "ByteLevel, or a TemplateProcessing that adds no token");
-  }
-}
 
 void read_merges(const JsonObject& model, TokenizerSpec& spec) {
   const Json* const merges = model.find("merges");
@@ -152,17 +51,17 @@ void read_model(const JsonObject& root, TokenizerSpec& spec) {
   const JsonObject model = root.object("model");
   // Files of before 2020 name no type; theirs is the one that has merges.
   const std::string type = model.text("type", model.has("merges") ? "BPE" : "without a type");
-  if (type != "BPE") unsupported(root, "model type", type, "BPE");
+  if (type != "BPE") refuse_by_name(root.where(), "model type", type, "BPE");
   for (const char* affix : {"continuing_subword_prefix", "end_of_word_suffix"}) {
     if (!model.optional_text(affix).value_or("").empty())
-      unsupported(root, affix, model.text(affix), "none");
+      refuse_by_name(root.where(), affix, model.text(affix), "none");
   }
-  if (model.boolean("byte_fallback", false)) unsupported(root, "byte_fallback", "true", "false");
   const Json* const vocabulary = model.find("vocab");
   if (vocabulary == nullptr) model.reject("vocab", "an object");
   add_vocabulary(*vocabulary, spec.file, "model.vocab", spec);
   read_merges(model, spec);
   spec.fuse_unknown = model.boolean("fuse_unk", false);
+  spec.byte_fallback = model.boolean("byte_fallback", false);
   spec.ignore_merges = model.boolean("ignore_merges", false);
   if (const std::optional<std::string> unknown = model.optional_text("unk_token")) {
     const auto found = spec.vocabulary.find(*unknown);
@@ -197,10 +96,7 @@ void read_tokenizer_json(const std::filesystem::path& path, TokenizerSpec& spec)
   spec.file = root.where();
   read_model(root, spec);
   read_added_tokens(root, spec);
-  read_normalizers(root, spec);
-  read_pre_tokenizers(root, spec);
-  read_decoder(root);
-  read_post_processor(root);
+  read_steps(root, spec);
 }
 
 }  // namespace tenon

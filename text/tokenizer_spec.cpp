@@ -12,6 +12,7 @@
 #include "core/error.h"
 #include "core/file.h"
 #include "core/json.h"
+#include "text/sentencepiece_model.h"
 
 namespace tenon {
 namespace {
@@ -77,17 +78,34 @@ void add_listed_tokens(const JsonObject& config, TokenizerSpec& spec) {
   }
 }
 
+// A special token that the vocabulary lacks gets the next id, as in Hugging Face's tokenizers: such
+// as a "[PAD]" that somebody added for training.
+void add_named_token(AddedToken token, const std::string& place, TokenizerSpec& spec) {
+  int32_t next = static_cast<int32_t>(spec.vocabulary.size());
+  for (const AddedToken& added : spec.added) next = std::max(next, added.id + 1);
+  while (spec.has_id(next)) ++next;
+  token.id = spec.id_of(token.content).value_or(next);
+  add_token(token, place, spec);
+}
+
 // Registers the special tokens that the companions name, so that their text becomes one id.
 void add_special_tokens(const Companions& files, TokenizerSpec& spec) {
   if (files.tokenizer_config) add_listed_tokens(*files.tokenizer_config, spec);
   for (const std::string key : kSpecialNames) {
+    if (const JsonObject* const file = file_naming(files, key))
+      add_named_token(token_of(*file, key), file->where() + ": field \"" + key + "\"", spec);
+  }
+  for (const std::string key : {"additional_special_tokens", "extra_special_tokens"}) {
     const JsonObject* const file = file_naming(files, key);
-    if (file == nullptr) continue;
-    AddedToken token = token_of(*file, key);
-    const std::optional<int32_t> id = spec.id_of(token.content);
-    if (!id) file->reject(key, "a token of the vocabulary in " + spec.file);
-    token.id = *id;
-    add_token(token, file->where() + ": field \"" + key + "\"", spec);
+    const Json* const tokens = file == nullptr ? nullptr : file->find(key);
+    if (tokens == nullptr) continue;
+    if (!tokens->is_array() && !tokens->is_object()) file->reject(key, "a list or an object");
+    for (const auto& [name, token] : tokens->items()) {
+      const std::string field = key + "." + name;
+      const JsonObject holder(Json::object({{field, token}}), file->where());
+      add_named_token(token_of(holder, field),
+                      file->where() + ": field \"" + printable(field) + "\"", spec);
+    }
   }
 }
 
@@ -101,16 +119,16 @@ std::optional<int32_t> configured_id(const std::optional<JsonObject>& file, cons
   return spec.has_id(ids[0]) ? std::optional(static_cast<int32_t>(ids[0])) : std::nullopt;
 }
 
-// The token's own name comes first, then the model's ids, then the name that GPT-2's tokenizer
-// class assumes.
+// The token's own name comes first, then the model's ids, then what the tokenizer's class assumes:
+// the piece of a sentencepiece model that has this part, or GPT-2's end of text.
 std::optional<int32_t> boundary_id(const Companions& files, const std::string& name,
-                                   const TokenizerSpec& spec) {
+                                   const std::string& piece, const TokenizerSpec& spec) {
   if (const JsonObject* file = file_naming(files, name))
     return spec.id_of(token_of(*file, name).content);
   for (const auto* file : {&files.config, &files.generation_config}) {
     if (const auto id = configured_id(*file, name + "_id", spec)) return id;
   }
-  return spec.id_of(kGpt2EndOfText);
+  return spec.id_of(spec.sentencepiece ? piece : kGpt2EndOfText);
 }
 
 // GPT-2's tokenizer class sets this from its config, whatever tokenizer.json says; no other class
@@ -118,9 +136,48 @@ std::optional<int32_t> boundary_id(const Companions& files, const std::string& n
 void apply_prefix_space(const Companions& files, TokenizerSpec& spec) {
   if (!files.tokenizer_config || !files.tokenizer_config->has("add_prefix_space")) return;
   const std::string kind = files.tokenizer_config->optional_text("tokenizer_class").value_or("");
-  if (kind == "GPT2Tokenizer" || kind == "GPT2TokenizerFast") {
-    spec.add_prefix_space = files.tokenizer_config->boolean("add_prefix_space");
+  if (kind != "GPT2Tokenizer" && kind != "GPT2TokenizerFast") return;
+  for (PreTokenizerStep& step : spec.pre_tokenizer)
+    step.add_prefix_space = files.tokenizer_config->boolean("add_prefix_space");
+}
+
+// What is put around a text: what tokenizer_config.json says of BOS and EOS goes before a
+// tokenizer.json's post_processor. Llama's tokenizer class has a BOS unless it is told otherwise.
+void apply_boundaries(const Companions& files, TokenizerSpec& spec) {
+  const auto apply = [&](const std::string& key, bool assumed, const std::optional<int32_t>& id,
+                         std::vector<int32_t>& side) {
+    const bool said = files.tokenizer_config && files.tokenizer_config->has(key) &&
+                      !files.tokenizer_config->find(key)->is_null();
+    const bool wanted = said ? files.tokenizer_config->boolean(key) : assumed;
+    if (!said && !assumed) return;
+    side.clear();
+    if (wanted && id) side.push_back(*id);
+  };
+  apply("add_bos_token", spec.sentencepiece != nullptr, spec.bos, spec.prefix);
+  apply("add_eos_token", false, spec.eos, spec.suffix);
+}
+
+// Whether the steps amount to GPT-2's kind of tokenizer; its fields are filled then.
+void find_byte_level(TokenizerSpec& spec) {
+  if (spec.byte_fallback || spec.pre_tokenizer.empty() || spec.decoder.size() != 1 ||
+      spec.decoder[0].kind != DecoderStep::kByteLevel) {
+    return;
   }
+  for (const NormalizerStep& step : spec.normalizer) {
+    if (step.kind != NormalizerStep::kForm) return;
+  }
+  const PreTokenizerStep& last = spec.pre_tokenizer.back();
+  for (const PreTokenizerStep& step : spec.pre_tokenizer) {
+    const auto wanted = &step == &last ? PreTokenizerStep::kByteLevel : PreTokenizerStep::kSplit;
+    if (step.kind != wanted) return;
+  }
+  spec.byte_level = true;
+  for (const NormalizerStep& step : spec.normalizer) spec.normalizers.push_back(step.form);
+  for (const PreTokenizerStep& step : spec.pre_tokenizer) {
+    if (step.kind == PreTokenizerStep::kSplit) spec.splits.push_back(step.split);
+  }
+  spec.add_prefix_space = last.add_prefix_space;
+  spec.gpt2_pattern = last.gpt2_pattern;
 }
 
 }  // namespace
@@ -203,7 +260,7 @@ void add_token(const AddedToken& token, const std::string& place, TokenizerSpec&
 
 TokenizerSpec read_tokenizer_spec(const std::filesystem::path& directory) {
   const auto json = directory / "tokenizer.json", vocabulary = directory / "vocab.json",
-             merges = directory / "merges.txt";
+             merges = directory / "merges.txt", model = directory / "tokenizer.model";
   Companions files;
   files.tokenizer_config = read_if_present(directory / "tokenizer_config.json");
   files.special_tokens_map = read_if_present(directory / "special_tokens_map.json");
@@ -216,28 +273,30 @@ TokenizerSpec read_tokenizer_spec(const std::filesystem::path& directory) {
     read_tokenizer_json(json, spec);
     hashes = {hash_file(json)};
   } else if (std::filesystem::exists(vocabulary)) {
-    if (files.tokenizer_config && files.tokenizer_config->boolean("add_bos_token", false)) {
-      fail_input("{}: add_bos_token true is not supported", files.tokenizer_config->where());
-    }
     read_vocabulary_and_merges(vocabulary, merges, spec);
     hashes = {hash_file(vocabulary), hash_file(merges)};
-  } else if (std::filesystem::exists(directory / "tokenizer.model")) {
-    fail_input(
-        "{}: a sentencepiece or tiktoken model is not supported (supported: tokenizer.json; "
-        "vocab.json and merges.txt)",
-        shown(directory / "tokenizer.model"));
+  } else if (std::filesystem::exists(model)) {
+    read_sentencepiece(model, spec);
+    spec.legacy = files.tokenizer_config && files.tokenizer_config->find("legacy") != nullptr &&
+                  !files.tokenizer_config->find("legacy")->is_null() &&
+                  files.tokenizer_config->boolean("legacy");
+    hashes = {hash_file(model), spec.legacy};
   } else {
     fail_input(
-        "{}: expected a tokenizer (tokenizer.json, or vocab.json and merges.txt), got neither",
+        "{}: expected a tokenizer (tokenizer.json, or vocab.json and merges.txt, or "
+        "tokenizer.model), got none",
         shown(directory));
   }
   apply_prefix_space(files, spec);
+  find_byte_level(spec);
   if (const std::string end = kGpt2EndOfText; spec.added.empty() && spec.id_of(end)) {
     add_token({.content = end, .id = *spec.id_of(end), .special = true}, spec.file, spec);
   }
   add_special_tokens(files, spec);
-  spec.eos = boundary_id(files, "eos_token", spec);
-  spec.bos = boundary_id(files, "bos_token", spec);
+  const SentencePieceModel* const pieces = spec.sentencepiece.get();
+  spec.eos = boundary_id(files, "eos_token", pieces ? pieces->eos : "", spec);
+  spec.bos = boundary_id(files, "bos_token", pieces ? pieces->bos : "", spec);
+  apply_boundaries(files, spec);
 
   for (const char* name : {"tokenizer_config.json", "special_tokens_map.json"}) {
     const auto path = directory / name;

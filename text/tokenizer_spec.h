@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <memory>
 #include <optional>
 #include <string>
 #include <unordered_map>
@@ -13,16 +14,12 @@
 #include "core/json.h"
 #include "text/added_tokens.h"
 #include "text/normalize.h"
-#include "text/split.h"
+#include "text/pre_tokenize.h"
+#include "text/text_decoder.h"
 
 namespace tenon {
 
-struct SplitSpec {
-  std::string place;  // file and field, for messages
-  std::string pattern;
-  SplitBehavior behavior = SplitBehavior::kIsolated;
-  bool invert = false;
-};
+struct SentencePieceModel;
 
 struct TokenizerSpec {
   struct Merge {
@@ -33,16 +30,28 @@ struct TokenizerSpec {
   std::unordered_map<std::string, int32_t> vocabulary;  // of the model, added tokens apart
   std::vector<const std::string*> by_id;                // its keys; null where no token has the id
   std::vector<Merge> merges;                            // by rank
-  std::optional<int32_t> unknown;  // stands for a byte that the vocabulary lacks
+  std::optional<int32_t> unknown;  // stands for a character that the vocabulary lacks
   bool fuse_unknown = false;       // one for several in a row
-  bool ignore_merges = false;      // a word that is a token is that token
+  bool byte_fallback = false;  // its bytes as "<0x0A>" stand for it, where all of them are known
+  bool ignore_merges = false;  // a word that is a token is that token
   std::vector<AddedToken> added;
+  std::vector<NormalizerStep> normalizer;
+  std::vector<PreTokenizerStep> pre_tokenizer;
+  std::vector<DecoderStep> decoder;
+  std::vector<int32_t> prefix, suffix;  // what is put around a text
+  std::optional<int32_t> eos, bos;
+  uint64_t fingerprint = 0;
+
+  // GPT-2's kind of tokenizer (byte_level_bpe.h), where the steps amount to it.
+  bool byte_level = false;
   std::vector<NormalForm> normalizers;  // in order
   std::vector<SplitSpec> splits;        // in order, before the ByteLevel step
   bool add_prefix_space = false;        // ByteLevel: a text that begins with no space gets one
   bool gpt2_pattern = true;             // ByteLevel: cuts by GPT-2's pattern
-  std::optional<int32_t> eos, bos;
-  uint64_t fingerprint = 0;
+
+  // A sentencepiece model in the place of merges and steps; null otherwise.
+  std::shared_ptr<const SentencePieceModel> sentencepiece;
+  bool legacy = false;  // sentencepiece: a space is put before the text behind a special token too
 
   // The id of a token, and whether there is a token of this id; added ones included.
   std::optional<int32_t> id_of(const std::string& token) const;
@@ -62,8 +71,9 @@ inline constexpr int64_t kMaxTokenId = (1 << 21) - 1;
 // Reads a model directory. Throws Error(kInput).
 TokenizerSpec read_tokenizer_spec(const std::filesystem::path& directory);
 
-// The two forms in which a vocabulary comes; each fills what it has a field for.
+// The forms in which a vocabulary comes; each fills what it has a field for.
 void read_tokenizer_json(const std::filesystem::path& path, TokenizerSpec& spec);
+void read_sentencepiece(const std::filesystem::path& path, TokenizerSpec& spec);
 void read_vocabulary_and_merges(const std::filesystem::path& vocabulary,
                                 const std::filesystem::path& merges, TokenizerSpec& spec);
 

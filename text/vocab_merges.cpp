@@ -29,6 +29,8 @@ std::string_view take_line(std::string_view& rest) {
 void read_vocabulary_and_merges(const std::filesystem::path& vocabulary,
                                 const std::filesystem::path& merges, TokenizerSpec& spec) {
   spec.file = shown(vocabulary);
+  spec.pre_tokenizer = {{.kind = PreTokenizerStep::kByteLevel}};
+  spec.decoder = {{.kind = DecoderStep::kByteLevel}};
   add_vocabulary(parse_json_file(vocabulary), spec.file, "", spec);
   const std::string text = read_text(merges, kMaxMergesBytes);
   std::string_view rest = text;
