@@ -19,7 +19,11 @@ void tokenize_document(const Document& document, const Tokenizer& tokenizer, boo
   tokens.sample = document.sample;
   for (const DocumentPiece& piece : document.pieces) {
     const size_t before = tokens.ids.size();
-    tokenizer.encode(piece.text, tokens.ids);
+    if (before == 0) {
+      tokenizer.encode(piece.text, tokens.ids);
+    } else {  // as where a model goes on with a prompt
+      tokenizer.encode_continued(piece.text, true, tokens.ids);
+    }
     const auto count = static_cast<int64_t>(tokens.ids.size() - before);
     if (count > 0) tokens.runs.push_back({count, piece.scored});
   }
