@@ -46,15 +46,18 @@ std::vector<int64_t> permutation(int64_t count, RandomStream stream) {
   return order;
 }
 
-RowOrder::RowOrder(int64_t rows, int64_t batch, uint64_t seed)
-    : rows_(rows), batch_(batch), seed_(seed) {
+RowOrder::RowOrder(int64_t rows, int64_t batch, uint64_t seed, bool shuffle)
+    : rows_(rows), batch_(batch), seed_(seed), shuffle_(shuffle) {
   TENON_CHECK(rows > 0 && batch > 0, "[row order] expected rows and a batch, got {} and {}", rows,
               batch);
 }
 
 std::span<const int64_t> RowOrder::rows_of_step(int64_t step) {
   const int64_t epoch = epoch_of(step), first = step % steps_per_epoch() * batch_;
-  if (epoch != epoch_) {
+  if (!shuffle_ && order_.empty()) {
+    order_.resize(static_cast<size_t>(rows_));
+    std::iota(order_.begin(), order_.end(), 0);
+  } else if (shuffle_ && epoch != epoch_) {
     order_ = permutation(
         rows_, {.seed = seed_, .purpose = kOrderPurpose, .step = static_cast<uint32_t>(epoch)});
     epoch_ = epoch;

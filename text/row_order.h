@@ -17,8 +17,8 @@ std::vector<int64_t> permutation(int64_t count, RandomStream stream);
 
 class RowOrder {
  public:
-  // Requires: rows > 0, batch > 0.
-  RowOrder(int64_t rows, int64_t batch, uint64_t seed);
+  // Without `shuffle` every epoch takes the rows in their own order. Requires: rows > 0, batch > 0.
+  RowOrder(int64_t rows, int64_t batch, uint64_t seed, bool shuffle = true);
 
   // The last step of an epoch takes what is left, so every row is taken once an epoch.
   int64_t steps_per_epoch() const { return (rows_ + batch_ - 1) / batch_; }
@@ -29,6 +29,7 @@ class RowOrder {
  private:
   int64_t rows_, batch_;
   uint64_t seed_;
+  bool shuffle_;
   int64_t epoch_ = -1;  // that `order_` is of
   std::vector<int64_t> order_;
 };

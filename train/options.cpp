@@ -192,6 +192,8 @@ std::vector<OptionRow> make_rows() {
       integer_row("steps", &O::steps, 0, "Optimizer steps (0: by --epochs)"),
       choice_row("packing", &O::packing, {"document", "concat", "none"},
                  "How documents fill sequences: packed and apart, one stream, or one a sequence"),
+      choice_row("shuffle", &O::shuffle, {"on", "off"},
+                 "Rows in another order each epoch, or as the data has them"),
       choice_row("model-dropout", &O::model_dropout, {"off", "config"},
                  "The checkpoint's own dropouts"),
       of_data(choice_row("format", &O::format, formats(),

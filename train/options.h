@@ -47,7 +47,7 @@ struct TrainOptions : DataOptions {
   int64_t seq_len = 0;      // 0: the model's positions, at most 1024
   double epochs = 3;
   int64_t steps = 0;  // 0: by epochs
-  std::string packing = "document", model_dropout = "off";
+  std::string packing = "document", model_dropout = "off", shuffle = "on";
 
   double val_split = 0;
   int64_t eval_every = 0;  // 0: ten times a run

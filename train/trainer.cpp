@@ -105,7 +105,8 @@ Trainer::Trainer(const Parts& parts)
     : p_(parts),
       dtype_(activation_dtype(parts.options.precision)),
       scaler_(dtype_),
-      order_(parts.train.rows(), parts.options.batch, static_cast<uint64_t>(parts.options.seed)) {
+      order_(parts.train.rows(), parts.options.batch, static_cast<uint64_t>(parts.options.seed),
+             parts.options.shuffle == "on") {
   const TrainOptions& o = p_.options;
   const double warmup =
       o.warmup < 1 ? std::round(o.warmup * static_cast<double>(p_.length.steps)) : o.warmup;
