@@ -40,6 +40,10 @@ void KvCache::end() {
   for (KvPages* text : texts_) text->tokens += fresh_;
 }
 
+int64_t KvCache::longest() const {
+  return *std::max_element(host_past_.begin(), host_past_.end()) + fresh_;
+}
+
 CachedKeys KvCache::block(int64_t i) const {
   const int64_t part = kPageTokens * channels_;
   return {.pages = pages_,

@@ -30,6 +30,8 @@ class KvCache {
   // The pass is over: the texts have the tokens.
   void end();
 
+  // Tokens of the longest text, with the fresh ones.
+  int64_t longest() const;
   // What block i attends to and appends to. Valid until the next begin().
   CachedKeys block(int64_t i) const;
 

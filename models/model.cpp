@@ -26,7 +26,7 @@ Tensor forward(const Model& model, const Context& context, const RunOptions& opt
 
 int64_t longest(const Context& context) {
   if (context.longest > 0) return context.longest;
-  return context.ids.dim(1) + (context.cache != nullptr ? context.cache->past : 0);
+  return context.cache != nullptr ? context.cache->longest() : context.ids.dim(1);
 }
 
 int64_t count_parameters(Model& model, const std::function<bool(const Parameter&)>& keep) {
