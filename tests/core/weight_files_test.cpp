@@ -165,8 +165,9 @@ TEST_CASE("a folder without safetensors says what it has", "[weights]") {
   CHECK(fault().find("got only m.gguf: GGUF is not read") != std::string::npos);
   put_file(folder / "pytorch_model.bin", "PK");
   put_file(folder / "pytorch_model.bin", "PK");
-  CHECK(fault().ends_with("pytorch_model.bin: expected a PyTorch file (a zip archive), got "
-                          "something else"));
+  CHECK(
+      fault().ends_with("pytorch_model.bin: expected a PyTorch file (a zip archive), got "
+                        "something else"));
   CHECK(error_of([&] { WeightFiles::open(folder / "none"); }).find("got nothing of that name") !=
         std::string::npos);
   std::filesystem::create_symlink("gone", folder / "model.safetensors");
