@@ -19,6 +19,10 @@ namespace {
 static_assert(std::endian::native == std::endian::little,
               "the format is little-endian and so are Tenon's machines");
 
+// Ours, so that a file that is made to be slow is refused before it is: the largest checkpoints have
+// some ten thousand tensors in a file, and notes of a few megabytes.
+constexpr size_t kMaxTensors = 250'000, kMaxStringBytes = size_t{16} << 20;
+
 struct Format {
   std::string_view name;
   int64_t bits;
@@ -78,6 +82,7 @@ class HeaderReader {
 
   std::vector<TensorEntry> read() {
     const std::string_view header = find_header();
+    check_strings(header);
     const auto member = [&](std::string& name, Json& value, int64_t byte) {
       read_member(name, value, byte);
     };
@@ -127,6 +132,17 @@ class HeaderReader {
     }
     fail_input("{}@8: expected a header that starts with '{{', got \"{}\"", where_,
                printable(header, 16));
+  }
+
+  // A string is copied while it is parsed: one of nearly the header's length is refused before.
+  void check_strings(std::string_view header) const {
+    for (size_t at = 0; (at = header.find('"', at)) != header.npos; ++at) {
+      const size_t begin = at + 1;
+      for (at = begin; at < header.size() && header[at] != '"'; ++at) at += header[at] == '\\';
+      if (at - begin <= kMaxStringBytes) continue;
+      fail_input("{}@{}: expected strings of at most {} bytes, got one of {}", where_, begin + 8,
+                 kMaxStringBytes, at - begin);
+    }
   }
 
   template <class... Args>
@@ -208,6 +224,7 @@ class HeaderReader {
       reject(name, "data_offsets: expected {} bytes for {} {}, got {}", bits / 8, dtype_name,
              dims.empty() ? "scalar" : fmt::format("{}", fmt::join(dims, " x ")), end - begin);
     }
+    if (found_.size() >= kMaxTensors) reject(name, "expected at most {} tensors, got more", kMaxTensors);
     TensorEntry entry;
     entry.name = std::move(name);
     entry.dtype_name = dtype_name;
