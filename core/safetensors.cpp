@@ -21,7 +21,7 @@ static_assert(std::endian::native == std::endian::little,
 
 // Ours, so that a file that is made to be slow is refused before it is: the largest checkpoints have
 // some ten thousand tensors in a file, and notes of a few megabytes.
-constexpr size_t kMaxTensors = 250'000, kMaxStringBytes = size_t{16} << 20;
+constexpr size_t kMaxTensors = 250'000, kMaxValues = 4'000'000, kMaxStringBytes = size_t{16} << 20;
 
 struct Format {
   std::string_view name;
@@ -82,7 +82,7 @@ class HeaderReader {
 
   std::vector<TensorEntry> read() {
     const std::string_view header = find_header();
-    check_strings(header);
+    check_size(header);
     const auto member = [&](std::string& name, Json& value, int64_t byte) {
       read_member(name, value, byte);
     };
@@ -134,14 +134,24 @@ class HeaderReader {
                printable(header, 16));
   }
 
-  // A string is copied while it is parsed: one of nearly the header's length is refused before.
-  void check_strings(std::string_view header) const {
-    for (size_t at = 0; (at = header.find('"', at)) != header.npos; ++at) {
-      const size_t begin = at + 1;
-      for (at = begin; at < header.size() && header[at] != '"'; ++at) at += header[at] == '\\';
-      if (at - begin <= kMaxStringBytes) continue;
-      fail_input("{}@{}: expected strings of at most {} bytes, got one of {}", where_, begin + 8,
-                 kMaxStringBytes, at - begin);
+  // Parsing takes a copy of a string and some time for a value: a header that is made of one, or of
+  // many that say nothing about tensors, is refused before.
+  void check_size(std::string_view header) const {
+    size_t values = 0;
+    for (size_t at = 0; at < header.size(); ++at) {
+      if (header[at] != '"') {
+        values += header[at] == ',';
+        continue;
+      }
+      const size_t begin = ++at;
+      while (at < header.size() && header[at] != '"') at += header[at] == '\\' ? 2 : 1;
+      if (at - begin > kMaxStringBytes) {
+        fail_input("{}@{}: expected strings of at most {} bytes, got one of {}", where_, begin + 8,
+                   kMaxStringBytes, at - begin);
+      }
+    }
+    if (values > kMaxValues) {
+      fail_input("{}: header: expected at most {} values, got {}", where_, kMaxValues, values + 1);
     }
   }
 
@@ -224,7 +234,8 @@ class HeaderReader {
       reject(name, "data_offsets: expected {} bytes for {} {}, got {}", bits / 8, dtype_name,
              dims.empty() ? "scalar" : fmt::format("{}", fmt::join(dims, " x ")), end - begin);
     }
-    if (found_.size() >= kMaxTensors) reject(name, "expected at most {} tensors, got more", kMaxTensors);
+    if (found_.size() >= kMaxTensors)
+      reject(name, "expected at most {} tensors, got more", kMaxTensors);
     TensorEntry entry;
     entry.name = std::move(name);
     entry.dtype_name = dtype_name;

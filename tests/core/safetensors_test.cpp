@@ -323,6 +323,10 @@ TEST_CASE("a large header is read, up to a limit", "[safetensors]") {
   header.back() = '}';
   CHECK(verdict(folder, file_of(header)) ==
         " tensor \"t250000\": expected at most 250000 tensors, got more");
+  std::string zeros = "{\"a\":{\"x\":[0";
+  for (int i = 0; i < 4'000'001; ++i) zeros += ",0";
+  CHECK(verdict(folder, file_of(zeros + "]}}")) ==
+        ": header: expected at most 4000000 values, got 4000002");
   const std::string note(17 << 20, 'n');
   CHECK(verdict(folder, file_of("{\"__metadata__\":{\"a\":\"\\\"" + note + "\"}}")) ==
         "@30: expected strings of at most 16777216 bytes, got one of 17825794");
