@@ -219,3 +219,47 @@ TEST_CASE("tensors are written in shards with an index, and read back", "[weight
   const TempFolder each;  // a tensor above the limit has a shard of its own
   CHECK(write_sharded(each.path(), tensors, 3).size() == 6);
 }
+
+TEST_CASE("tensors may be made when they are written, one at a time", "[weights]") {
+  const TempFolder folder;
+  int alive = 0, most = 0;
+  std::vector<TensorToWrite> tensors, made;
+  const std::vector<float> values = {1, 2, 3, 4, 5, 6, 7, 8};
+  for (const char* name : {"c", "a", "b", "d"}) {
+    tensors.push_back({name, DType::kF32, {2, 4}, values.data()});
+    made.push_back({name, DType::kF32, {2, 4}, nullptr, [&] {
+                      most = std::max(most, ++alive);
+                      const std::shared_ptr<const void> owner(&values,
+                                                              [&](const void*) { --alive; });
+                      return Tensor::borrow(values.data(), {8}, DType::kF32, owner);
+                    }});
+  }
+  for (const int64_t limit : {int64_t{64}, kShardBytes}) {
+    const auto there = folder / fmt::format("there{}", limit),
+               later = folder / fmt::format("{}", limit);
+    std::filesystem::create_directories(there);
+    std::filesystem::create_directories(later);
+    const std::vector<WrittenFile> a = write_sharded(there, tensors, limit),
+                                   b = write_sharded(later, made, limit);
+    REQUIRE(a.size() == b.size());
+    for (size_t i = 0; i < a.size(); ++i) CHECK(a[i].hash == b[i].hash);
+  }
+  CHECK(alive == 0);
+  CHECK(most == 1);
+
+  // As the dtypes of the format that Tenon has none for; not with other bytes than the shape says.
+  write_safetensors(folder / "x",
+                    std::vector<TensorToWrite>{{"mask", DType::kU8, {2}, "\0\1", {}, "BOOL"},
+                                               {"wide", DType::kU8, {1}, values.data(), {}, "F64"},
+                                               {"bits", DType::kU8, {2}, "x", {}, "F4"}});
+  const SafetensorsFile file = SafetensorsFile::open(folder / "x");
+  CHECK(file.find("mask")->dtype_name == "BOOL");
+  CHECK(file.find("wide")->bytes == 8);
+  CHECK(file.find("bits")->bytes == 1);
+  CHECK(file.entries()[0].name == "wide");
+  made[0].shape = {9};
+  CHECK(error_of([&] {
+          write_safetensors(folder / "y", made);
+        }).find("expected 36 bytes, got 32") != std::string::npos);
+  CHECK_FALSE(std::filesystem::exists(folder / "y"));
+}
