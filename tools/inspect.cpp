@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// tenon inspect PATH: what a safetensors file, model, adapter, checkpoint, token file or run folder
+// tenon inspect PATH: what a file of tensors (safetensors, PyTorch's .bin), model, adapter, checkpoint, token file or run folder
 // holds; exit 2 with the reason when it is not valid.
 #include <cstdio>
 #include <filesystem>
@@ -29,19 +29,20 @@ class Page {
   std::string text_;
 };
 
-void list_tensors(Page& page, const SafetensorsFile& file) {
+void list_tensors(Page& page, const TensorFile& file) {
   for (const TensorEntry& entry : file.entries()) {
     page.line(fmt::format("  {:<60} {:<6} {}", printable(entry.name, 200), entry.dtype_name,
                           shape_text(entry)));
   }
 }
 
-void inspect_safetensors(Page& page, const fs::path& path) {
-  const SafetensorsFile file = SafetensorsFile::open(path);
+void inspect_tensors(Page& page, const fs::path& path) {
+  const TensorFile file = TensorFile::open(path);
   int64_t elements = 0;
   for (const TensorEntry& entry : file.entries()) elements += entry.elements();
-  page.line(fmt::format("{}: safetensors, {} tensors, {} elements", shown(path),
-                        file.entries().size(), elements));
+  page.line(fmt::format("{}: {}, {} tensors, {} elements", shown(path),
+                        has_torch_name(path) ? "PyTorch" : "safetensors", file.entries().size(),
+                        elements));
   for (const auto& [key, value] : file.metadata())
     page.line(fmt::format("  metadata {} = {}", printable(key), printable(value)));
   list_tensors(page, file);
@@ -114,7 +115,7 @@ int inspect(const fs::path& path) {
   Page page;
   if (!fs::exists(path)) fail_input("{}: no such file or folder", shown(path));
   if (!fs::is_directory(path)) {
-    path.extension() == ".tokens" ? inspect_tokens(page, path) : inspect_safetensors(page, path);
+    path.extension() == ".tokens" ? inspect_tokens(page, path) : inspect_tensors(page, path);
   } else if (fs::exists(path / "manifest.json")) {
     inspect_checkpoint(page, path);
   } else if (fs::exists(path / "adapter_config.json")) {
@@ -141,7 +142,7 @@ Command add_inspect(CLI::App& app) {
       "inspect", "What a file or folder of Tenon's holds, and whether it is valid");
   command
       ->add_option("path", *path,
-                   "safetensors or token file; model, adapter, checkpoint or run folder")
+                   "safetensors, .bin or token file; model, adapter, checkpoint or run folder")
       ->required();
   return {command, [path] { return inspect(*path); }};
 }

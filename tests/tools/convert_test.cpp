@@ -65,6 +65,14 @@ TEST_CASE("convert: a .bin becomes the safetensors that Hugging Face writes") {
   }
 }
 
+TEST_CASE("inspect: what a .bin holds") {
+  const Result result = tenon({"inspect", std::string(kCase) + "/views/pytorch_model.bin"});
+  CHECK(result.code == 0);
+  CHECK(result.out.find("pytorch_model.bin: PyTorch, 21 tensors, 175 elements") !=
+        std::string::npos);
+  CHECK(lines(result.out).at(3) == fmt::format("  {:<60} {:<6} {}", "transposed", "F32", "[6, 4]"));
+}
+
 TEST_CASE("convert: the head is left out only where it will be tied again") {
   const BinLab lab;
   const auto has_head = [&](const char* member) {
