@@ -284,6 +284,8 @@ class TorchReader {
         storage.type->format == "F64" ? copy_view<double, float>(storage.bytes.data(), view, to)
                                       : copy_view<uint64_t>(storage.bytes.data(), view, to);
     }
+    kept_->file->advise_done(storage.bytes.data() - kept_->file->data(),
+                             static_cast<int64_t>(storage.bytes.size()));
     return found->second = to;
   }
 

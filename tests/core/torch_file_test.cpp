@@ -79,6 +79,23 @@ TEST_CASE("what torch.save writes is read as PyTorch means it", "[torch]") {
   CHECK(at("rows") < mapped.data() + mapped.size());
 }
 
+TEST_CASE("a model saved as .bin has the bytes of its safetensors", "[torch]") {
+  const std::filesystem::path opt = TENON_SOURCE_DIR "/../shared/reference/opt";
+  if (!std::filesystem::exists(opt / "model-bin")) {
+    WARN("SKIPPED: there is no ../shared/reference/opt");
+    return;
+  }
+  const WeightFiles bin = WeightFiles::open(opt / "model-bin"),
+                    safe = WeightFiles::open(opt / "model");
+  CHECK(bin.names() == safe.names());
+  for (const std::string_view name : safe.names()) {
+    CAPTURE(name);
+    CHECK(bin.find(name)->dtype == safe.find(name)->dtype);
+    CHECK(bin.find(name)->shape == safe.find(name)->shape);
+    CHECK(text_of(*bin.find(name)) == text_of(*safe.find(name)));
+  }
+}
+
 TEST_CASE("an entry of a PyTorch file keeps its bytes alive", "[torch]") {
   std::vector<TensorEntry> kept;
   std::string before;
