@@ -91,7 +91,7 @@ void ByteLevelBpe::read_tokens(const TokenizerSpec& spec, const ByteSpelling& sp
   for (const auto& [text, id] : spec.vocabulary) tokens_[id] = {text, true, false};
   for (const AddedToken& token : spec.added) {
     const std::string text = token.normalized ? normalized(token.content) : token.content;
-    tokens_[token.id] = {text, true, token.special, true};
+    tokens_[token.id] = {text, true, token.special && text == token.content, true};
   }
   for (size_t id = 0; id < size; ++id) bytes_[id] = spelling.bytes_of(tokens_[id].text);
   if (!ignore_merges_) return;

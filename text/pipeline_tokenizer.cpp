@@ -88,6 +88,7 @@ Pipeline::Pipeline(const TokenizerSpec& spec)
   read_vocabulary(spec);
   read_added_tokens(spec);
   cuts_are_known_ = cuts_are_known(spec);
+  Pipeline::start_decoding();  // throws here what is wrong with a pattern
 }
 
 void Pipeline::read_vocabulary(const TokenizerSpec& spec) {
@@ -121,7 +122,8 @@ void Pipeline::read_vocabulary(const TokenizerSpec& spec) {
 void Pipeline::read_added_tokens(const TokenizerSpec& spec) {
   for (const AddedToken& token : spec.added) {
     const std::string pattern = token.normalized ? normalizer_(token.content) : token.content;
-    tokens_[token.id] = {pattern, true, token.special, true};
+    // Hugging Face's leaves out special tokens by their name: not one that the normalizer renamed.
+    tokens_[token.id] = {pattern, true, token.special && pattern == token.content, true};
     added_texts_.push_back(token.content);
     if (!pattern.empty()) (token.normalized ? normalized_added_ : raw_added_).add(pattern, token);
   }

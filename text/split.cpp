@@ -159,9 +159,10 @@ RegexSplitter::RegexSplitter(const std::string& place, const std::string& patter
   const std::string translated = in_pcre2(pattern);
   int error = 0;
   PCRE2_SIZE offset = 0;
-  compiled_->code =
-      pcre2_compile(reinterpret_cast<PCRE2_SPTR>(translated.data()), translated.size(),
-                    PCRE2_UTF | PCRE2_UCP | PCRE2_NEVER_BACKSLASH_C, &error, &offset, nullptr);
+  // Multiline: ^ and $ are the ends of lines to Oniguruma.
+  compiled_->code = pcre2_compile(
+      reinterpret_cast<PCRE2_SPTR>(translated.data()), translated.size(),
+      PCRE2_UTF | PCRE2_UCP | PCRE2_MULTILINE | PCRE2_NEVER_BACKSLASH_C, &error, &offset, nullptr);
   if (compiled_->code == nullptr) {
     fail_input("{}: expected a regular expression, got \"{}\" ({})", place_, printable(pattern),
                pcre2_message(error));

@@ -2,18 +2,23 @@
 # SPDX-License-Identifier: Apache-2.0
 """Makes tests/reference/tokenizer/: small tokenizers, and what Hugging Face's `tokenizers` does with hostile strings.
 
-    pip install tokenizers==0.23.3 && python3 tests/reference/make_tokenizer_cases.py
+    pip install tokenizers==0.23.3 sentencepiece==0.2.3 && python3 tests/reference/make_tokenizer_cases.py
 
 Every folder holds the files of one tokenizer and `cases.json`: for each string (bytes, in hex; they need not be UTF-8)
-the ids with and without special tokens, and the text that the ids decode to. The tokenizers are trained on a text that
+the ids with and without special tokens, and the text that the ids decode to; and the ids around a text. The tokenizers are trained on a text that
 this script writes, so nothing of other people is in them.
 """
+import contextlib
+import io
 import json
 import pathlib
 import random
+import tempfile
 
+import sentencepiece
 import tokenizers
-from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+from tokenizers import (AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors,
+                        trainers)
 
 HERE = pathlib.Path(__file__).resolve().parent / "tokenizer"
 LLAMA3 = (r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*"
@@ -86,7 +91,78 @@ def save(name, tokenizer, files, seed):
         if plain != ids:
             case["plain"] = plain
         cases.append(case)
-    write_json(folder / "cases.json", {"tokenizers": tokenizers.__version__, "cases": cases})
+    around = tokenizer.encode("", add_special_tokens=True).ids
+    write_json(folder / "cases.json", {"tokenizers": tokenizers.__version__, "around": around, "cases": cases})
+
+
+def save_sentencepiece(name, kind, text, seed, **options):
+    """A sentencepiece model, without what its trainer writes of paths and settings."""
+    model = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(sentence_iterator=iter(text.split("\n")), model_writer=model,
+                                             model_type=kind, minloglevel=2, **options)
+    folder = HERE / name
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "tokenizer.model").write_bytes(model.getvalue())
+    pieces = sentencepiece.SentencePieceProcessor(model_proto=model.getvalue())
+    cases = []
+    for data in hostile(random.Random(seed), ["<0x41>", "\u2581", "[INST]", "<ctl>"]):
+        string = data.decode("utf-8", errors="replace")
+        ids = pieces.encode(string)
+        cases.append({"hex": data.hex(), "ids": ids, "decoded": pieces.decode(ids)})
+    write_json(folder / "cases.json", {"sentencepiece": sentencepiece.__version__, "around": [pieces.bos_id()],
+                                       "cases": cases})
+
+
+def steps(text):
+    """Tokenizers of other kinds than GPT-2's, by what they are made of: (name, Tokenizer)."""
+    byte_tokens = [f"<0x{byte:02X}>" for byte in range(256)]
+
+    def trained(normalizer, pre_tokenizer, decoder, byte_fallback, **model):
+        tokenizer = Tokenizer(models.BPE())
+        if normalizer:
+            tokenizer.normalizer = normalizer
+        if pre_tokenizer:
+            tokenizer.pre_tokenizer = pre_tokenizer
+        tokenizer.train_from_iterator(text.split("\n")[:400], trainers.BpeTrainer(
+            vocab_size=520 if byte_fallback else 300, show_progress=False, max_token_length=10, limit_alphabet=90,
+            special_tokens=["<unk>", "<s>", "</s>"] + (byte_tokens if byte_fallback else [])))
+        description = json.loads(tokenizer.to_str())
+        description["model"].update(model, unk_token="<unk>", byte_fallback=byte_fallback)
+        description["added_tokens"] = description["added_tokens"][:3]
+        tokenizer = Tokenizer.from_str(json.dumps(description))
+        if decoder:
+            tokenizer.decoder = decoder
+        return tokenizer
+
+    back = decoders.Sequence([decoders.Replace("\u2581", " "), decoders.ByteFallback(), decoders.Fuse(),
+                              decoders.Strip(" ", 1, 0)])
+    # Llama 2's older and newer form.
+    llama = trained(normalizers.Sequence([normalizers.Prepend("\u2581"), normalizers.Replace(" ", "\u2581")]), None,
+                    back, True, fuse_unk=True)
+    llama.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)])
+    llama.add_tokens([AddedToken("the map", normalized=True), AddedToken("<t>", normalized=False)])
+    yield "llama", llama
+    metaspace = trained(None, pre_tokenizers.Metaspace(prepend_scheme="first"), back, True)
+    metaspace.post_processor = processors.RobertaProcessing(("</s>", 2), ("<s>", 1))
+    metaspace.add_special_tokens([AddedToken("<mask>", lstrip=True, rstrip=True)])
+    yield "metaspace", metaspace
+    # Everything else that a step may be.
+    words = trained(
+        normalizers.Sequence([normalizers.NFD(), normalizers.StripAccents(), normalizers.Lowercase(),
+                              normalizers.Replace(Regex("^|x+"), "y"), normalizers.Strip(left=False, right=False)]),
+        pre_tokenizers.Sequence([pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Punctuation("merged_with_next"),
+                                 pre_tokenizers.Digits(True)]), None, False, fuse_unk=True)
+    words.add_tokens([AddedToken("Tomas", single_word=True, normalized=True)])
+    yield "words", words
+    runs = trained(normalizers.NFKC(), pre_tokenizers.Sequence([
+        pre_tokenizers.Whitespace(), pre_tokenizers.Metaspace(replacement="_", prepend_scheme="always"),
+        pre_tokenizers.Split("e", "merged_with_previous")]),
+        decoders.Sequence([decoders.Metaspace(replacement="_"), decoders.Fuse(), decoders.Strip(".", 1, 0)]), False)
+    yield "runs", runs
+    spelled = trained(None, pre_tokenizers.Sequence([
+        pre_tokenizers.ByteLevel(add_prefix_space=True), pre_tokenizers.Digits(False)]),
+        decoders.Sequence([decoders.ByteLevel(), decoders.Replace("a", "A")]), False)
+    yield "spelled", spelled
 
 
 def write_json(path, value):
@@ -167,6 +243,18 @@ def main():
     rich_description = json.loads(rich.to_str())
     rich_description["model"]["merges"] = merges
     save("features", rich, {"tokenizer.json": as_text(rich_description)}, seed=4)
+
+    for seed, (name, tokenizer) in enumerate(steps(text), start=5):
+        save(name, tokenizer, {"tokenizer.json": as_text(json.loads(tokenizer.to_str()))}, seed=seed)
+    small = "\n".join(text.split("\n")[:1200])
+    save_sentencepiece("spm_bpe", "bpe", small, seed=11, vocab_size=420, byte_fallback=True, character_coverage=0.99,
+                       normalization_rule_name="identity", remove_extra_whitespaces=False,
+                       user_defined_symbols=["[INST]"], control_symbols=["<ctl>"])
+    # A map of characters that is small. The model keeps the file's path, so that is short.
+    with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
+        pathlib.Path("rules.tsv").write_text("FB01\t66 69\nE9\t65\nE9 301\t65 301\n3000\t20\n41\t61\n")
+        save_sentencepiece("spm_unigram", "unigram", small, seed=12, vocab_size=140, character_coverage=0.99,
+                           normalization_rule_tsv="rules.tsv")
 
     hashes = {"tokenizers": tokenizers.__version__,
               "gpt2": split_hash(pre_tokenizers.ByteLevel(add_prefix_space=False)),

@@ -57,29 +57,52 @@ TEST_CASE("what is not supported is refused by name", "[tokenizer]") {
         "2: tokenizer.json: model type Unigram is not supported (supported: BPE)");
   CHECK(refused("/normalizer", {{"type", "Precompiled"}}) ==
         "2: tokenizer.json: normalizer Precompiled is not supported (supported: NFC, NFD, NFKC, "
-        "NFKD)");
-  CHECK(refused("/pre_tokenizer", {{"type", "Metaspace"}}) ==
-        "2: tokenizer.json: pre_tokenizer Metaspace is not supported (supported: ByteLevel, or a "
-        "Sequence of Split "
-        "that ends with ByteLevel)");
-  CHECK_THAT(refused("/pre_tokenizer", nullptr),
-             Catch::StartsWith("2: tokenizer.json: pre_tokenizer null is not"));
+        "NFKD, Lowercase, Strip, StripAccents, Prepend, Replace, and a Sequence of them)");
+  CHECK_THAT(refused("/pre_tokenizer", {{"type", "UnicodeScripts"}}),
+             Catch::StartsWith("2: tokenizer.json: pre_tokenizer UnicodeScripts is not supported"));
   CHECK_THAT(refused("/decoder", {{"type", "WordPiece"}}),
              Catch::StartsWith("2: tokenizer.json: decoder WordPiece is not"));
-  CHECK_THAT(
-      refused("/post_processor", Json::parse(R"({"type": "TemplateProcessing", "single": [
-                      {"SpecialToken": {"id": "<e>", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}]})")),
-      Catch::StartsWith("2: tokenizer.json: post_processor TemplateProcessing is not supported"));
-  CHECK(refused("/post_processor", Json::parse(R"({"type": "TemplateProcessing", "single": [
-                 {"Sequence": {"id": "A", "type_id": 0}}]})")) == "no error");
+  CHECK_THAT(refused("/post_processor", {{"type", "Other"}}),
+             Catch::StartsWith("2: tokenizer.json: post_processor Other is not supported"));
   CHECK_THAT(refused("/model/continuing_subword_prefix", "##"),
              Catch::Contains("continuing_subword_prefix ## is not"));
-  CHECK_THAT(refused("/model/byte_fallback", true),
-             Catch::Contains("byte_fallback true is not supported"));
   CHECK_THAT(refused("/pre_tokenizer",
                      Json::parse(R"({"type": "Sequence", "pretokenizers": [{"type": "Digits"},
-                      {"type": "ByteLevel"}]})")),
-             Catch::Contains("pre_tokenizer Digits is not supported"));
+                      {"type": "BertPreTokenizer"}]})")),
+             Catch::Contains("pre_tokenizer BertPreTokenizer is not supported"));
+}
+
+TEST_CASE("a step whose fields are wrong is named", "[tokenizer]") {
+  const auto broken = [](const char* pointer, const char* json) {
+    return verdict([&](Json& file) { file[Json::json_pointer(pointer)] = Json::parse(json); });
+  };
+  const std::string around = "field \"post_processor.single\": expected a list of SpecialToken";
+  for (const char* single : {"3", "[]", R"([{"Sequence": {"id": "B"}}])",
+                             R"([{"Sequence": {"id": "A"}}, {"Sequence": {"id": "A"}}])"}) {
+    CHECK_THAT(broken("/post_processor", (R"({"type": "TemplateProcessing", "special_tokens": {},
+                       "single": )" + std::string(single) +
+                                          "}")
+                                             .c_str()),
+               Catch::Contains(around));
+  }
+  CHECK_THAT(broken("/post_processor", R"({"type": "TemplateProcessing", "single":
+                    [{"SpecialToken": {"id": "<e>"}}, {"Sequence": {"id": "A"}}],
+                    "special_tokens": {"<e>": {"ids": [6]}}})"),
+             Catch::Contains("ids\": expected ids of the vocabulary"));
+  CHECK_THAT(
+      broken("/post_processor", R"({"type": "RobertaProcessing", "cls": ["<e>", 5], "sep": 5})"),
+      Catch::Contains("sep\": expected a token of the vocabulary and its id"));
+  CHECK_THAT(broken("/pre_tokenizer", R"({"type": "Metaspace", "replacement": "ab"})"),
+             Catch::Contains("replacement\": expected one character"));
+  CHECK_THAT(broken("/pre_tokenizer", R"({"type": "Metaspace", "prepend_scheme": "last"})"),
+             Catch::Contains("prepend_scheme\": expected"));
+  CHECK_THAT(
+      broken("/normalizer", R"({"type": "Replace", "pattern": {"Regex": "("}, "content": ""})"),
+      Catch::Contains("field \"pattern\" of a Replace: expected a regular expression"));
+  CHECK_THAT(broken("/decoder", R"({"type": "Replace", "pattern": {"Regex": "("}, "content": ""})"),
+             Catch::Contains("field \"pattern\" of a Replace: expected a regular expression"));
+  CHECK_THAT(broken("/decoder", R"({"type": "Strip", "content": " ", "start": -1, "stop": 0})"),
+             Catch::Contains("start\": expected an integer"));
 }
 
 TEST_CASE("a broken vocabulary, merge or added token is named", "[tokenizer]") {
@@ -137,12 +160,10 @@ TEST_CASE("a broken folder, merges.txt or config is named with its place", "[tok
   TempFolder folder;
   CHECK_THAT(
       load(folder),
-      Catch::EndsWith(
-          "expected a tokenizer (tokenizer.json, or vocab.json and merges.txt), got neither"));
-  put_file(folder / "tokenizer.model", "\n");
-  CHECK_THAT(
-      load(folder),
-      Catch::Contains("tokenizer.model: a sentencepiece or tiktoken model is not supported"));
+      Catch::EndsWith("expected a tokenizer (tokenizer.json, or vocab.json and merges.txt, or "
+                      "tokenizer.model), got none"));
+  put_file(folder / "tokenizer.model", "\n");  // the last that is looked for
+  CHECK_THAT(load(folder), Catch::Contains("tokenizer.model: byte 0: expected"));
   put_file(folder / "vocab.json", R"({"#": 0, "a": 1, "##": 2, "<|endoftext|>": 3})");
   CHECK_THAT(load(folder), Catch::Contains("merges.txt"));  // missing
   put_file(folder / "merges.txt", "#version: 0.2\r\n# #\r\n");
@@ -157,12 +178,6 @@ TEST_CASE("a broken folder, merges.txt or config is named with its place", "[tok
   CHECK_THAT(load(folder), Catch::EndsWith("merges.txt:2: expected tokens of the vocabulary, got "
                                            "\"# a\" where \"#a\" is not in it"));
   put_file(folder / "merges.txt", "");
-  put_file(folder / "tokenizer_config.json", R"({"pad_token": "[PAD]"})");
-  CHECK_THAT(load(folder),
-             Catch::Contains(
-                 "tokenizer_config.json: field \"pad_token\": expected a token of the vocabulary"));
-  put_file(folder / "tokenizer_config.json", R"({"add_bos_token": true})");
-  CHECK_THAT(load(folder), Catch::EndsWith("add_bos_token true is not supported"));
   put_file(folder / "tokenizer_config.json",
            R"({"added_tokens_decoder": {"x": {"content": "a"}}})");
   CHECK_THAT(load(folder),
