@@ -3,6 +3,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <charconv>
 #include <nlohmann/json.hpp>
 #include <optional>
@@ -13,6 +14,8 @@
 
 namespace tenon {
 namespace {
+
+using OrderedJson = nlohmann::ordered_json;  // templates may write keys out
 
 // How a shape is recognised: by the fields that a record must have; `others` may be there or not.
 struct ShapeRow {
@@ -178,14 +181,14 @@ Json messages_of(const Json& list, const std::string& field, const std::string& 
   return messages;
 }
 
-Json said(const char* role, const std::string& content) {
+OrderedJson said(const char* role, const std::string& content) {
   return {{"role", role}, {"content", content}};
 }
 
 // A record as a conversation: what was said before, and of which message on the assistant's turns
 // are to be learnt.
 struct Conversation {
-  Json messages = Json::array(), extra;
+  OrderedJson messages = OrderedJson::array(), extra;
   size_t from = 0;  // messages before it are given, whoever says them
 };
 
@@ -253,7 +256,8 @@ class Shape : public DocumentShape {
     return !found || !record.is_object() || has_fields(record, row_);
   }
 
-  void write(const Json& record, const std::string& place, Document& document) const override {
+  void write(const Json& record, std::string_view text, const std::string& place,
+             Document& document) const override {
     document.pieces.clear();
     document.place = place;
     document.framed = true;
@@ -267,7 +271,7 @@ class Shape : public DocumentShape {
             "{}: a conversation, but the model has no chat template: expected --chat-template",
             place);
       }
-      Conversation chat = conversation(record, place);
+      Conversation chat = conversation(record, text, place);
       add_system(chat);
       write_chat(chat, options_, place, document);
     } else {
@@ -300,24 +304,31 @@ class Shape : public DocumentShape {
     return prompt != nullptr && prompt->is_array();
   }
 
-  Conversation conversation(const Json& record, const std::string& place) const {
+  Conversation conversation(const Json& record, std::string_view text,
+                            const std::string& place) const {
+    const auto list = [&](const char* field) {
+      const Json* found = find_field(record, field);
+      return messages_of(found == nullptr ? Json() : *found, field, place);
+    };
     Conversation chat;
     if (kind_ == "prompt-completion") {
-      chat.messages = messages_of(record.at("prompt"), "prompt", place);
+      chat.messages = list("prompt");
       chat.from = chat.messages.size();
-      const Json* completion = find_field(record, "completion");
-      for (Json& turn :
-           messages_of(completion == nullptr ? Json() : *completion, "completion", place)) {
-        chat.messages.push_back(std::move(turn));
-      }
+      for (const Json& turn : list("completion")) chat.messages.push_back(OrderedJson(turn));
       return chat;
     }
-    const char* const field = row_.fields[0];
-    const Json* list = find_field(record, field);
-    chat.messages = messages_of(list == nullptr ? Json() : *list, field, place);
-    if (kind_ == "sharegpt") drop_leading_answer(chat.messages);
-    if (const Json* tools = find_field(record, "tools"); tools != nullptr && !tools->is_null()) {
-      chat.extra = {{"tools", *tools}};
+    Json messages = list(row_.fields[0]);
+    if (kind_ == "sharegpt") drop_leading_answer(messages);
+    chat.messages = messages;
+    const Json* const tools = find_field(record, "tools");
+    const bool calls = std::any_of(messages.begin(), messages.end(),
+                                   [](const Json& turn) { return turn.contains("tool_calls"); });
+    if (tools != nullptr && !tools->is_null()) chat.extra = {{"tools", *tools}};
+    if (kind_ == "chat" && !text.empty() && (calls || !chat.extra.is_null())) {
+      // Templates write tools and calls out as JSON, keys in the order of the file.
+      const OrderedJson ordered = OrderedJson::parse(text);
+      chat.messages = ordered.at("messages");
+      if (!chat.extra.is_null()) chat.extra["tools"] = ordered.at("tools");
     }
     return chat;
   }

@@ -18,6 +18,7 @@
 
 #include <memory>
 #include <nlohmann/json_fwd.hpp>
+#include <string_view>
 
 #include "text/documents.h"
 
@@ -33,8 +34,9 @@ class DocumentShape {
   virtual ~DocumentShape() = default;
   // False where the shape was found by looking and this record has not its fields: another may fit.
   virtual bool fits(const nlohmann::json& record) const = 0;
-  // Throws Error(kInput) naming place and field.
-  virtual void write(const nlohmann::json& record, const std::string& place,
+  // `text`: the record as the file has it, where that is JSON; else "". Throws Error(kInput) naming
+  // place and field.
+  virtual void write(const nlohmann::json& record, std::string_view text, const std::string& place,
                      Document& document) const = 0;
   // "alpaca (instruction, input, output), written by the chat template chatml"
   virtual std::string description() const = 0;

@@ -97,7 +97,7 @@ class ShapedReader : public DocumentReader {
     if (fault.empty()) {
       try {
         if (shape_ == nullptr || !shape_->fits(record.value)) set_shape(record);
-        shape_->write(record.value, record.place, document);
+        shape_->write(record.value, record.text, record.place, document);
         return true;
       } catch (const Error& error) {
         if (error.code() != Exit::kInput) throw;
@@ -125,8 +125,12 @@ class ShapedReader : public DocumentReader {
 
 std::unique_ptr<DocumentReader> open_documents(const std::filesystem::path& path,
                                                const DocumentOptions& options, ByteRange range) {
-  if (data_file_name(path).kind == ".txt") return std::make_unique<TextReader>(path);
+  if (is_plain_text(path)) return std::make_unique<TextReader>(path);
   return std::make_unique<ShapedReader>(path, options, range);
+}
+
+bool is_plain_text(const std::filesystem::path& path) {
+  return data_file_name(path).kind == ".txt";
 }
 
 bool can_split(const std::filesystem::path& path) {

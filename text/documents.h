@@ -80,6 +80,8 @@ std::unique_ptr<DocumentReader> open_documents(const std::filesystem::path& path
                                                const DocumentOptions& options,
                                                ByteRange range = {});
 
+// True for .txt, packed or not.
+bool is_plain_text(const std::filesystem::path& path);
 // True for files whose records are lines (.jsonl, not compressed).
 bool can_split(const std::filesystem::path& path);
 

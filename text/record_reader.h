@@ -14,10 +14,11 @@
 namespace tenon {
 
 struct Record {
-  nlohmann::json value;  // not yet known to be an object
-  std::string place;     // "file:line", "file:line:column" or "file: row N"
-  std::string begin;     // the record's first bytes as the file has them; "" where it has no text
-  std::string fault;     // why `value` could not be read, place included; "" for a good record
+  nlohmann::json value;   // not yet known to be an object
+  std::string place;      // "file:line", "file:line:column" or "file: row N"
+  std::string_view text;  // of a good record in JSON, until the next is read; else ""
+  std::string begin;      // the record's first bytes as the file has them; "" where it has no text
+  std::string fault;      // why `value` could not be read, place included; "" for a good record
 };
 
 class RecordReader {

@@ -115,7 +115,7 @@ uint64_t fingerprint(const TokenizeOptions& options) {
 
 void tokenize_source(const std::filesystem::path& source, const Tokenizer& tokenizer,
                      const TokenizeOptions& options, TokenFileWriter& writer) {
-  if (data_file_name(source).kind == ".txt") {
+  if (is_plain_text(source)) {
     tokenize_text(source, tokenizer, options, writer);
   } else {
     tokenize_records(source, tokenizer, options, writer);
