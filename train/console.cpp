@@ -66,6 +66,14 @@ void Console::line(const std::string& text) {
 
 void Console::warning(const std::string& text) { line("tenon: warning: " + text); }
 
+bool Console::colour() const {
+  const auto value = [](const char* name) {
+    const char* const text = std::getenv(name);
+    return std::string(text == nullptr ? "" : text);
+  };
+  return terminal_ && value("NO_COLOR").empty() && value("TERM") != "dumb";
+}
+
 void Console::step(const StepReport& report) {
   if (!speaks_) return;
   if (first_step_ < 0) first_step_ = report.step - 1;

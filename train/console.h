@@ -33,6 +33,9 @@ class Console {
   void line(const std::string& text);     // as it is, above the bar
   void warning(const std::string& text);  // "tenon: warning: ..."
   void step(const StepReport& report);
+  // A terminal that is not told to be without colours (NO_COLOR, TERM=dumb).
+  bool colour() const;
+  bool terminal() const { return terminal_; }
   void finish();  // removes the bar
 
  private:

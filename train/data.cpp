@@ -1,25 +1,112 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "train/data.h"
 
+#include <fmt/format.h>
+
+#include <algorithm>
+
 #include "core/error.h"
+#include "core/file.h"
+#include "text/utf8.h"
 
 namespace tenon {
+namespace {
 
-TokenizeOptions tokenize_options(const DataOptions& options, const std::filesystem::path&) {
+namespace fs = std::filesystem;
+
+std::shared_ptr<const ChatTemplate> template_of(const DataOptions& o, const fs::path& model) {
+  if (o.chat_template == "none") return nullptr;
+  if (o.chat_template.empty()) return ChatTemplate::of_model(model, o.date);
+  return ChatTemplate::named(o.chat_template, model, o.date);
+}
+
+// Text for a terminal: lines stay lines, other control characters are escaped.
+std::string shown_text(std::string_view text) {
+  constexpr size_t kEnd = 400;  // bytes of a stretch that are shown, at each end
+  if (text.size() > 2 * kEnd + 100) {
+    std::string_view front = text.substr(0, kEnd), back = text.substr(text.size() - kEnd);
+    front.remove_suffix(unfinished_utf8_tail(front));
+    while (!back.empty() && (back.front() & 0xC0) == 0x80) back.remove_prefix(1);
+    return shown_text(front) + " [...] " + shown_text(back);
+  }
+  std::string lines;
+  while (!text.empty()) {
+    const std::string_view line = text.substr(0, text.find('\n'));
+    lines += printable(line, 8 * kEnd);
+    if (line.size() < text.size()) lines += '\n';
+    text.remove_prefix(std::min(text.size(), line.size() + 1));
+  }
+  return lines;
+}
+
+}  // namespace
+
+TokenizeOptions tokenize_options(const DataOptions& options, const fs::path& model) {
   TokenizeOptions result;
   DocumentOptions& documents = result.documents;
   documents.format = options.format;
   documents.columns = options.columns;
+  documents.chat_template = template_of(options, model);
   documents.system = options.system;
   documents.skip_bad = options.skip_bad;
   documents.train_on = options.train_on == "last"         ? TrainOn::kLast
                        : options.train_on == "everything" ? TrainOn::kEverything
                                                           : TrainOn::kAll;
+  result.template_fingerprint = template_fingerprint(options, model);
   return result;
+}
+
+uint64_t template_fingerprint(const DataOptions& options, const fs::path& model) {
+  std::string parts = options.date + "\n";
+  const auto add = [&](const fs::path& path) {
+    parts +=
+        fs::is_regular_file(path) ? fmt::format("{:016x}\n", fingerprint_file(path)) : "none\n";
+  };
+  if (options.chat_template.empty()) {
+    add(model / "chat_template.jinja");
+  } else if (fs::is_regular_file(options.chat_template)) {
+    add(options.chat_template);
+  } else {
+    parts += options.chat_template + "\n";
+  }
+  for (const char* name : {"tokenizer_config.json", "special_tokens_map.json"}) add(model / name);
+  return hash_bytes(std::as_bytes(std::span(parts)));
 }
 
 Overlong overlong_mode(const std::string& word) {
   return word == "drop" ? Overlong::kDrop : word == "error" ? Overlong::kError : Overlong::kCut;
+}
+
+std::string describe_data(const std::vector<std::string>& files, const TokenizeOptions& options) {
+  std::vector<std::string> kinds;
+  for (const std::string& file : files) {
+    const auto reader = open_documents(file, options.documents);
+    Document document;
+    if (!is_plain_text(file)) reader->next(document);
+    const std::string& kind = reader->description();
+    if (std::find(kinds.begin(), kinds.end(), kind) == kinds.end()) kinds.push_back(kind);
+  }
+  return fmt::format("{}", fmt::join(kinds, "; "));
+}
+
+std::string sample_text(const TokenFile& file, const DocumentSpan& document,
+                        const Tokenizer& tokenizer, bool colour) {
+  constexpr int64_t kTokens = 4096;
+  const int64_t end = std::min(document.end, document.begin + kTokens);
+  std::string text;
+  for (int64_t at = document.begin; at < end;) {
+    const bool scored = file.scored(at);
+    int64_t next = at + 1;
+    while (next < end && file.scored(next) == scored) ++next;
+    std::vector<int32_t> ids(static_cast<size_t>(next - at));
+    file.copy_ids(at, ids);
+    const std::string part = shown_text(tokenizer.decode(ids));
+    text += colour   ? fmt::format("\033[{}m{}\033[0m", scored ? "32" : "2", part)
+            : scored ? "[[" + part + "]]"
+                     : part;
+    at = next;
+  }
+  return end < document.end ? text + " [...]" : text;
 }
 
 }  // namespace tenon

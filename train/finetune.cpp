@@ -9,6 +9,7 @@
 #include "core/backend.h"
 #include "core/error.h"
 #include "core/parallel_for.h"
+#include "train/data.h"
 #include "train/identity.h"
 #include "train/job.h"
 #include "train/signals.h"
@@ -177,6 +178,17 @@ void write_summary(const Job& job, const Machine& machine, const RunOutcome& out
   write_text_atomic(fs::path(job.options.out) / "summary.json", json.dump(2) + "\n");
 }
 
+// The first sample, so that a person sees what is scored. Plain text is scored as a whole: nothing to
+// see.
+void print_sample(Console& console, const Job& job) {
+  const bool wanted = console.terminal() && job.first_document.sample;
+  if (!wanted && !job.options.show_sample) return;
+  const bool colour = console.colour();
+  console.line(fmt::format("  sample   the first one; what is scored is {}:",
+                           colour ? "green" : "between [[ and ]]"));
+  console.line(sample_text(*job.tokens, job.first_document, *job.tokenizer, colour));
+}
+
 // What the run is about to do. Nothing was said before: bad input is one line.
 void print_plan(Console& console, const Job& job, const Machine& machine, const Resumed& resumed,
                 const RunLength& length, int ranks) {
@@ -194,6 +206,7 @@ void print_plan(Console& console, const Job& job, const Machine& machine, const 
                            100.0 * static_cast<double>(job.trained) / static_cast<double>(job.all),
                            job.full() ? "" : fmt::format(", rank {}", o.rank), o.precision));
   if (!machine.warning.empty()) console.warning(machine.warning);
+  console.line(fmt::format("  format   {}", job.data_kind));
   console.line(fmt::format(
       "  data     {} documents, {} tokens, {} scored; {} rows of up to {} tokens, {:.1f} % full{}",
       s.documents, count(s.tokens), count(s.scored), s.rows, o.seq_len, 100 * s.fill, notes_of(s)));
@@ -201,6 +214,11 @@ void print_plan(Console& console, const Job& job, const Machine& machine, const 
     console.line(fmt::format("  held out {} rows, {} scored tokens", job.val->rows(),
                              job.val->statistics().scored));
   }
+  if (const int64_t skipped = job.tokens->skipped_records(); skipped > 0) {
+    console.warning(fmt::format("{} record{} of the data could not be read and were passed over",
+                                skipped, plural(skipped)));
+  }
+  print_sample(console, job);
   for (const std::string& warning : resumed.warnings) console.warning(warning);
   if (!resumed.line.empty()) console.line(resumed.line);
   console.line(fmt::format(

@@ -7,6 +7,7 @@
 
 #include "core/error.h"
 #include "core/file.h"
+#include "train/data.h"
 
 namespace tenon {
 namespace {
@@ -26,7 +27,7 @@ std::string value_of(const OptionRow& row, const TrainOptions& options) {
 }
 
 bool names_input(const std::string& name) {
-  return name == "model" || name == "data" || name == "val";
+  return name == "model" || name == "data" || name == "val" || name == "chat-template";
 }
 
 // config.json and the weights; whatever the order in which the system lists them.
@@ -84,6 +85,7 @@ Facts flags_of(const TrainOptions& options) {
 Facts contents_of(const TrainOptions& options, uint64_t tokenizer) {
   return {{"model content", model_content(options.model)},
           {"tokenizer", hex(tokenizer)},
+          {"chat template", hex(template_fingerprint(options, options.model))},
           {"data content", files_content(options.data)},
           {"validation content", files_content(options.val)}};
 }

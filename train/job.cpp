@@ -32,11 +32,11 @@ LoraOptions lora_of(const TrainOptions& o) {
           .targets = o.targets};
 }
 
-TokenFile tokenized(const fs::path& cache, const std::vector<std::string>& files, const Job& job) {
+TokenFile tokenized(const fs::path& cache, const std::vector<std::string>& files,
+                    const TokenizeOptions& tokenizing, const Job& job) {
   const std::vector<fs::path> sources(files.begin(), files.end());
   fs::create_directories(cache.parent_path());
-  return build_or_open(cache, sources, *job.tokenizer,
-                       tokenize_options(job.options, job.options.model));
+  return build_or_open(cache, sources, *job.tokenizer, tokenizing);
 }
 
 }  // namespace
@@ -74,16 +74,25 @@ void read_data(const RunFolder& folder, Job& job) {
                                .seq_len = o.seq_len,
                                .overlong = overlong_mode(o.overlong),
                                .pad_id = job.tokenizer->eos_id().value_or(0)};
-  const TokenFile file = tokenized(folder.cache("train.tokens"), o.data, job);
+  const TokenizeOptions tokenizing = tokenize_options(o, o.model);
+  const TokenFile file = tokenized(folder.cache("train.tokens"), o.data, tokenizing, job);
+  job.data_kind = describe_data(o.data, tokenizing);
+  job.tokens = file;
+  const auto keep_first = [&](const std::vector<DocumentSpan>& documents) {
+    if (!documents.empty()) job.first_document = documents.front();
+  };
   if (o.val_split > 0) {
     const DocumentSplit split = split_documents(file, o.val_split, static_cast<uint64_t>(o.seed));
     job.train.emplace(file, split.train, packing);
+    keep_first(split.train);
     job.val.emplace(file, split.validation, packing);
     return;
   }
-  job.train.emplace(file, all_documents(file), packing);
+  const std::vector<DocumentSpan> documents = all_documents(file);
+  job.train.emplace(file, documents, packing);
+  keep_first(documents);
   if (o.val.empty()) return;
-  const TokenFile val = tokenized(folder.cache("val.tokens"), o.val, job);
+  const TokenFile val = tokenized(folder.cache("val.tokens"), o.val, tokenizing, job);
   job.val.emplace(val, all_documents(val), packing);
 }
 

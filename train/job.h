@@ -5,6 +5,7 @@
 
 #include <memory>
 #include <optional>
+#include <string>
 
 #include "models/adapter.h"
 #include "models/weights.h"
@@ -21,6 +22,9 @@ struct Job {
   LoadedWeights weights;
   int64_t trained = 0, all = 0;  // parameters
   std::optional<PackedRows> train, val;
+  std::string data_kind;            // what the training files hold, for the log
+  std::optional<TokenFile> tokens;  // of the training files, and the first document to train on
+  DocumentSpan first_document{};
 
   bool full() const { return options.method == "full"; }
   // Writes the adapter, or the model that was trained as a whole, into `folder`.
