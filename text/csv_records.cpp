@@ -63,10 +63,11 @@ class CsvReader : public RecordReader {
       fault_.clear();
       row_line_ = line_;
       row_bytes_ = 0;
+      blank_ = true;
       if (window_.peek() < 0) return false;
       while (read_field()) {
       }
-    } while (fields_.size() == 1 && fields_[0].empty() && begin_.empty());
+    } while (fields_.size() == 1 && fields_[0].empty() && blank_);
     return true;
   }
 
@@ -131,9 +132,8 @@ class CsvReader : public RecordReader {
     quoted_end_ = quoted_end_ && byte != ',' && byte != '\n' && byte != '\r';
     if (byte < 0) return byte;
     constexpr size_t kBeginBytes = 400;
-    if (begin_.size() < kBeginBytes && (row_bytes_ > 0 || (byte != '\r' && byte != '\n'))) {
-      begin_ += static_cast<char>(byte);
-    }
+    blank_ = blank_ && (byte == '\r' || byte == '\n');
+    if (begin_.size() < kBeginBytes) begin_ += static_cast<char>(byte);
     ++column_;
     if (++row_bytes_ > kRecordBytes) {
       fail_input("{}:{}: expected a row of at most {} bytes, got more (is a quote left open?)",
@@ -148,6 +148,7 @@ class CsvReader : public RecordReader {
   std::string begin_, fault_;  // of the row: its first bytes, and what is wrong with it
   int64_t line_ = 1, column_ = 1, row_line_ = 1;
   size_t row_bytes_ = 0;
+  bool blank_ = true;        // the row holds nothing but its end
   bool quoted_end_ = false;  // the current field's closing quote was read
 };
 

@@ -50,7 +50,7 @@ class LineReader : public RecordReader {
   bool next(Record& record) override {
     for (;;) {
       const int64_t place = begin_ + window_.offset();
-      const bool front = !ranged_ && line_ == 0;  // a byte order mark may lie before it
+      const bool front = !ranged_ && line_ == 0 && end_ > 0;  // a byte order mark may lie before it
       ++line_;
       if ((place >= end_ && !front) || window_.peek() < 0) return false;
       const std::string_view line = take_line();

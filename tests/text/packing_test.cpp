@@ -115,6 +115,60 @@ TEST_CASE("without packing a document is a row, and what does not fit is counted
   CHECK(s.fill == Approx(27.0 / 32));
 }
 
+TEST_CASE("a sample that is too long is cut at its end, left out, or an error", "[packing]") {
+  // Lengths; of each the front half is a prompt: 9 fits 8 positions, 12 is cut, 30 has nothing
+  // scored in its first 9 tokens. The text between them is cut into pieces.
+  const TempFolder folder;
+  TokenFileWriter writer(folder / "t", {}, 1 << 20);
+  int32_t next = 0;
+  const auto append = [&](int64_t count, bool scored) {
+    std::vector<int32_t> ids;
+    for (int64_t i = 0; i < count; ++i) ids.push_back(next++);
+    writer.append(ids, scored);
+  };
+  for (const int64_t length : {9, 12, 30}) {
+    append(length / 2, false);
+    append(length - length / 2, true);
+    writer.end_document(true);
+    append(length, true);
+    writer.end_document();
+  }
+  writer.commit();
+  const TokenFile file = TokenFile::open(folder / "t");
+  const Packing mode = GENERATE(Packing::kDocument, Packing::kNone);
+  const auto packed = [&](Overlong overlong) {
+    return PackedRows(file, all_documents(file),
+                      {.mode = mode, .seq_len = 8, .overlong = overlong});
+  };
+  const PackedRows cut = packed(Overlong::kCut);
+  CHECK(cut.statistics().samples == 3);
+  CHECK(cut.statistics().cut_samples == 1);
+  CHECK(cut.statistics().long_samples == 0);
+  CHECK(cut.statistics().dropped_documents == 1);
+  CHECK(cut.statistics().cut_documents == 2);
+  const int64_t pieces = mode == Packing::kNone ? 3 + 21 : 0;  // of the texts
+  CHECK(cut.statistics().lost_targets == 3 + 15 + pieces);
+  const std::map<int32_t, int> counts = target_counts(cut);
+  CHECK(counts.count(9 + 9 + 8) == 1);  // the last target of the sample of 12
+  CHECK(counts.count(9 + 9 + 9) == 0);
+  for (const auto& [target, count] : counts) CHECK(count == 1);
+
+  const PackedRows dropped = packed(Overlong::kDrop);
+  CHECK(dropped.statistics().cut_samples == 0);
+  CHECK(dropped.statistics().long_samples == 2);
+  CHECK(dropped.statistics().dropped_documents == 0);
+  CHECK(dropped.statistics().lost_targets == pieces);
+  CHECK(target_counts(dropped).count(9 + 9 + 8) == 0);
+
+  CHECK(error_of([&] { packed(Overlong::kError); }) ==
+        "2: " + (folder / "t").string() +
+            ": document 3: a sample of 12 tokens, but --seq-len 8 takes 9 (--overlong cut and "
+            "--overlong drop allow it)");
+  const PackedRows stream(file, all_documents(file),
+                          {.mode = Packing::kConcat, .seq_len = 8, .overlong = Overlong::kError});
+  CHECK(stream.statistics().lost_targets == 0);
+}
+
 TEST_CASE("a batch is as its segments say", "[packing]") {
   const int64_t seq_len = GENERATE(5, 16, 64);
   const Packing mode = GENERATE(Packing::kDocument, Packing::kConcat, Packing::kNone);
@@ -288,6 +342,14 @@ TEST_CASE("validation takes whole documents, or the end of the only one", "[pack
   CHECK(split_documents(two.file(), 0.99, 1).train.size() == 1);
 
   const Positions one({100});
+  const TempFolder folder;
+  TokenFileWriter sample(folder / "t", {}, 1 << 20);
+  sample.append(std::vector<int32_t>(100), true);
+  sample.end_document(true);
+  sample.commit();
+  CHECK_THAT(error_of([&] { split_documents(TokenFile::open(folder / "t"), 0.5, 1); }),
+             Catch::Contains("expected at least 2 samples to set some aside"));
+
   const DocumentSplit cut = split_documents(one.file(), 0.1, 1);
   REQUIRE(cut.train.size() == 1);
   CHECK(cut.train[0].end == 90);

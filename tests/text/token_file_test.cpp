@@ -145,6 +145,10 @@ TEST_CASE("a .jsonl has a document a line", "[token_file]") {
   CHECK(ids_of(file, 2) == encode("ends<|endoftext|>"));
   CHECK(ids_of(file, 3) == encode("\u00e9<|endoftext|>"));
 
+  CHECK(!file.document(0).sample);
+  CHECK(file.document(1).sample);
+  CHECK(!file.document(2).sample);
+  CHECK(file.document(3).sample);
   const TokenSpan pair = file.document(1);
   for (int64_t i = 0; i < file.tokens(); ++i) {
     CHECK(file.scored(i) == !(i >= pair.begin && i < pair.begin + prompt));
@@ -186,6 +190,24 @@ TEST_CASE("a cache is used again for the same sources, tokenizer and options onl
   build.tokenizer = reference_tokenizer("vocab_merges");
   build.again({first, second}, bare);
   CHECK(build.made);
+  using Change = void (*)(TokenizeOptions&);
+  for (const Change change :
+       {Change([](TokenizeOptions& o) { o.documents.format.append("text"); }),
+        Change([](TokenizeOptions& o) {
+          o.documents.columns = {"a", "b"};
+        }),
+        Change([](TokenizeOptions& o) { o.documents.system.append("x"); }),
+        Change([](TokenizeOptions& o) { o.documents.skip_bad = true; }),
+        Change([](TokenizeOptions& o) { o.template_fingerprint = 7; }),
+        Change([](TokenizeOptions& o) { o.documents.train_on = TrainOn::kEverything; })}) {
+    TokenizeOptions other = bare;
+    change(other);
+    build.again({first, second}, other);
+    CHECK(build.made);
+    build.again({first, second}, other);
+    CHECK(!build.made);
+  }
+  build.again({first, second}, bare);
   put_file(first, "the mad");  // as long as before
   build.again({first, second}, bare);
   CHECK(build.made);
