@@ -105,7 +105,8 @@ SentencePieceModel::Piece read_piece(Message message) {
     if (message.field() == 1) {
       piece.text = message.text();
     } else if (message.field() == 2) {
-      if (!std::isfinite(message.real())) message.reject("a finite score");
+      piece.score = message.real();
+      if (!std::isfinite(piece.score)) message.reject("a finite score");
     } else if (message.field() == 3) {
       if (message.number() < 1 || message.number() > 6) message.reject("a type in 1..6");
       piece.type = static_cast<SentencePieceModel::Type>(message.number());
@@ -226,7 +227,7 @@ void check_pieces(const SentencePieceModel& model, const std::string& file) {
   std::vector<bool> bytes(256);
   int unknown = 0;
   bool normal = false;
-  for (const auto& [text, type] : model.pieces) {
+  for (const auto& [text, type, score] : model.pieces) {
     if (!texts.insert(text).second)
       fail_input("{}: expected pieces that differ, got \"{}\" twice", file, printable(text));
     unknown += type == SentencePieceModel::kUnknown;
@@ -292,7 +293,7 @@ void read_sentencepiece(const std::filesystem::path& path, TokenizerSpec& spec) 
     spec.by_id.push_back(&entry->first);
   }
   // Hugging Face's tokenizer looks for these in a text, the library does not.
-  for (const auto& [text, type] : model->pieces) {
+  for (const auto& [text, type, score] : model->pieces) {
     const bool boundary =
         type == SentencePieceModel::kControl && (text == model->bos || text == model->eos);
     if (type == SentencePieceModel::kUnknown || boundary)

@@ -24,6 +24,7 @@ struct SentencePieceModel {
   struct Piece {
     std::string text;
     Type type = kNormal;
+    float score = 0;
   };
 
   std::string bytes;  // the file, for the library

@@ -9,6 +9,7 @@
 #include "text/normalize.h"
 #include "text/sentencepiece_model.h"
 #include "text/text_decoder.h"
+#include "text/unigram.h"
 #include "text/utf8.h"
 
 namespace tenon {
@@ -114,11 +115,14 @@ class SentencePieceTokenizer : public Tokenizer {
   void read_tokens(const TokenizerSpec& spec);
   void encode_text(std::string_view text, bool special, bool start,
                    std::vector<int32_t>& out) const;
+  void encode_piece(const Processor& processor, std::string_view piece,
+                    std::vector<int32_t>& out) const;
   bool cuts_are_known(const TokenizerSpec& spec) const;
 
   std::shared_ptr<const SentencePieceModel> model_;
   bool legacy_;
   Processor processor_, inner_;  // inner_: puts no space before a text
+  std::optional<Unigram> unigram_;
   AddedTokenMatcher added_;
   std::vector<std::string> added_texts_;
   std::vector<Piece> pieces_;       // by id
@@ -130,6 +134,7 @@ SentencePieceTokenizer::SentencePieceTokenizer(const TokenizerSpec& spec)
     : model_(spec.sentencepiece), legacy_(spec.legacy) {
   load_model(processor_, model_->bytes, spec.file);
   load_model(inner_, model_->bytes + std::string(kNoDummyPrefix), spec.file);
+  if (model_->algorithm == SentencePieceModel::kUnigram) unigram_.emplace(*model_);
   read_tokens(spec);
   cuts_are_known_ = cuts_are_known(spec);
 }
@@ -142,7 +147,7 @@ void SentencePieceTokenizer::read_tokens(const TokenizerSpec& spec) {
   pieces_.resize(size);
   bytes_.resize(size);
   for (size_t id = 0; id < model_->pieces.size(); ++id) {
-    const auto& [text, type] = model_->pieces[id];
+    const auto& [text, type, score] = model_->pieces[id];
     tokens_[id] = {text, true, type == Type::kControl || type == Type::kUnknown};
     const bool byte = type == Type::kByte;
     pieces_[id] = {byte                     ? Piece::kByte
@@ -170,7 +175,6 @@ void SentencePieceTokenizer::encode_text(std::string_view text, bool special, bo
     text = repaired;
   }
   const bool after_added = !start && !out.empty() && is_added(out.back());
-  std::vector<int> ids;
   for (const auto& [id, piece] : added_.cut(text, special)) {
     if (id >= 0) {
       out.push_back(id);
@@ -179,10 +183,31 @@ void SentencePieceTokenizer::encode_text(std::string_view text, bool special, bo
     const bool first = piece.data() == text.data();
     const bool behind_added = !first || after_added;
     const bool prefixed = behind_added ? legacy_ : start;
-    const auto status = (prefixed ? processor_ : inner_).Encode({piece.data(), piece.size()}, &ids);
-    TENON_CHECK(status.ok(), "[sentencepiece] {}", status.ToString());
-    out.insert(out.end(), ids.begin(), ids.end());
+    encode_piece(prefixed ? processor_ : inner_, piece, out);
   }
+}
+
+void SentencePieceTokenizer::encode_piece(const Processor& processor, std::string_view piece,
+                                          std::vector<int32_t>& out) const {
+  const auto take = [&](auto& result) {
+    const auto status = processor.Encode({piece.data(), piece.size()}, &result);
+    TENON_CHECK(status.ok(), "[sentencepiece] {}", status.ToString());
+  };
+  if (!unigram_) {
+    std::vector<int> ids;
+    take(ids);
+    out.insert(out.end(), ids.begin(), ids.end());
+    return;
+  }
+  // The pieces, unknown ones included, are the normalized text.
+  std::vector<std::string> texts;
+  take(texts);
+  std::string normalized;
+  for (const std::string& text : texts) {
+    const int byte = model_->byte_fallback ? byte_of_token(text) : -1;
+    byte < 0 ? normalized += text : normalized += static_cast<char>(byte);
+  }
+  unigram_->encode(normalized, out);
 }
 
 // Before a space that follows another character a text may be cut where no piece has a space inside
