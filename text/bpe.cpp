@@ -1,9 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "text/bpe.h"
 
-#define XXH_INLINE_ALL
-#include <xxhash.h>
-
 #include <algorithm>
 #include <bit>
 #include <limits>
@@ -16,13 +13,12 @@ namespace {
 
 // Up to here a scan over all pairs for each merge beats the heap.
 constexpr size_t kShortWord = 32;
-constexpr size_t kCachedWords = 1 << 16;
 
 uint64_t pair_of(int32_t left, int32_t right) {
   return static_cast<uint64_t>(static_cast<uint32_t>(left)) << 32 | static_cast<uint32_t>(right);
 }
 
-// A symbol of a long word, in a list linked by index; a symbol that was merged into its left
+// A symbol of a window, in a list linked by index; a symbol that was merged into its left
 // neighbour has id -1.
 struct Symbol {
   int32_t id;
@@ -59,11 +55,12 @@ MergeTable::Merge MergeTable::find(int32_t left, int32_t right) const {
   return slots_[slot_of(pair_of(left, right))].merge;
 }
 
-void MergeTable::encode(std::span<const int32_t> symbols, std::vector<int32_t>& out) const {
+void MergeTable::encode(std::span<const int32_t> symbols, std::vector<int32_t>& out,
+                        size_t window) const {
   if (symbols.size() <= kShortWord) {
     encode_short(symbols, out);
   } else {
-    encode_long(symbols, out);
+    encode_long(symbols, window, out);
   }
 }
 
@@ -93,7 +90,7 @@ void MergeTable::encode_short(std::span<const int32_t> symbols, std::vector<int3
   out.insert(out.end(), ids, ids + count);
 }
 
-void MergeTable::encode_long(std::span<const int32_t> symbols, std::vector<int32_t>& out) const {
+std::vector<MergeTable::Token> MergeTable::encode_window(std::span<const int32_t> symbols) const {
   TENON_CHECK(symbols.size() <= INT32_MAX, "[bpe] expected a word below 2 GiB, got {} bytes",
               symbols.size());
   const auto count = static_cast<int32_t>(symbols.size());
@@ -127,32 +124,52 @@ void MergeTable::encode_long(std::span<const int32_t> symbols, std::vector<int32
     candidate_at(left.previous, push);
     candidate_at(top.position, push);
   }
-  for (int32_t i = 0; i >= 0; i = word[i].next) out.push_back(word[i].id);
+  std::vector<Token> tokens;
+  for (int32_t i = 0; i >= 0 && i < count; i = word[i].next)
+    tokens.push_back({word[i].id, static_cast<size_t>(i)});
+  return tokens;
 }
 
-WordCache::WordCache() : slots_(2 * kCachedWords) {}
-
-size_t WordCache::slot_of(std::string_view word, uint64_t hash) const {
-  const size_t mask = slots_.size() - 1;
-  size_t i = hash & mask;
-  while (!slots_[i].word.empty() && (slots_[i].hash != hash || slots_[i].word != word))
-    i = (i + 1) & mask;
-  return i;
+// Whether two tokens side by side are what their symbols alone give.
+bool MergeTable::stand_together(const Token& left, const Token& right, size_t end,
+                                std::span<const int32_t> symbols) const {
+  const std::vector<Token> both = encode_window(symbols.subspan(left.begin, end - left.begin));
+  return both.size() == 2 && both[0].id == left.id && both[1].id == right.id &&
+         both[1].begin == right.begin - left.begin;
 }
 
-const std::vector<int32_t>* WordCache::find(std::string_view word) const {
-  const Slot& slot = slots_[slot_of(word, XXH3_64bits(word.data(), word.size()))];
-  return slot.word.empty() ? nullptr : &slot.ids;
-}
-
-void WordCache::insert(std::string_view word, std::span<const int32_t> ids) {
-  if (used_ == kCachedWords) {
-    slots_.assign(slots_.size(), {});
-    used_ = 0;
+// A word is encoded right if each two tokens side by side are what their symbols alone give: merges
+// on both sides of a place go the same way as in the whole until one crosses it, and the one that
+// crosses first would cross it in the two tokens' symbols alone as well. So windows that overlap
+// are joined where this holds for the two tokens at the seam; inside of a window it always does.
+void MergeTable::encode_long(std::span<const int32_t> symbols, size_t window,
+                             std::vector<int32_t>& out) const {
+  constexpr size_t kTries = 16;
+  size_t length = window;
+  std::vector<Token> tokens = encode_window(symbols.first(std::min(length, symbols.size())));
+  while (symbols.size() > length) {  // `tokens` are those of the first `length` symbols
+    size_t keep = tokens.size();
+    while (keep > 0 && tokens[keep - 1].begin > length - length / 4) --keep;
+    std::vector<Token> following;
+    bool joined = false;
+    for (size_t tries = 0; tries < kTries && keep > 1 && !joined; ++tries) {
+      const size_t seam = tokens[--keep].begin;
+      const size_t size = std::min(window, symbols.size() - seam);
+      following = encode_window(symbols.subspan(seam, size));
+      const size_t end = seam + (following.size() > 1 ? following[1].begin : size);
+      joined = stand_together(tokens[keep - 1], {following[0].id, seam}, end, symbols);
+    }
+    if (joined) {
+      for (size_t i = 0; i < keep; ++i) out.push_back(tokens[i].id);
+      symbols = symbols.subspan(tokens[keep].begin);
+      length = window;
+      tokens = std::move(following);
+    } else {  // no seam is good: a wider window
+      length *= 2;
+      tokens = encode_window(symbols.first(std::min(length, symbols.size())));
+    }
   }
-  const uint64_t hash = XXH3_64bits(word.data(), word.size());
-  slots_[slot_of(word, hash)] = {hash, std::string(word), {ids.begin(), ids.end()}};
-  ++used_;
+  for (const Token& token : tokens) out.push_back(token.id);
 }
 
 }  // namespace tenon

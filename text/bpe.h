@@ -1,13 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // Byte pair encoding proper: a word's symbols are merged pair by pair, the pair of lowest rank
-// first and the leftmost of equals, until no known pair is left. The time is n log n in the length
-// of the word, so a word may be a whole file.
+// first and the leftmost of equals, until no known pair is left. The time is linear in the length
+// of the word, and the memory besides input and output constant, so a word may be a whole file.
 #pragma once
 
 #include <cstdint>
 #include <span>
-#include <string>
-#include <string_view>
 #include <vector>
 
 namespace tenon {
@@ -27,8 +25,11 @@ class MergeTable {
   void add(int32_t left, int32_t right, Merge merge);
   Merge find(int32_t left, int32_t right) const;
 
-  // Appends the ids of the word that begins as `symbols`.
-  void encode(std::span<const int32_t> symbols, std::vector<int32_t>& out) const;
+  // Appends the ids of the word that begins as `symbols`. Longer words than `window` are merged in
+  // windows of so many symbols; the ids do not depend on it.
+  void encode(std::span<const int32_t> symbols, std::vector<int32_t>& out,
+              size_t window = kWindow) const;
+  static constexpr size_t kWindow = 1 << 12;  // its lists stay in the processor's cache
 
  private:
   struct Slot {
@@ -38,33 +39,18 @@ class MergeTable {
   static constexpr uint64_t kEmpty = ~0ull;  // no pair: ids are not negative
 
   void encode_short(std::span<const int32_t> symbols, std::vector<int32_t>& out) const;
-  void encode_long(std::span<const int32_t> symbols, std::vector<int32_t>& out) const;
+  struct Token {
+    int32_t id;
+    size_t begin;  // its first symbol
+  };
+  void encode_long(std::span<const int32_t> symbols, size_t window,
+                   std::vector<int32_t>& out) const;
+  std::vector<Token> encode_window(std::span<const int32_t> symbols) const;
+  bool stand_together(const Token& left, const Token& right, size_t end,
+                      std::span<const int32_t> symbols) const;
   size_t slot_of(uint64_t pair) const;
 
   std::vector<Slot> slots_;  // open addressing, at most half full
-};
-
-// Remembers the ids of words, since most words of a text come again. Bounded: it forgets everything
-// when full.
-class WordCache {
- public:
-  WordCache();
-  // The ids of `word`, or nothing; valid until the next call of insert().
-  const std::vector<int32_t>* find(std::string_view word) const;
-  void insert(std::string_view word, std::span<const int32_t> ids);
-
-  static constexpr size_t kLongestWord = 64;  // longer ones are rarely seen twice
-
- private:
-  struct Slot {
-    uint64_t hash = 0;
-    std::string word;  // empty: a free slot
-    std::vector<int32_t> ids;
-  };
-  size_t slot_of(std::string_view word, uint64_t hash) const;
-
-  std::vector<Slot> slots_;
-  size_t used_ = 0;
 };
 
 }  // namespace tenon

@@ -12,63 +12,119 @@ namespace tenon {
 
 const char kGpt2Pattern[] =
     "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+";
+const char kLlama3Pattern[] =
+    "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,3}"
+    "| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+";
+const char kQwen2Pattern[] =
+    "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}"
+    "| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+";
 
 namespace {
 
+// Walks over the classes of a text's characters.
+struct Scan {
+  const uint8_t* table = unicode_class_table();
+  const char* data;
+  size_t size;
+  explicit Scan(std::string_view text) : data(text.data()), size(text.size()) {}
+
+  // The class of the character at `at`, and its length.
+  CharClass at(size_t at, size_t& length) const { return class_of(table, data + at, length); }
+  // The end of the run of one class that goes on at `end`.
+  size_t run(CharClass wanted, size_t end) const {
+    size_t length = 0;
+    while (end < size && at(end, length) == wanted) end += length;
+    return end;
+  }
+  // The same for line ends.
+  size_t newlines(size_t end) const {
+    while (end < size && newline(end)) ++end;
+    return end;
+  }
+  bool newline(size_t at) const { return data[at] == '\n' || data[at] == '\r'; }
+  // \s+(?!\S)|\s+ where the text begins with white space: before a word, the run leaves its last
+  // space to it. A character of the class `apart` is no word but the end of the text.
+  size_t spaces(CharClass apart = CharClass::kSpace) const {
+    size_t last = 0, end = 0, length = 0;
+    while (end < size && at(end, length) == CharClass::kSpace) {
+      last = end;
+      end += length;
+    }
+    return end < size && last > 0 && at(end, length) != apart ? last : end;
+  }
+};
+
 // The length of 's 't 're 've 'm 'll 'd at the front of `text`, which begins with an apostrophe; or
-// 0.
-size_t contraction(std::string_view text) {
-  if (text.size() < 2) return 0;
-  const char first = text[1], second = text.size() > 2 ? text[2] : '\0';
+// 0. In any case: also in capitals, and with U+017F, which folds to an s.
+size_t contraction(std::string_view text, bool any_case) {
+  const auto letter = [&](size_t i) {
+    const char c = i < text.size() ? text[i] : '\0';
+    return any_case && c >= 'A' && c <= 'Z' ? static_cast<char>(c | 0x20) : c;
+  };
+  const char first = letter(1), second = letter(2);
   if (first == 's' || first == 't' || first == 'm' || first == 'd') return 2;
+  if (any_case && text.substr(1).starts_with("\u017F")) return 3;
   const bool long_form =
       ((first == 'r' || first == 'v') && second == 'e') || (first == 'l' && second == 'l');
   return long_form ? 3 : 0;
 }
 
-}  // namespace
-
-size_t gpt2_word(std::string_view text) {
-  static const uint8_t* const table = unicode_class_table();
-  const char* const data = text.data();
-  const size_t size = text.size();
-  if (data[0] == '\'') {
-    if (const size_t length = contraction(text)) return length;
+template <bool kSingleDigits>
+size_t gpt2_like_word(std::string_view text) {
+  const Scan scan(text);
+  if (text[0] == '\'') {
+    if (const size_t length = contraction(text, false)) return length;
   }
-
   size_t length = 0;
-  size_t end = data[0] == ' ' && size > 1 ? 1 : 0;  // one space may lead a word
-  const CharClass first = class_of(table, data + end, length);
-  if (first != CharClass::kSpace) {
-    end += length;
-    while (end < size && class_of(table, data + end, length) == first) end += length;
-    return end;
+  const size_t space = text[0] == ' ' && text.size() > 1 ? 1 : 0;  // one space may lead a word
+  const CharClass first = scan.at(space, length);
+  if (first == CharClass::kSpace) {
+    return kSingleDigits ? scan.spaces(CharClass::kNumber) : scan.spaces();
   }
-
-  size_t last = 0;  // where the last space of the run begins
-  end = 0;
-  while (end < size && class_of(table, data + end, length) == CharClass::kSpace) {
-    last = end;
-    end += length;
-  }
-  // \s+(?!\S): before a word, the run leaves its last space to it.
-  return end < size && last > 0 ? last : end;
+  if (kSingleDigits && first == CharClass::kNumber) return space > 0 ? space : length;
+  return scan.run(first, space + length);
 }
 
-// -------------------------------------------------------------------------------------- PCRE2
-
-struct RegexSplitter::Compiled {
-  pcre2_code* code = nullptr;
-  pcre2_match_data* match = nullptr;
-  pcre2_match_context* context = nullptr;
-  pcre2_jit_stack* stack = nullptr;
-  ~Compiled() {
-    pcre2_jit_stack_free(stack);
-    pcre2_match_context_free(context);
-    pcre2_match_data_free(match);
-    pcre2_code_free(code);
+template <int kDigits>  // the longest \p{N} word
+size_t llama3_like_word(std::string_view text) {
+  const Scan scan(text);
+  if (text[0] == '\'') {
+    if (const size_t length = contraction(text, true)) return length;
   }
-};
+  size_t first_length = 0, length = 0;
+  const CharClass first = scan.at(0, first_length);
+  if (first == CharClass::kLetter) return scan.run(first, first_length);
+  if (first == CharClass::kNumber) {
+    size_t end = first_length;
+    for (int digits = 1; digits < kDigits && end < text.size(); ++digits) {
+      if (scan.at(end, length) != CharClass::kNumber) break;
+      end += length;
+    }
+    return end;
+  }
+  const bool more = first_length < text.size();
+  const CharClass second = more ? scan.at(first_length, length) : CharClass::kSpace;
+  if (more && second == CharClass::kLetter && !scan.newline(0)) {
+    return scan.run(second, first_length + length);
+  }
+  if (first == CharClass::kOther) return scan.newlines(scan.run(first, first_length));
+  if (more && second == CharClass::kOther && text[0] == ' ') {
+    return scan.newlines(scan.run(second, first_length + length));
+  }
+  // \s*[\r\n]+ ends behind the last line end of the white space.
+  const size_t end = scan.run(CharClass::kSpace, 0);
+  const size_t newline = text.substr(0, end).find_last_of("\r\n");
+  return newline != text.npos ? newline + 1 : scan.spaces();
+}
+
+}  // namespace
+
+size_t gpt2_word(std::string_view text) { return gpt2_like_word<false>(text); }
+size_t gpt2_word_single_digits(std::string_view text) { return gpt2_like_word<true>(text); }
+size_t llama3_word(std::string_view text) { return llama3_like_word<3>(text); }
+size_t qwen2_word(std::string_view text) { return llama3_like_word<1>(text); }
+
+// -------------------------------------------------------------------------------------- PCRE2
 
 namespace {
 
@@ -76,6 +132,34 @@ namespace {
 // to `(a+)+$`.
 constexpr uint32_t kMatchLimit = 20'000'000;
 constexpr size_t kJitStackBytes = 8 << 20;  // the most; PCRE2's own default is 32 KiB
+
+}  // namespace
+
+struct RegexSplitter::Compiled {
+  pcre2_code* code = nullptr;
+  ~Compiled() { pcre2_code_free(code); }
+};
+
+struct RegexSplitter::Match {
+  pcre2_match_data* data;
+  pcre2_match_context* context = pcre2_match_context_create(nullptr);
+  pcre2_jit_stack* stack = pcre2_jit_stack_create(32 << 10, kJitStackBytes, nullptr);
+
+  explicit Match(const Compiled& compiled)
+      : data(pcre2_match_data_create_from_pattern(compiled.code, nullptr)) {
+    pcre2_set_match_limit(context, kMatchLimit);
+    pcre2_jit_stack_assign(context, nullptr, stack);
+  }
+  ~Match() {
+    pcre2_jit_stack_free(stack);
+    pcre2_match_context_free(context);
+    pcre2_match_data_free(data);
+  }
+  Match(const Match&) = delete;
+  Match& operator=(const Match&) = delete;
+};
+
+namespace {
 
 std::string pcre2_message(int code) {
   PCRE2_UCHAR text[256];
@@ -169,23 +253,19 @@ RegexSplitter::RegexSplitter(const std::string& place, const std::string& patter
   }
   pcre2_jit_compile(compiled_->code,
                     PCRE2_JIT_COMPLETE);  // where there is no JIT, the interpreter does the same
-  compiled_->match = pcre2_match_data_create_from_pattern(compiled_->code, nullptr);
-  compiled_->context = pcre2_match_context_create(nullptr);
-  pcre2_set_match_limit(compiled_->context, kMatchLimit);
-  compiled_->stack = pcre2_jit_stack_create(32 << 10, kJitStackBytes, nullptr);
-  pcre2_jit_stack_assign(compiled_->context, nullptr, compiled_->stack);
 }
 
 RegexSplitter::~RegexSplitter() = default;
 
 std::vector<RegexSplitter::Part> RegexSplitter::find_parts(std::string_view text) const {
+  const auto match = matches_.borrow([&] { return std::make_unique<Match>(*compiled_); });
   std::vector<Part> parts;
   size_t position = 0, done = 0;
   bool after_match = false;  // whether a match ends at `done`
   while (position <= text.size()) {
     const int found =
         pcre2_match(compiled_->code, reinterpret_cast<PCRE2_SPTR>(text.data()), text.size(),
-                    position, PCRE2_NO_UTF_CHECK, compiled_->match, compiled_->context);
+                    position, PCRE2_NO_UTF_CHECK, match->data, match->context);
     if (found == PCRE2_ERROR_NOMATCH) break;
     if (found < 0) {
       fail_input(
@@ -193,7 +273,7 @@ std::vector<RegexSplitter::Part> RegexSplitter::find_parts(std::string_view text
           "bytes",
           place_, pcre2_message(found), text.size());
     }
-    const PCRE2_SIZE* const offsets = pcre2_get_ovector_pointer(compiled_->match);
+    const PCRE2_SIZE* const offsets = pcre2_get_ovector_pointer(match->data);
     const size_t begin = offsets[0], end = offsets[1];
     if (end > begin) {
       if (begin > done) parts.push_back({done, begin, invert_});

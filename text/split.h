@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Cutting a text into the words that byte pair encoding works on: GPT-2's pattern by hand, any
-// other by PCRE2.
+// Cutting a text into the words that byte pair encoding works on: the patterns of most models by
+// hand, any other by PCRE2.
 #pragma once
 
 #include <cstddef>
@@ -9,14 +9,27 @@
 #include <string_view>
 #include <vector>
 
+#include "text/scratch_pool.h"
+
 namespace tenon {
 
-// The length of the first word of `text` by GPT-2's pattern
-//   's|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+
-// No word depends on what is before it, so a text is cut by calling this until it is used up.
+// The length of the first word of `text` by a pattern below. No word depends on what is before it,
+// so a text is cut by calling this until it is used up.
 // Requires: text is valid UTF-8 and not empty.
-size_t gpt2_word(std::string_view text);
+using WordScanner = size_t(std::string_view text);
+
+//   's|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+
+WordScanner gpt2_word;
 extern const char kGpt2Pattern[];
+// The same on the parts of a text between its \p{N}, each of which is a word by itself (SmolLM2).
+WordScanner gpt2_word_single_digits;
+//   (?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*
+//   |\s*[\r\n]+|\s+(?!\S)|\s+
+WordScanner llama3_word;
+extern const char kLlama3Pattern[];
+// The same with \p{N} in the place of \p{N}{1,3}.
+WordScanner qwen2_word;
+extern const char kQwen2Pattern[];
 
 // What becomes of the parts that match and of those between.
 enum class SplitBehavior { kRemoved, kIsolated, kMergedWithPrevious, kMergedWithNext, kContiguous };
@@ -34,7 +47,7 @@ class RegexSplitter {
   RegexSplitter& operator=(const RegexSplitter&) = delete;
 
   // Appends the parts of `text`, none of them empty. Throws Error(kInput) when the pattern takes
-  // too long on it. Requires: text is valid UTF-8. Not safe to share between threads.
+  // too long on it. Requires: text is valid UTF-8. Safe to share between threads.
   void split(std::string_view text, std::vector<std::string_view>& parts) const;
 
   // The matches (or, inverted, what is between them) and the rest, in order. A match may be empty,
@@ -50,7 +63,9 @@ class RegexSplitter {
 
  private:
   struct Compiled;
+  struct Match;  // what PCRE2 writes to while it matches
   std::unique_ptr<Compiled> compiled_;
+  mutable ScratchPool<Match> matches_;
   std::string place_;
   SplitBehavior behavior_;
   bool invert_;

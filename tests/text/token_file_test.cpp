@@ -2,9 +2,11 @@
 #include "text/token_file.h"
 
 #include <catch2/catch.hpp>
+#include <thread>
 
 #include "tests/text/text_cases.h"
 #include "text/sources.h"
+#include "text/split.h"
 
 using namespace tenon;
 using namespace tenon::test;
@@ -58,6 +60,27 @@ std::unique_ptr<Tokenizer> spaced_tokenizer() {
   return Tokenizer::load(folder.path());
 }
 
+// The same vocabulary behind another pattern.
+std::unique_ptr<Tokenizer> patterned_tokenizer(const char* pattern) {
+  TempFolder folder;
+  Json json = parse_json_file(reference("gpt2") / "tokenizer.json");
+  const Json split = {{"type", "Split"},
+                      {"pattern", {{"Regex", pattern}}},
+                      {"behavior", "Isolated"},
+                      {"invert", false}};
+  const Json bytes = {{"type", "ByteLevel"}, {"add_prefix_space", false}, {"use_regex", false}};
+  json["pre_tokenizer"] = {{"type", "Sequence"}, {"pretokenizers", {split, bytes}}};
+  put_file(folder / "tokenizer.json", json.dump());
+  return Tokenizer::load(folder.path());
+}
+
+std::unique_ptr<Tokenizer> tokenizer_named(const std::string& name) {
+  if (name == "spaced") return spaced_tokenizer();
+  if (name == "llama3") return patterned_tokenizer(kLlama3Pattern);
+  if (name == "qwen2") return patterned_tokenizer(kQwen2Pattern);
+  return reference_tokenizer(name);
+}
+
 }  // namespace
 
 TEST_CASE("a text cut into chunks gives the ids of the whole", "[token_file]") {
@@ -66,8 +89,8 @@ TEST_CASE("a text cut into chunks gives the ids of the whole", "[token_file]") {
     for (const TokenizerCase& c : reference_cases(name))
       text += c.text + (c.text.size() % 3 ? "\n" : "");
   }
-  const std::string name = GENERATE("gpt2", "vocab_merges", "features", "spaced");
-  const auto tokenizer = name == "spaced" ? spaced_tokenizer() : reference_tokenizer(name);
+  const std::string name = GENERATE("gpt2", "vocab_merges", "features", "spaced", "llama3");
+  const auto tokenizer = tokenizer_named(name);
   // The "features" tokenizer has tokens that take white space to their right, so it knows no safe
   // cut.
   CHECK((tokenizer->safe_cut(text) > 0) == (name != "features"));
@@ -86,8 +109,8 @@ TEST_CASE("a text cut into chunks gives the ids of the whole", "[token_file]") {
 }
 
 TEST_CASE("every safe cut is safe", "[token_file]") {
-  const std::string name = GENERATE("gpt2", "vocab_merges", "spaced");
-  const auto tokenizer = name == "spaced" ? spaced_tokenizer() : reference_tokenizer(name);
+  const std::string name = GENERATE("gpt2", "vocab_merges", "spaced", "llama3", "qwen2");
+  const auto tokenizer = tokenizer_named(name);
   int64_t cuts = 0;
   for (const TokenizerCase& c : reference_cases("gpt2")) {
     const std::vector<int32_t> whole = tokenizer->encode(c.text);
@@ -102,6 +125,23 @@ TEST_CASE("every safe cut is safe", "[token_file]") {
     }
   }
   CHECK(cuts > 300);
+}
+
+TEST_CASE("threads that encode at the same time get the ids of one", "[token_file]") {
+  const auto tokenizer = tokenizer_named(GENERATE("gpt2", "llama3", "features"));
+  const std::vector<TokenizerCase> cases = reference_cases("gpt2");
+  std::vector<std::vector<int32_t>> alone;
+  for (const TokenizerCase& c : cases) alone.push_back(tokenizer->encode(c.text));
+  std::vector<std::vector<std::vector<int32_t>>> got(4);
+  {
+    std::vector<std::jthread> threads;
+    for (auto& ids : got) {
+      threads.emplace_back([&] {
+        for (const TokenizerCase& c : cases) ids.push_back(tokenizer->encode(c.text));
+      });
+    }
+  }
+  for (const auto& ids : got) CHECK(ids == alone);
 }
 
 TEST_CASE("a .txt is one document, or several with the end-of-text token between", "[token_file]") {
