@@ -8,6 +8,7 @@
 #include "text/bpe.h"
 #include "text/byte_spelling.h"
 #include "text/scratch_pool.h"
+#include "text/unicode_classes.h"
 #include "text/utf8.h"
 #include "text/word_cache.h"
 
@@ -18,19 +19,26 @@ bool alnum(char c) {
   return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
 }
 
-// How a text that no splitter cuts any more becomes words: a scanner, or null where it is one word.
+// A scanner that cuts a text into words, or null where splitters come before it.
 WordScanner* scanner_of(const TokenizerSpec& spec) {
   if (spec.splits.empty()) return spec.gpt2_pattern ? gpt2_word : nullptr;
   if (spec.splits.size() > 1) return nullptr;
   const SplitSpec& split = spec.splits[0];
   const bool isolated = split.behavior == SplitBehavior::kIsolated && !split.invert;
-  const bool by_hand = isolated && !spec.add_prefix_space;
-  if (!by_hand) return nullptr;
-  if (spec.gpt2_pattern) return split.pattern == "\\p{N}" ? gpt2_word_single_digits : nullptr;
+  if (!isolated || spec.add_prefix_space || spec.gpt2_pattern) return nullptr;
   if (split.pattern == kGpt2Pattern) return gpt2_word;
   if (split.pattern == kLlama3Pattern) return llama3_word;
   if (split.pattern == kQwen2Pattern) return qwen2_word;
   return nullptr;
+}
+
+// Whether all that is split off before the ByteLevel step is digits, one by one (SmolLM2).
+bool only_digits_split(const TokenizerSpec& spec) {
+  const auto of_digits = [](const SplitSpec& split) {
+    return split.behavior == SplitBehavior::kIsolated && !split.invert &&
+           split.pattern == std::string("[\\p{N}") + kDigitsBeyondNumbers + "]";
+  };
+  return std::all_of(spec.splits.begin(), spec.splits.end(), of_digits);
 }
 
 class ByteLevelBpe : public Tokenizer {
@@ -113,6 +121,9 @@ ByteLevelBpe::ByteLevelBpe(const TokenizerSpec& spec)
   }
   read_tokens(spec, spelling);
   read_added_tokens(spec);
+  if (scanner_ == nullptr || (!splitters_.empty() && !only_digits_split(spec))) {
+    cuts_are_known_ = false;
+  }
   find_cuts();
 }
 
@@ -143,7 +154,6 @@ void ByteLevelBpe::read_added_tokens(const TokenizerSpec& spec) {
 
 // See safe_cut().
 void ByteLevelBpe::find_cuts() {
-  if (!splitters_.empty() || scanner_ == nullptr) cuts_are_known_ = false;
   for (const char c : std::string_view("\n!\"#$%&'()*+,-./:;<=>?@[\\]^`{|}~"))
     cut_behind_alnum_[static_cast<unsigned char>(c)] = !add_prefix_space_;
   for (const std::string& pattern : added_patterns_) {

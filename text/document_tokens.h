@@ -20,11 +20,18 @@ struct DocumentTokens {
   std::vector<int32_t> ids;
   std::vector<TokenRun> runs;  // in order; together all ids
   bool sample = false;
+  int64_t front = 0, back = 0;  // how many of the ids the framing has put there
 };
 
-// The ids of a framed document stand between the tokenizer's prefix() and its end-of-text token
-// (scored; with `append_eos` only), neither of them twice. Empty where the document has no text.
-void tokenize_document(const Document& document, const Tokenizer& tokenizer, bool append_eos,
+// What stands around the ids of a framed document; none of it twice.
+enum class Framing {
+  kNone,
+  kPrefix,    // the tokenizer's prefix(); nothing where the document has no text
+  kDocument,  // prefix() and the end-of-text token, which is scored; the same
+  kPrompt,    // prefix() and suffix()
+};
+
+void tokenize_document(const Document& document, const Tokenizer& tokenizer, Framing framing,
                        DocumentTokens& tokens);
 
 }  // namespace tenon

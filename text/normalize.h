@@ -33,7 +33,7 @@ struct NormalizerStep {
   std::string content;               // what comes in its place, or before the text (kPrepend)
 };
 
-// The steps one after the other. Not safe to share between threads.
+// The steps one after the other. Safe to share between threads.
 class Normalizer {
  public:
   // Throws Error(kInput) for a pattern that cannot be used.

@@ -7,7 +7,9 @@
 
 #include "core/error.h"
 #include "text/bpe.h"
+#include "text/scratch_pool.h"
 #include "text/utf8.h"
+#include "text/word_cache.h"
 
 namespace tenon {
 namespace {
@@ -43,6 +45,12 @@ class Pipeline : public Tokenizer {
   }
 
  private:
+  // What a call writes to while it encodes.
+  struct Scratch {
+    WordCache cache;
+    std::vector<int32_t> symbols;
+  };
+
   void read_vocabulary(const TokenizerSpec& spec);
   void read_added_tokens(const TokenizerSpec& spec);
   bool cuts_are_known(const TokenizerSpec& spec) const;
@@ -50,11 +58,12 @@ class Pipeline : public Tokenizer {
   // Each takes its part of the way from a text to ids.
   void encode_text(std::string_view text, bool special, Place place,
                    std::vector<int32_t>& out) const;
-  void encode_piece(std::string_view piece, bool special, Place place,
+  void encode_piece(std::string_view piece, bool special, Place place, Scratch& scratch,
                     std::vector<int32_t>& out) const;
-  void encode_word(std::string_view word, std::vector<int32_t>& out) const;
-  void encode_chunk(std::string_view chunk, std::vector<int32_t>& out) const;
-  void take_symbols(std::string_view chunk) const;
+  void encode_word(std::string_view word, Scratch& scratch, std::vector<int32_t>& out) const;
+  void encode_chunk(std::string_view chunk, size_t readable, Scratch& scratch,
+                    std::vector<int32_t>& out) const;
+  void take_symbols(std::string_view chunk, std::vector<int32_t>& symbols) const;
 
   std::vector<int32_t> id_of_character_;
   std::array<int32_t, 256> byte_id_;
@@ -70,9 +79,8 @@ class Pipeline : public Tokenizer {
   std::vector<DecoderStep> decoder_;
   bool cuts_are_known_;
 
-  mutable std::mutex mutex_;  // over what follows and all patterns
-  mutable WordCache cache_;
-  mutable std::vector<int32_t> symbols_;
+  mutable ScratchPool<Scratch> scratches_;
+  mutable std::mutex mutex_;                // over what follows
   mutable std::vector<std::string> bytes_;  // by id; "" where nobody asked yet
 };
 
@@ -155,7 +163,7 @@ std::string_view Pipeline::bytes(int32_t id) const {
 
 void Pipeline::encode_text(std::string_view text, bool special, Place place,
                            std::vector<int32_t>& out) const {
-  const std::lock_guard lock(mutex_);
+  const auto scratch = scratches_.borrow([] { return std::make_unique<Scratch>(); });
   std::string repaired;
   if (valid_utf8_prefix(text) != text.size()) {
     append_valid_utf8(text, repaired);
@@ -166,14 +174,14 @@ void Pipeline::encode_text(std::string_view text, bool special, Place place,
     if (id >= 0) {
       out.push_back(id);
     } else if (normalizer_.empty()) {
-      encode_piece(piece, special, here, out);
+      encode_piece(piece, special, here, *scratch, out);
     } else {
-      encode_piece(normalizer_(piece, here != Place::kContinued), special, here, out);
+      encode_piece(normalizer_(piece, here != Place::kContinued), special, here, *scratch, out);
     }
   }
 }
 
-void Pipeline::encode_piece(std::string_view piece, bool special, Place place,
+void Pipeline::encode_piece(std::string_view piece, bool special, Place place, Scratch& scratch,
                             std::vector<int32_t>& out) const {
   for (const auto& [id, text] : normalized_added_.cut(piece, special)) {
     if (id >= 0) {
@@ -182,13 +190,14 @@ void Pipeline::encode_piece(std::string_view piece, bool special, Place place,
     }
     const Place here = text.data() == piece.data() ? place : Place::kInside;
     const PreTokenizer::Words cut = pre_tokenizer_.cut(text, here);
-    for (const std::string_view word : cut.words) encode_word(word, out);
+    for (const std::string_view word : cut.words) encode_word(word, scratch, out);
   }
 }
 
 // A word may be a whole text: it is taken in chunks where that changes nothing, which come again
 // more often.
-void Pipeline::encode_word(std::string_view word, std::vector<int32_t>& out) const {
+void Pipeline::encode_word(std::string_view word, Scratch& scratch,
+                           std::vector<int32_t>& out) const {
   if (ignore_merges_) {
     if (const auto whole = whole_words_.find(std::string(word)); whole != whole_words_.end()) {
       out.push_back(whole->second);
@@ -202,29 +211,24 @@ void Pipeline::encode_word(std::string_view word, std::vector<int32_t>& out) con
       while (word.substr(begin).starts_with(kSpace)) begin += kSpace.size();
       end = std::min(word.find(kSpace, begin), word.size());
     }
-    encode_chunk(word.substr(0, end), out);
+    encode_chunk(word.substr(0, end), word.size(), scratch, out);
     word.remove_prefix(end);
   }
 }
 
-void Pipeline::encode_chunk(std::string_view chunk, std::vector<int32_t>& out) const {
-  const bool cached = chunk.size() <= WordCache::kLongestWord;
-  if (cached) {
-    if (const std::vector<int32_t>* ids = cache_.find(chunk)) {
-      out.insert(out.end(), ids->begin(), ids->end());
-      return;
-    }
-  }
+void Pipeline::encode_chunk(std::string_view chunk, size_t readable, Scratch& scratch,
+                            std::vector<int32_t>& out) const {
+  if (scratch.cache.append(chunk, readable, out)) return;
   const size_t begin = out.size();
-  take_symbols(chunk);
-  merges_.encode(symbols_, out);
-  if (cached) cache_.insert(chunk, std::span(out).subspan(begin));
+  take_symbols(chunk, scratch.symbols);
+  merges_.encode(scratch.symbols, out);
+  scratch.cache.insert(chunk, std::span(out).subspan(begin));
 }
 
 // The characters' ids. An unknown token waits for the next known character: bytes that stand for
 // characters in between come before it (as in Hugging Face's).
-void Pipeline::take_symbols(std::string_view chunk) const {
-  symbols_.clear();
+void Pipeline::take_symbols(std::string_view chunk, std::vector<int32_t>& symbols) const {
+  symbols.clear();
   bool waiting = false;
   for (std::string_view rest = chunk; !rest.empty();) {
     const Utf8Char c = first_utf8(rest);
@@ -233,18 +237,18 @@ void Pipeline::take_symbols(std::string_view chunk) const {
     const int32_t id = c.code < id_of_character_.size() ? id_of_character_[c.code] : -1;
     const auto byte_id = [&](char b) { return byte_id_[static_cast<unsigned char>(b)]; };
     if (id >= 0) {
-      if (waiting) symbols_.push_back(*unknown_);
+      if (waiting) symbols.push_back(*unknown_);
       waiting = false;
-      symbols_.push_back(id);
+      symbols.push_back(id);
     } else if (byte_fallback_ &&
                std::all_of(bytes.begin(), bytes.end(), [&](char b) { return byte_id(b) >= 0; })) {
-      for (const char b : bytes) symbols_.push_back(byte_id(b));
+      for (const char b : bytes) symbols.push_back(byte_id(b));
     } else if (unknown_) {
-      if (waiting && !fuse_unknown_) symbols_.push_back(*unknown_);
+      if (waiting && !fuse_unknown_) symbols.push_back(*unknown_);
       waiting = true;
     }
   }
-  if (waiting) symbols_.push_back(*unknown_);
+  if (waiting) symbols.push_back(*unknown_);
 }
 
 // Before a space that follows another character a text may be cut where spaces become kSpace, begin

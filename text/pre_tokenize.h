@@ -38,7 +38,7 @@ struct PreTokenizerStep {
 // nothing is put before it), or follows another part.
 enum class Place { kStart, kContinued, kInside };
 
-// The steps one after the other. Not safe to share between threads.
+// The steps one after the other. Safe to share between threads.
 class PreTokenizer {
  public:
   // Throws Error(kInput) for a pattern that cannot be used.

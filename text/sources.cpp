@@ -8,118 +8,80 @@
 
 #include <algorithm>
 #include <chrono>
+#include <optional>
 
 #include "core/error.h"
-#include "text/byte_source.h"
-#include "text/document_tokens.h"
 
 namespace tenon {
 namespace {
 
-// Appends ids of a text, of which each end-of-text token ends a document; the tokenizer's prefix
-// before each, and that token behind the last, where they are not there yet.
-class TextWriter {
- public:
-  TextWriter(const Tokenizer& tokenizer, const TokenizeOptions& options, TokenFileWriter& writer)
-      : prefix_(tokenizer.prefix()),
-        eos_(tokenizer.eos_id()),
-        append_eos_(options.append_eos && eos_),
-        writer_(writer) {}
+constexpr std::string_view kMagic = "TENONTOK";
 
-  void append(std::span<const int32_t> ids) {
-    while (!ids.empty()) {
-      const bool prefixed =
-          ids.size() >= prefix_.size() && std::equal(prefix_.begin(), prefix_.end(), ids.begin());
-      if (!inside_ && !prefixed) writer_.append(prefix_, true);
-      const auto end = eos_ ? std::find(ids.begin(), ids.end(), *eos_) : ids.end();
-      const bool ends = end != ids.end();
-      const size_t count = static_cast<size_t>(end - ids.begin()) + (ends ? 1 : 0);
-      writer_.append(ids.first(count), true);
-      inside_ = !ends;
-      if (ends) writer_.end_document();
-      ids = ids.subspan(count);
+// A token file that stands among the sources: by itself it is what is asked for.
+std::optional<TokenFile> given_tokens(std::span<const std::filesystem::path> sources,
+                                      const Tokenizer& tokenizer) {
+  for (const std::filesystem::path& source : sources) {
+    if (!MappedFile::open(source)->text().starts_with(kMagic)) continue;
+    if (sources.size() > 1) {
+      fail_input("{}: a token file is data by itself, got {} files", shown(source), sources.size());
     }
-  }
-  void end() {
-    if (append_eos_ && inside_) writer_.append(std::span(&*eos_, 1), true);
-    writer_.end_document();
-  }
-
- private:
-  const std::vector<int32_t>& prefix_;
-  std::optional<int32_t> eos_;
-  bool append_eos_, inside_ = false;  // a document that is not yet ended
-  TokenFileWriter& writer_;
-};
-
-// The next chunk of the text: up to a safe cut near `wanted` bytes, or everything where there is
-// none.
-std::string_view next_chunk(ByteWindow& text, size_t wanted, const Tokenizer& tokenizer) {
-  for (size_t bytes = std::max<size_t>(wanted, 1); text.reach(bytes + 1); bytes *= 2) {
-    const std::string_view view = text.view().substr(0, bytes);
-    if (const size_t cut = tokenizer.safe_cut(view)) return view.substr(0, cut);
-  }
-  return text.view();
-}
-
-void tokenize_text(const std::filesystem::path& source, const Tokenizer& tokenizer,
-                   const TokenizeOptions& options, TokenFileWriter& writer) {
-  ByteWindow text = open_text(source);
-  TextWriter documents(tokenizer, options, writer);
-  std::vector<int32_t> ids;
-  for (bool first = true;; first = false) {
-    const std::string_view chunk =
-        next_chunk(text, static_cast<size_t>(options.chunk_bytes), tokenizer);
-    if (chunk.empty()) break;
-    ids.clear();
-    if (first) {
-      tokenizer.encode(chunk, ids);
-    } else {
-      tokenizer.encode_continued(chunk, true, ids);
+    TokenFile file = TokenFile::open(source);
+    if (file.key().tokenizer != tokenizer.fingerprint()) {
+      fail_input("{}: expected tokens of this model's tokenizer ({}), got those of another",
+                 shown(source), tokenizer.file());
     }
-    documents.append(ids);
-    text.drop(chunk.size());
+    return file;
   }
-  documents.end();
-}
-
-void tokenize_records(const std::filesystem::path& source, const Tokenizer& tokenizer,
-                      const TokenizeOptions& options, TokenFileWriter& writer) {
-  const auto reader = open_documents(source, options.documents);
-  Document document;
-  DocumentTokens tokens;
-  while (reader->next(document)) {
-    tokenize_document(document, tokenizer, options.append_eos, tokens);
-    std::span<const int32_t> rest = tokens.ids;
-    for (const TokenRun& run : tokens.runs) {
-      writer.append(rest.first(static_cast<size_t>(run.count)), run.scored);
-      rest = rest.subspan(static_cast<size_t>(run.count));
-    }
-    writer.end_document(tokens.sample);
-  }
-  writer.add_skipped(reader->skipped());
+  return std::nullopt;
 }
 
 // All of the options that the tokens depend on.
 uint64_t fingerprint(const TokenizeOptions& options) {
   const DocumentOptions& o = options.documents;
-  std::string text =
-      fmt::format("{}\n{}\n{}\n{}\n{}\n{}\n{}\n{:016x}", options.append_eos, o.format,
-                  fmt::join(o.columns, "\n"), o.columns.size(), o.chat_template != nullptr,
-                  static_cast<int>(o.train_on), o.skip_bad, options.template_fingerprint);
+  std::string text = fmt::format(
+      "{}\n{}\n{}\n{}\n{}\n{}\n{}\n{}\n{:016x}", options.append_eos, options.lines, o.format,
+      fmt::join(o.columns, "\n"), o.columns.size(), o.chat_template != nullptr,
+      static_cast<int>(o.train_on), o.skip_bad, options.template_fingerprint);
   text += "\n" + o.system;
   return hash_bytes(std::as_bytes(std::span(text)));
 }
 
 }  // namespace
 
+<<<<<<< HEAD
 void tokenize_source(const std::filesystem::path& source, const Tokenizer& tokenizer,
                      const TokenizeOptions& options, TokenFileWriter& writer) {
   if (is_plain_text(source)) {
     tokenize_text(source, tokenizer, options, writer);
   } else {
     tokenize_records(source, tokenizer, options, writer);
+=======
+Framing training_framing(const TokenizeOptions& options) {
+  return options.append_eos ? Framing::kDocument : Framing::kPrefix;
+}
+
+TokenAppender::TokenAppender(const Tokenizer& tokenizer, const TokenizeOptions& options,
+                             TokenFileWriter& writer)
+    : joiner_(tokenizer, training_framing(options),
+              {.append = [&writer](auto ids, bool scored) { writer.append(ids, scored); },
+               .end_document = [&writer](bool sample) { writer.end_document(sample); }}),
+      writer_(writer) {}
+
+void TokenAppender::take(const EncodedPart& part) {
+  joiner_.take(part);
+  writer_.add_skipped(part.skipped);
+  for (const auto& [id, count] : part.special) writer_.add_special(id, count);
+}
+
+std::string special_tokens_text(const Tokenizer& tokenizer,
+                                const std::map<int32_t, int64_t>& counts) {
+  std::string text;
+  for (const auto& [id, count] : counts) {
+    text += fmt::format("{}{} x {}", text.empty() ? "" : ", ",
+                        printable(std::string(tokenizer.token(id).value_or("?"))), count);
+>>>>>>> 52379da (tools: tokenize and detokenize; data files are encoded by all threads and ranks)
   }
+  return text;
 }
 
 TokenFileKey token_file_key(std::span<const std::filesystem::path> sources,
@@ -141,22 +103,9 @@ TokenFileKey token_file_key(std::span<const std::filesystem::path> sources,
   return key;
 }
 
-TokenFile build_or_open(const std::filesystem::path& cache,
-                        std::span<const std::filesystem::path> sources, const Tokenizer& tokenizer,
-                        const TokenizeOptions& options, bool* made) {
-  const TokenFileKey key = token_file_key(sources, tokenizer, options);
-  if (made != nullptr) *made = false;
-  if (std::filesystem::exists(cache)) {
-    try {
-      TokenFile file = TokenFile::open(cache);
-      if (file.key() == key) return file;
-    } catch (const Error&) {
-      // A damaged cache is as good as none: it is made anew below.
-    }
-  }
-  TokenFileWriter writer(cache, key, tokenizer.vocabulary_size());
-  for (const std::filesystem::path& source : sources)
-    tokenize_source(source, tokenizer, options, writer);
+void finish_token_file(std::span<const std::filesystem::path> sources, const Tokenizer& tokenizer,
+                       const TokenizeOptions& options, const TokenFileKey& key,
+                       TokenFileWriter& writer) {
   if (writer.tokens() == 0) {
     fail_input("{}: expected at least one document that is not empty, got none",
                sources.empty() ? "data" : shown(sources[0]));
@@ -166,6 +115,27 @@ TokenFile build_or_open(const std::filesystem::path& cache,
                shown(sources[0]));
   }
   writer.commit();
+}
+
+TokenFile build_or_open(const std::filesystem::path& cache,
+                        std::span<const std::filesystem::path> sources, const Tokenizer& tokenizer,
+                        const TokenizeOptions& options, bool* made) {
+  if (made != nullptr) *made = false;
+  if (std::optional<TokenFile> given = given_tokens(sources, tokenizer)) return *given;
+  const TokenFileKey key = token_file_key(sources, tokenizer, options);
+  if (std::filesystem::exists(cache)) {
+    try {
+      TokenFile file = TokenFile::open(cache);
+      if (file.key() == key) return file;
+    } catch (const Error&) {
+      // A damaged cache is as good as none: it is made anew below.
+    }
+  }
+  TokenFileWriter writer(cache, key, tokenizer.vocabulary_size());
+  TokenAppender appender(tokenizer, options, writer);
+  encode_data(sources, tokenizer, options, training_framing(options), {},
+              [&](const EncodedPart& part) { appender.take(part); });
+  finish_token_file(sources, tokenizer, options, key, writer);
   if (made != nullptr) *made = true;
   return TokenFile::open(cache);
 }

@@ -43,14 +43,14 @@ struct Scan {
   }
   bool newline(size_t at) const { return data[at] == '\n' || data[at] == '\r'; }
   // \s+(?!\S)|\s+ where the text begins with white space: before a word, the run leaves its last
-  // space to it. A character of the class `apart` is no word but the end of the text.
-  size_t spaces(CharClass apart = CharClass::kSpace) const {
+  // space to it.
+  size_t spaces() const {
     size_t last = 0, end = 0, length = 0;
     while (end < size && at(end, length) == CharClass::kSpace) {
       last = end;
       end += length;
     }
-    return end < size && last > 0 && at(end, length) != apart ? last : end;
+    return end < size && last > 0 ? last : end;
   }
 };
 
@@ -67,22 +67,6 @@ size_t contraction(std::string_view text, bool any_case) {
   const bool long_form =
       ((first == 'r' || first == 'v') && second == 'e') || (first == 'l' && second == 'l');
   return long_form ? 3 : 0;
-}
-
-template <bool kSingleDigits>
-size_t gpt2_like_word(std::string_view text) {
-  const Scan scan(text);
-  if (text[0] == '\'') {
-    if (const size_t length = contraction(text, false)) return length;
-  }
-  size_t length = 0;
-  const size_t space = text[0] == ' ' && text.size() > 1 ? 1 : 0;  // one space may lead a word
-  const CharClass first = scan.at(space, length);
-  if (first == CharClass::kSpace) {
-    return kSingleDigits ? scan.spaces(CharClass::kNumber) : scan.spaces();
-  }
-  if (kSingleDigits && first == CharClass::kNumber) return space > 0 ? space : length;
-  return scan.run(first, space + length);
 }
 
 template <int kDigits>  // the longest \p{N} word
@@ -119,8 +103,17 @@ size_t llama3_like_word(std::string_view text) {
 
 }  // namespace
 
-size_t gpt2_word(std::string_view text) { return gpt2_like_word<false>(text); }
-size_t gpt2_word_single_digits(std::string_view text) { return gpt2_like_word<true>(text); }
+size_t gpt2_word(std::string_view text) {
+  const Scan scan(text);
+  if (text[0] == '\'') {
+    if (const size_t length = contraction(text, false)) return length;
+  }
+  size_t length = 0;
+  const size_t space = text[0] == ' ' && text.size() > 1 ? 1 : 0;  // one space may lead a word
+  const CharClass first = scan.at(space, length);
+  return first == CharClass::kSpace ? scan.spaces() : scan.run(first, space + length);
+}
+
 size_t llama3_word(std::string_view text) { return llama3_like_word<3>(text); }
 size_t qwen2_word(std::string_view text) { return llama3_like_word<1>(text); }
 

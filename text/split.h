@@ -21,8 +21,6 @@ using WordScanner = size_t(std::string_view text);
 //   's|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+
 WordScanner gpt2_word;
 extern const char kGpt2Pattern[];
-// The same on the parts of a text between its \p{N}, each of which is a word by itself (SmolLM2).
-WordScanner gpt2_word_single_digits;
 //   (?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*
 //   |\s*[\r\n]+|\s+(?!\S)|\s+
 WordScanner llama3_word;

@@ -16,6 +16,7 @@ namespace {
 static_assert(std::endian::native == std::endian::little, "token files are mapped as they are");
 
 constexpr char kMagic[8] = {'T', 'E', 'N', 'O', 'N', 'T', 'O', 'K'};
+constexpr size_t kBufferBytes = 1 << 20;
 constexpr uint32_t kVersion = 2;
 
 struct Header {
@@ -26,13 +27,14 @@ struct Header {
   uint64_t reserved[3];
 };
 struct Footer {
-  int64_t tokens, documents, unscored_spans, largest_id, skipped_records;
-  uint64_t reserved;
+  int64_t tokens, documents, unscored_spans, largest_id;
+  uint32_t special_tokens, reserved;
+  int64_t skipped_records;
   uint64_t hash;  // of all before the footer and of the footer's fields above
   char magic[8];
 };
 static_assert(sizeof(Header) == 64 && sizeof(Footer) == 64);
-static_assert(sizeof(TokenSpan) == 16);
+static_assert(sizeof(TokenSpan) == 16 && sizeof(SpecialCount) == 16);
 
 int64_t padded(int64_t bytes) { return (bytes + 7) / 8 * 8; }
 
@@ -85,11 +87,13 @@ TokenFile TokenFile::open(const std::filesystem::path& path) {
   const bool sane = (header.id_bytes == 2 || header.id_bytes == 4) && footer.tokens >= 0 &&
                     footer.tokens <= mapping.size() && footer.documents >= 0 &&
                     footer.documents <= mapping.size() && footer.unscored_spans >= 0 &&
-                    footer.unscored_spans <= mapping.size();
+                    footer.unscored_spans <= mapping.size() &&
+                    footer.special_tokens <= mapping.size();
   const int64_t ids_bytes = sane ? padded(footer.tokens * header.id_bytes) : 0;
   const int64_t bounds_bytes = sane ? (footer.documents + 1) * 8 : 0,
-                spans_bytes = sane ? footer.unscored_spans * 16 : 0;
-  const int64_t expected = whole + ids_bytes + bounds_bytes + spans_bytes;
+                spans_bytes = sane ? footer.unscored_spans * 16 : 0,
+                special_bytes = sane ? int64_t{footer.special_tokens} * 16 : 0;
+  const int64_t expected = whole + ids_bytes + bounds_bytes + spans_bytes + special_bytes;
   if (!sane || expected != mapping.size()) {
     fail_input("{}: expected {} bytes by the counts at the end, got {}", name, expected,
                mapping.size());
@@ -106,6 +110,8 @@ TokenFile TokenFile::open(const std::filesystem::path& path) {
                   static_cast<size_t>(footer.documents) + 1};
   file.unscored_ = {reinterpret_cast<const TokenSpan*>(bounds + bounds_bytes),
                     static_cast<size_t>(footer.unscored_spans)};
+  file.special_ = {reinterpret_cast<const SpecialCount*>(bounds + bounds_bytes + spans_bytes),
+                   footer.special_tokens};
   file.unscored_before_ = {0};
   for (const TokenSpan& span : file.unscored_) {
     file.unscored_before_.push_back(file.unscored_before_.back() + span.size());
@@ -159,12 +165,14 @@ TokenFileWriter::TokenFileWriter(const std::filesystem::path& path, const TokenF
 void TokenFileWriter::append(std::span<const int32_t> ids, bool scored) {
   if (ids.empty()) return;
   largest_id_ = std::max(largest_id_, *std::max_element(ids.begin(), ids.end()));
+  const size_t at = buffer_.size();
+  buffer_.resize(at + ids.size() * static_cast<size_t>(id_bytes_));
   if (id_bytes_ == 4) {
-    file_.write(std::as_bytes(ids));
+    std::memcpy(&buffer_[at], ids.data(), ids.size_bytes());
   } else {
-    const std::vector<uint16_t> narrow(ids.begin(), ids.end());
-    file_.write(std::as_bytes(std::span(narrow)));
+    std::copy(ids.begin(), ids.end(), reinterpret_cast<uint16_t*>(&buffer_[at]));
   }
+  if (buffer_.size() > kBufferBytes) flush();
   const int64_t begin = tokens_;
   tokens_ += static_cast<int64_t>(ids.size());
   if (scored) return;
@@ -175,22 +183,30 @@ void TokenFileWriter::append(std::span<const int32_t> ids, bool scored) {
   }
 }
 
+void TokenFileWriter::flush() {
+  file_.write(std::span<const std::byte>(buffer_));
+  buffer_.clear();
+}
+
 void TokenFileWriter::end_document(bool sample) {
   if (tokens_ > bounds_.back() >> 1) bounds_.push_back(2 * tokens_ + (sample ? 1 : 0));
 }
 
 void TokenFileWriter::commit() {
   end_document();
+  flush();
   const std::byte zeros[8] = {};
   file_.write(std::span(zeros).first(
       static_cast<size_t>(padded(tokens_ * id_bytes_) - tokens_ * id_bytes_)));
   file_.write(std::as_bytes(std::span(bounds_)));
   file_.write(std::as_bytes(std::span(unscored_)));
+  for (const auto& [id, count] : special_) file_.write(bytes_of(SpecialCount{id, count}));
   Footer footer{};
   footer.tokens = tokens_;
   footer.documents = static_cast<int64_t>(bounds_.size()) - 1;
   footer.unscored_spans = static_cast<int64_t>(unscored_.size());
   footer.largest_id = largest_id_;
+  footer.special_tokens = static_cast<uint32_t>(special_.size());
   footer.skipped_records = skipped_records_;
   footer.hash = footer_hash(file_.hash(), footer);
   std::memcpy(footer.magic, kMagic, sizeof kMagic);

@@ -2,7 +2,7 @@
 // Text to token ids and back, as Hugging Face's tokenizers do it, from the files of a model
 // directory.
 //
-// Safe to share between threads; those that encode at the same time take turns.
+// Safe to share between threads, which may encode at the same time.
 #pragma once
 
 #include <cstdint>
