@@ -384,22 +384,99 @@ TEST_CASE("a batch without a scored token has loss 0 and no gradient", "[ops]") 
   CHECK(values(x.slot()->grad) == std::vector<float>(12, 0));
 }
 
-TEST_CASE("the cache path of attention gives what the whole sequence gives", "[ops]") {
-  const int64_t heads = 3, size = 8, tokens = 9;
-  const Tensor qkv = filled({1, tokens, 3 * heads * size}, 1);
-  const AttentionOptions options{.heads = heads, .kv_heads = heads, .scale = 0.3f};
-  const std::vector<float> whole = values(attention(qkv, options));
-  const Tensor keys = Tensor::empty({1, 12, heads * size}, DType::kF32),
-               cached = Tensor::empty({1, 12, heads * size}, DType::kF32);
-  std::vector<double> got;
-  for (const auto& [begin, end] : {std::pair<int64_t, int64_t>{0, 4}, {4, 5}, {5, 9}}) {
-    Tensor part = Tensor::empty({1, end - begin, 3 * heads * size}, DType::kF32);
-    std::copy_n(qkv.data<float>() + begin * 3 * heads * size, part.numel(), part.data<float>());
-    for (const float v : values(attention_cached(part, keys, cached, begin, options)))
-      got.push_back(static_cast<double>(v));
+namespace {
+
+// The pages of some sequences, and where a pass over more of their tokens finds them.
+struct Pages {
+  std::vector<Tensor> pages;
+  std::vector<int64_t> list;
+  std::vector<int32_t> past;
+
+  Pages(int64_t sequences, int64_t each, int64_t channels) : past(static_cast<size_t>(sequences)) {
+    for (int64_t i = 0; i < sequences * each; ++i) {
+      pages.push_back(Tensor::empty({2, kPageTokens, channels}, DType::kF32));
+      list.push_back(reinterpret_cast<int64_t>(pages.back().raw()));
+    }
   }
-  // Another blocking of the same sums of at most 9 probabilities times values below 1.
-  CHECK_WITHIN(whole, got, Bound::fixed(64 * 0x1p-24));
+  CachedKeys keys() const {
+    const auto sequences = static_cast<int64_t>(past.size());
+    const Tensor addresses =
+        Tensor::empty({sequences, static_cast<int64_t>(list.size()) / sequences}, DType::kI64);
+    std::copy(list.begin(), list.end(), addresses.data<int64_t>());
+    return {.pages = addresses,
+            .past = integers({sequences}, past),
+            .key_offset = 0,
+            .value_offset = pages[0].numel() / 2,
+            .host_pages = list,
+            .host_past = past};
+  }
+};
+
+// Tokens [begin, end) of qkv (1, T, width), for each sequence of a batch.
+Tensor tokens_of(const Tensor& qkv, int64_t begin, int64_t end, int64_t sequences) {
+  const int64_t width = qkv.dim(2);
+  Tensor part = Tensor::empty({sequences, end - begin, width}, DType::kF32);
+  for (int64_t b = 0; b < sequences; ++b) {
+    std::copy_n(qkv.data<float>() + begin * width, (end - begin) * width,
+                part.data<float>() + b * (end - begin) * width);
+  }
+  return part;
+}
+
+}  // namespace
+
+TEST_CASE("the cache path of attention gives what the whole sequence gives", "[ops]") {
+  struct Heads {
+    int64_t heads, kv_heads, size;
+  };
+  const Heads h = GENERATE(Heads{3, 3, 8}, Heads{4, 1, 24}, Heads{6, 2, 5});
+  const int64_t tokens = 150, width = (h.heads + 2 * h.kv_heads) * h.size;
+  const Tensor qkv = filled({1, tokens, width}, 1);
+  const AttentionOptions options{.heads = h.heads, .kv_heads = h.kv_heads, .scale = 0.3f};
+  const std::vector<float> whole = values(attention(qkv, options));
+  // One at a time, few and many, from an empty cache and after some, up to and over a page's end.
+  const std::vector<std::vector<int64_t>> ends = {{4, 5, 9, 63, 64, 65, 70, 128, 129, 150},
+                                                  {70, 71, 79, 127, 135, 150},
+                                                  {64, 128, 136, 150},
+                                                  {150}};
+  for (const std::vector<int64_t>& cuts : ends) {
+    Pages pages(2, 3, h.kv_heads * h.size);
+    std::vector<double> got;
+    int64_t begin = 0;
+    for (const int64_t end : cuts) {
+      const std::vector<float> both =
+          values(attention_cached(tokens_of(qkv, begin, end, 2), pages.keys(), options));
+      const auto half = both.begin() + static_cast<long>(both.size() / 2);
+      CHECK(std::equal(both.begin(), half, half));
+      got.insert(got.end(), both.begin(), half);
+      begin = end;
+      for (int32_t& past : pages.past) past = static_cast<int32_t>(end);
+    }
+    // Another blocking of the same sums of at most 150 probabilities times values below 1.
+    CHECK_WITHIN(whole, got, Bound::fixed(150 * 0x1p-24));
+  }
+}
+
+TEST_CASE("a sequence's attention does not depend on those beside it", "[ops]") {
+  const int64_t heads = 4, kv_heads = 2, size = 24, width = (heads + 2 * kv_heads) * size;
+  const AttentionOptions options{.heads = heads, .kv_heads = kv_heads, .scale = 0.2f};
+  const std::vector<int32_t> lengths = {0, 1, 62, 63, 64, 127, 128, 130};
+  const int64_t fresh = GENERATE(1, 3, 8);
+  Pages together(static_cast<int64_t>(lengths.size()), 3, kv_heads * size);
+  std::vector<float> alone;
+  Tensor newest = Tensor::empty({static_cast<int64_t>(lengths.size()), fresh, width}, DType::kF32);
+  for (size_t i = 0; i < lengths.size(); ++i) {
+    const Tensor text = filled({1, lengths[i] + fresh, width}, static_cast<uint32_t>(i));
+    Pages own(1, 3, kv_heads * size);
+    if (lengths[i] > 0) attention_cached(tokens_of(text, 0, lengths[i], 1), own.keys(), options);
+    for (size_t page = 0; page < 3; ++page) together.pages[3 * i + page].assign(own.pages[page]);
+    own.past[0] = together.past[i] = lengths[i];
+    const Tensor last = tokens_of(text, lengths[i], lengths[i] + fresh, 1);
+    newest.rows(static_cast<int64_t>(i), static_cast<int64_t>(i) + 1).assign(last);
+    const std::vector<float> out = values(attention_cached(last, own.keys(), options));
+    alone.insert(alone.end(), out.begin(), out.end());
+  }
+  CHECK(values(attention_cached(newest, together.keys(), options)) == alone);
 }
 
 TEST_CASE("mismatched tensors are refused by name", "[ops]") {

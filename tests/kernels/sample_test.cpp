@@ -11,6 +11,7 @@ struct Options {
   double temperature = 1;
   int64_t top_k = 0;
   double top_p = 1;
+  double min_p = 0;
 };
 
 // How far the number in [0, 1) that is drawn lies outside the interval that `token` owns, as a
@@ -33,8 +34,11 @@ double distance_from_interval(const std::vector<double>& logits, const Options& 
   }
   size_t kept = 1;
   while (kept < ids.size() && ends[kept - 1] < options.top_p * mass) ++kept;
-  const double all = options.top_p < 1 ? ends[kept - 1] : mass, at = drawn * all;
   if (options.top_p >= 1) kept = ids.size();
+  while (kept > 1 &&
+         std::exp((logits[ids[kept - 1]] - logits[ids[0]]) / options.temperature) < options.min_p)
+    --kept;
+  const double all = ends[kept - 1], at = drawn * all;
   for (size_t i = 0; i < kept; ++i) {
     if (ids[i] != static_cast<size_t>(token)) continue;
     const double begin = i == 0 ? 0 : ends[i - 1];
@@ -52,6 +56,7 @@ int32_t sample(const KernelTable* table, const GuardedArray& logits, const Optio
                  .top_k = options.top_k,
                  .temperature = options.temperature,
                  .top_p = options.top_p,
+                 .min_p = options.min_p,
                  .random = random,
                  .position = position});
   return token[0];
@@ -85,7 +90,12 @@ TEST_CASE("sample draws the token whose share of the mass holds the random numbe
                              {.temperature = 1, .top_p = 0.9},
                              {.temperature = 3, .top_p = 0.2},
                              {.temperature = 1, .top_p = 0},
-                             {.temperature = 1, .top_k = 1 << 30}};
+                             {.temperature = 1, .top_k = 1 << 30},
+                             {.temperature = 1, .min_p = 0.05},
+                             {.temperature = 2, .top_k = 30, .top_p = 0.8, .min_p = 0.3},
+                             {.temperature = 1, .top_p = 0.97, .min_p = 0.01},
+                             {.temperature = 0.01},
+                             {.temperature = 1, .min_p = 1}};
   const RandomStream random = {.seed = 0x123456789abcdefull, .purpose = 5, .step = 2};
   for (const Target& target : targets()) {
     const KernelTable* table = target.enter();
@@ -142,6 +152,29 @@ TEST_CASE("sample says so when a logit is not a number, and never draws what has
         CHECK(sample(table, logits, {.temperature = 1, .top_k = 1}) == -1);
       }
     }
+  }
+}
+
+TEST_CASE("repetition_penalty lowers what it names and nothing else", "[kernels]") {
+  for (const Target& target : targets()) {
+    const KernelTable* table = target.enter();
+    CAPTURE(target.name);
+    const std::vector<float> values = random_values(700, 5, -4, 4);
+    GuardedArray logits(DType::kF32, values);
+    std::vector<int32_t> ids;
+    for (int32_t id = 0; id < 700; id += 2) ids.push_back(id);
+    const PlacedArray<int32_t> named(ids);
+    table->repetition_penalty({.logits = floats(logits),
+                               .ids = named.data(),
+                               .count = static_cast<int64_t>(ids.size()),
+                               .penalty = 1.3f});
+    for (int64_t i = 0; i < 700; ++i) {
+      const float before = values[static_cast<size_t>(i)];
+      const float after = before < 0 ? before * 1.3f : before / 1.3f;
+      CHECK(logits.get(i) == Approx(i % 2 == 0 ? after : before).epsilon(1e-6));
+    }
+    CHECK(logits.guards_intact());
+    table->repetition_penalty({.logits = floats(logits), .ids = nullptr, .count = 0});
   }
 }
 

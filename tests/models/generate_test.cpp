@@ -5,8 +5,11 @@
 #include <cmath>
 #include <limits>
 #include <numeric>
+#include <random>
 #include <set>
 
+#include "core/memory.h"
+#include "core/parallel_for.h"
 #include "models/generate.h"
 #include "tests/core/temp_folder.h"
 #include "tests/models/gpt2_reference.h"
@@ -76,15 +79,17 @@ TEST_CASE("logits from the cache are those of the whole text", "[generate]") {
   const std::vector<int32_t> ids(batch.context.ids.data<int32_t>(),
                                  batch.context.ids.data<int32_t>() + 14);
   const Gpt2Logits want = gpt2_logits(*model, tiny_config(), batch.context);
-  KvCache cache = make_cache(*model, 1, 16, DType::kF32);
+  KvCache cache = make_cache(*model, DType::kF32);
+  KvPages text;
   std::vector<float> got;
   for (const auto& [begin, end] : {std::pair<long, long>{0, 6}, {6, 7}, {7, 8}, {8, 14}}) {
     Context context =
         context_of({ids.begin() + begin, ids.begin() + end}, static_cast<int32_t>(begin));
     context.cache = &cache;
+    cache.begin({&text}, end - begin);
     const std::vector<float> part = logits_of(*model, context);
     got.insert(got.end(), part.begin(), part.end());
-    cache.past = end;
+    cache.end();
   }
   CHECK_WITHIN(got, want.logits, want.bound);
 }
@@ -179,6 +184,162 @@ TEST_CASE("generation stops at an end token, at the limit, at the context's end,
   ids.push_back(1);
   CHECK_THAT(error_of([&] { generate(*model, ids, 1, {}, {}, DType::kF32, 0); }),
              Catch::Contains("[generate]"));
+}
+
+namespace {
+
+// Prompts of many lengths, up to over a page.
+std::vector<Prompt> some_prompts(int64_t count, int64_t vocabulary) {
+  std::mt19937 random(11);
+  std::vector<Prompt> prompts;
+  for (int64_t i = 0; i < count; ++i) {
+    Prompt prompt{.ids = {}, .sequence = static_cast<uint64_t>(i)};
+    const int64_t length = i == 0 ? 62 : i == 1 ? 64 : 1 + static_cast<int64_t>(random() % 90);
+    for (int64_t t = 0; t < length; ++t)
+      prompt.ids.push_back(static_cast<int32_t>(random() % static_cast<uint64_t>(vocabulary)));
+    prompts.push_back(prompt);
+  }
+  return prompts;
+}
+
+// GPT-2 with room for more than a page, and a Llama with heads of 24 that share one key head.
+std::unique_ptr<Model> batch_model(bool llama) {
+  if (llama) {
+    return tiny_model({{"model_type", "llama"},
+                       {"vocab_size", 67},
+                       {"hidden_size", 72},
+                       {"intermediate_size", 100},
+                       {"num_hidden_layers", 2},
+                       {"num_attention_heads", 3},
+                       {"num_key_value_heads", 1},
+                       {"max_position_embeddings", 200},
+                       {"eos_token_id", 2}});
+  }
+  Json config = tiny_config();
+  config["n_positions"] = 200;
+  return tiny_model(config);
+}
+
+}  // namespace
+
+TEST_CASE("a text does not depend on its batch nor on threads", "[generate]") {
+  const bool llama = GENERATE(false, true);
+  const auto model = batch_model(llama);
+  const bool lora = GENERATE(false, true);
+  if (lora) give_lora(*model);
+  const std::vector<Prompt> prompts = some_prompts(40, model->vocabulary());
+  GenerationOptions options = {
+      .max_tokens = 20,
+      .end_tokens = {7},
+      .sampling = {.temperature = 1.5, .top_p = 0.95, .repetition_penalty = 1.2, .seed = 9}};
+  const auto ids = [&](int64_t batch, int threads, const std::vector<Prompt>& of) {
+    const int before = thread_count();
+    set_thread_count(threads);
+    options.batch = batch;
+    std::vector<std::vector<int32_t>> texts;
+    for (const Generated& text : generate_batch(*model, of, options)) texts.push_back(text.ids);
+    set_thread_count(before);
+    return texts;
+  };
+  const auto together = ids(33, 3, prompts);
+  CHECK(ids(1, 1, prompts) == together);
+  CHECK(ids(5, 2, prompts) == together);
+  CHECK(ids(5, 2, {prompts[3]})[0] == together[3]);
+  CHECK(std::set<std::vector<int32_t>>(together.begin(), together.end()).size() > 35);
+}
+
+TEST_CASE("the logits of a step have the same bits whatever the batch", "[generate]") {
+  const bool llama = GENERATE(false, true);
+  const auto model = batch_model(llama);
+  give_lora(*model);
+  const std::vector<Prompt> prompts = some_prompts(32, model->vocabulary());
+  // The last token of the first `rows` prompts, in one pass.
+  const auto last_logits = [&](size_t rows) {
+    KvCache cache = make_cache(*model, DType::kF32);
+    std::vector<KvPages> kept(rows);
+    Context context;
+    context.cache = &cache;
+    std::vector<int32_t> newest, positions;
+    for (size_t i = 0; i < rows; ++i) {
+      std::vector<int32_t> ids = prompts[i].ids;
+      newest.push_back(ids.back());
+      positions.push_back(static_cast<int32_t>(ids.size()) - 1);
+      ids.pop_back();
+      if (ids.empty()) continue;
+      Context before = context_of(ids);
+      before.cache = &cache;
+      cache.begin({&kept[i]}, static_cast<int64_t>(ids.size()));
+      forward(*model, before);
+      cache.end();
+    }
+    std::vector<KvPages*> texts;
+    for (KvPages& text : kept) texts.push_back(&text);
+    context.ids = integers({static_cast<int64_t>(rows), 1}, newest);
+    context.positions = integers({static_cast<int64_t>(rows), 1}, positions);
+    cache.begin(texts, 1);
+    return logits_of(*model, context);
+  };
+  const std::vector<float> all = last_logits(32);
+  for (const size_t rows : {1, 2, 3, 4, 7, 8, 9, 17}) {
+    const std::vector<float> some = last_logits(rows);
+    CHECK(std::equal(some.begin(), some.end(), all.begin()));
+  }
+}
+
+TEST_CASE("greedy texts of a batch are those of the whole text computed anew", "[generate]") {
+  const bool llama = GENERATE(false, true);
+  const auto model = batch_model(llama);
+  const std::vector<Prompt> prompts = some_prompts(6, model->vocabulary());
+  const std::vector<Generated> texts =
+      generate_batch(*model, prompts, {.max_tokens = 12, .batch = 4});
+  for (size_t i = 0; i < prompts.size(); ++i) {
+    std::vector<int32_t> anew = prompts[i].ids;
+    for (int made = 0; made < 12; ++made) {
+      const std::vector<float> all = logits_of(*model, context_of(anew));
+      const auto last = all.end() - static_cast<long>(model->vocabulary());
+      anew.push_back(static_cast<int32_t>(std::max_element(last, all.end()) - last));
+    }
+    anew.erase(anew.begin(), anew.begin() + static_cast<long>(prompts[i].ids.size()));
+    CHECK(texts[i].ids == anew);
+    CHECK(texts[i].reason == StopReason::kMaxTokens);
+  }
+}
+
+TEST_CASE("texts of a batch end each for its own reason", "[generate]") {
+  const auto model = tiny_model();  // 16 positions
+  const std::vector<Prompt> prompts = {
+      {{3, 1}, 0}, {{3, 1, 4, 1, 5, 9, 2, 6, 5, 3, 5, 8}, 1}, {{2, 7}, 2}};
+  std::vector<size_t> done;
+  GenerationEvents events;
+  events.on_token = [](size_t index, int32_t) { return index != 2; };
+  events.on_done = [&](size_t index, const Generated&) { done.push_back(index); };
+  const std::vector<Generated> texts = generate_batch(*model, prompts, {.max_tokens = 9}, events);
+  CHECK(texts[0].reason == StopReason::kMaxTokens);
+  CHECK(texts[0].ids.size() == 9);
+  CHECK(texts[1].reason == StopReason::kContextFull);
+  CHECK(texts[1].ids.size() == 4);
+  CHECK(texts[2].reason == StopReason::kTold);
+  CHECK(texts[2].ids.size() == 1);
+  CHECK(done == std::vector<size_t>{2, 1, 0});
+  CHECK(generate_batch(*model, {}, {}).empty());
+}
+
+TEST_CASE("a cache's memory follows its texts", "[generate]") {
+  KvCache cache(2, 24, DType::kF32, Device::kCPU);
+  const int64_t before = memory().now(MemoryKind::kActivations);
+  KvPages one, other;
+  const int64_t page = 2 * 2 * kPageTokens * 24 * 4;
+  cache.begin({&one, &other}, kPageTokens);
+  cache.end();
+  CHECK(one.pages.size() == 1);
+  cache.begin({&one}, 1);
+  cache.end();
+  CHECK(one.pages.size() == 2);
+  CHECK(one.tokens == kPageTokens + 1);
+  CHECK(other.pages.size() == 1);
+  const int64_t held = memory().now(MemoryKind::kActivations) - before;
+  CHECK(held >= 3 * page);
+  CHECK(held < 4 * page);
 }
 
 TEST_CASE("half-width activations generate too", "[generate]") {
