@@ -55,12 +55,18 @@ struct Dropout {
   uint64_t position0 = 0;
 };
 
-// A low-rank adapter (Hu et al. 2021, arXiv:2106.09685): adds scale * dropout(x) A^T B^T.
+// A low-rank adapter (Hu et al. 2021, arXiv:2106.09685): adds scale * (dropout(x) A^T B^T + bias).
+// Where magnitude is defined it is a DoRA (Liu et al. 2024, arXiv:2402.09353): with W' = diag(m / n)
+// (W + scale B A), whose rows have the lengths m, it adds dropout(x) (W' - W)^T instead. To the
+// gradient the norms n are constants. It has no bias, and runs on the CPU only.
 struct LoraFactors {
   Tensor a;  // (R, in), fp32
   Tensor b;  // (out, R), fp32
   float scale = 1;
   Dropout dropout;
+  Tensor bias;       // (out), fp32, or undefined
+  Tensor magnitude;  // m: (out), fp32, or undefined
+  Tensor norms;      // n: (out), fp32, the lengths of the rows of W + scale B A
 };
 
 // y = x W^T + bias (+ adapter), (rows, in) -> (rows, out). bias may be undefined, lora null. Frozen
@@ -99,6 +105,18 @@ Tensor activation(const Tensor& x, Activation kind);
 Tensor gated_activation(const Tensor& gate, const Tensor& up, Activation kind);
 // The same of one tensor (B, T, 2C) that holds gate and up side by side -> (B, T, C).
 Tensor gated_activation(const Tensor& gate_up, Activation kind);
+
+// y = x * (magnitude / norms) + bias, column by column; the vectors are fp32 (C), bias may be
+// undefined; a column whose norm is 0 is 0. The norms are constants to the gradient. Requires: x on
+// the CPU.
+Tensor scale_columns(const Tensor& x, const Tensor& magnitude, const Tensor& norms,
+                     const Tensor& bias);
+
+// Tensors of the same rows side by side: (rows, C1), (rows, C2), ... -> (rows, C1 + C2 + ...).
+Tensor side_by_side(const std::vector<Tensor>& parts);
+
+// y = factor * x.
+Tensor scaled(const Tensor& x, float factor);
 
 // y = residual + dropout(x).
 Tensor residual_add(const Tensor& residual, const Tensor& x, const Dropout& dropout);

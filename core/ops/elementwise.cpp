@@ -137,6 +137,24 @@ Tensor dropout(const Tensor& x, const Dropout& drop) {
   return y;
 }
 
+Tensor scaled(const Tensor& x, float factor) {
+  const auto times = [factor](const Tensor& from) {
+    Tensor to = Tensor::empty_like(from);
+    kernels(to.device())
+        .scale({.x = from.raw(),
+                .y = to.raw(),
+                .count = to.numel(),
+                .factor = factor,
+                .dtype = to.dtype()});
+    return to;
+  };
+  Tensor y = times(x);
+  record("scaled", {x}, {&y}, [times](const std::vector<Tensor>& douts, Grads& grads) {
+    grads.add(0, times(douts[0]));
+  });
+  return y;
+}
+
 Tensor cast(const Tensor& x, DType to, MemoryKind kind) {
   if (x.dtype() == to) return x;
   Tensor y = Tensor::empty(x.shape(), to, x.device(), kind);

@@ -40,4 +40,13 @@ Tensor dropped(const Tensor& x, const Dropout& dropout) {
   return y;
 }
 
+Shape with_channels(const Shape& shape, int64_t channels) {
+  switch (shape.rank()) {
+    case 1: return {channels};
+    case 2: return {shape[0], channels};
+    case 3: return {shape[0], shape[1], channels};
+    default: return {shape[0], shape[1], shape[2], channels};
+  }
+}
+
 }  // namespace tenon

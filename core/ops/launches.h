@@ -26,4 +26,7 @@ void apply_dropout(const Tensor& x, const Dropout& dropout, const Tensor& add, c
 // dropout(x) in a tensor of its own; x itself where p is 0.
 Tensor dropped(const Tensor& x, const Dropout& dropout);
 
+// `shape` with another last extent.
+Shape with_channels(const Shape& shape, int64_t channels);
+
 }  // namespace tenon

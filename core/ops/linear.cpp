@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <algorithm>
+
 #include "core/backend.h"
 #include "core/ops.h"
+#include "core/ops/dora.h"
 #include "core/ops/launches.h"
 
 namespace tenon {
@@ -25,20 +28,12 @@ Sizes check(const Tensor& x, const LinearPart& part) {
   int64_t rank = 0;
   if (lora.a.defined()) {
     rank = lora.a.dim(0);
-    TENON_CHECK(lora.a.dim(1) == in && lora.b.dim(0) == out && lora.b.dim(1) == rank,
-                "[linear] adapter A {}, B {} beside weight {}", lora.a.shape().text(),
-                lora.b.shape().text(), weight.shape().text());
+    TENON_CHECK(lora.a.dim(1) == in && lora.b.dim(0) == out && lora.b.dim(1) == rank &&
+                    (!lora.bias.defined() || lora.bias.numel() == out),
+                "[linear] adapter A {}, B {}, bias {} beside weight {}", lora.a.shape().text(),
+                lora.b.shape().text(), lora.bias.shape().text(), weight.shape().text());
   }
   return {x.numel() / in, in, out, rank};
-}
-
-Shape with_channels(const Shape& shape, int64_t channels) {
-  switch (shape.rank()) {
-    case 1: return {channels};
-    case 2: return {shape[0], channels};
-    case 3: return {shape[0], shape[1], channels};
-    default: return {shape[0], shape[1], shape[2], channels};
-  }
 }
 
 // The linear's columns of y or dy (rows, stride).
@@ -82,6 +77,28 @@ void weight_gradients(const Tensor& x, const Tensor& dy, WeightLayout layout, co
     }
   }
   if (dbias.defined()) bias_gradient(dy, s, dbias);
+}
+
+// bias + scale * the adapter's bias, either of which may be undefined.
+Tensor whole_bias(const LinearPart& part) {
+  const Tensor& more = part.lora.bias;
+  if (!more.defined()) return part.bias;
+  Tensor sum = Tensor::empty_like(more);
+  const KernelTable& run = kernels(sum.device());
+  run.scale({.x = more.raw(), .y = sum.raw(), .count = sum.numel(), .factor = part.lora.scale});
+  if (part.bias.defined())
+    run.add({.a = part.bias.raw(), .b = sum.raw(), .y = sum.raw(), .count = sum.numel()});
+  return sum;
+}
+
+// dbias += scale * the sums of the linear's columns of dy, for the adapter's bias.
+void adapter_bias_gradient(const Tensor& dy, const Sizes& s, float scale, const Tensor& dbias) {
+  if (!dbias.defined()) return;
+  Tensor sum = Tensor::zeros(dbias.shape(), DType::kF32, dy.device());
+  bias_gradient(dy, s, sum);
+  const KernelTable& run = kernels(dy.device());
+  run.scale({.x = sum.raw(), .y = sum.raw(), .count = sum.numel(), .factor = scale});
+  run.add({.a = dbias.raw(), .b = sum.raw(), .y = dbias.raw(), .count = sum.numel()});
 }
 
 // What backward needs of a linear's input.
@@ -145,6 +162,7 @@ Tensor compute(const Tensor& x, const LinearPart& part, const Sizes& s, const Te
                const Activated* activated) {
   const DType dtype = x.dtype();
   const LoraFactors& lora = part.lora;
+  const Tensor bias = whole_bias(part);
   MatmulArgs args = {
       .a = operand(x, s.in),
       .b = operand(part.weight, part.weight.dim(1), part.layout == WeightLayout::kOutIn),
@@ -154,7 +172,7 @@ Tensor compute(const Tensor& x, const LinearPart& part, const Sizes& s, const Te
       .m = s.rows,
       .n = s.out,
       .k = s.in,
-      .bias = part.bias.data<float>(),
+      .bias = bias.data<float>(),
       .precision = dtype};
   if (activated != nullptr) {
     args.epilogue = Epilogue::kActivation;
@@ -181,7 +199,7 @@ Tensor compute(const Tensor& x, const LinearPart& part, const Sizes& s, const Te
 }
 
 // What a linear's gradients gather in, by its place among the recorded inputs.
-constexpr size_t kInputsOfPart = 4;  // weight, bias, A, B
+constexpr size_t kInputsOfPart = 5;  // weight, bias, A, B, the adapter's bias
 
 // The gradients of one linear; `dx` where that of the input is wanted, overwritten or added to.
 void gradient(const Tensor& dy, const LinearPart& part, const Sizes& s, const Tensor& t,
@@ -206,6 +224,7 @@ void gradient(const Tensor& dy, const LinearPart& part, const Sizes& s, const Te
     product(grads.sink(first + 3), columns_of(dy, s, true), operand(t, s.rank), s.out, s.rank,
             s.rows, dtype, 1, true);
   }
+  adapter_bias_gradient(dy, s, lora.scale, grads.sink(first + 4));
 }
 
 // linears of x, which is f(v) where `v` is defined; where `activated` is given (of a single linear)
@@ -232,7 +251,8 @@ Tensor linears_of(const Tensor& x, const Tensor& v, Activation kind, std::vector
     LinearPart& part = parts[i];
     ts.push_back(compute(x, part, sizes[i], y, activated));
     needs_x = needs_x || recording({&part.weight, &part.lora.a});
-    for (Tensor* input : {&part.weight, &part.bias, &part.lora.a, &part.lora.b}) {
+    for (Tensor* input :
+         {&part.weight, &part.bias, &part.lora.a, &part.lora.b, &part.lora.bias}) {
       inputs.push_back(*input);
       *input = input->detach();
     }
@@ -261,22 +281,39 @@ LinearPart part_of(const Tensor& weight, WeightLayout layout, const Tensor& bias
 
 Tensor linear(const Tensor& x, const Tensor& weight, WeightLayout layout, const Tensor& bias,
               const LoraFactors* lora) {
-  return linears_of(x, {}, Activation::kGeluTanh, {part_of(weight, layout, bias, lora)}, nullptr);
+  const LinearPart part = part_of(weight, layout, bias, lora);
+  if (is_dora(part)) return dora_linear(x, part);
+  return linears_of(x, {}, Activation::kGeluTanh, {part}, nullptr);
 }
 
 Tensor linears(const Tensor& x, std::vector<LinearPart> parts) {
-  return linears_of(x, {}, Activation::kGeluTanh, std::move(parts), nullptr);
+  if (std::none_of(parts.begin(), parts.end(), is_dora))
+    return linears_of(x, {}, Activation::kGeluTanh, std::move(parts), nullptr);
+  std::vector<Tensor> results;
+  for (const LinearPart& part : parts)
+    results.push_back(linear(x, part.weight, part.layout, part.bias, &part.lora));
+  return side_by_side(results);
 }
 
 Tensor linear(const Activated& x, const Tensor& weight, WeightLayout layout, const Tensor& bias,
               const LoraFactors* lora) {
-  return linears_of(x.value, x.v, x.kind, {part_of(weight, layout, bias, lora)}, nullptr);
+  const LinearPart part = part_of(weight, layout, bias, lora);
+  if (is_dora(part)) return dora_linear(x, part);
+  return linears_of(x.value, x.v, x.kind, {part}, nullptr);
 }
 
 Activated linear_activation(const Tensor& x, const Tensor& weight, WeightLayout layout,
                             const Tensor& bias, const LoraFactors* lora, Activation kind) {
+  const LinearPart part = part_of(weight, layout, bias, lora);
   Activated result{.kind = kind};
-  result.v = linears_of(x, {}, kind, {part_of(weight, layout, bias, lora)}, &result);
+  if (is_dora(part)) {
+    const Tensor v = dora_linear(x, part);
+    if (current_tape() != nullptr) result.v = v;
+    const Pause pause;  // only v is on the tape
+    result.value = activation(v, kind);
+  } else {
+    result.v = linears_of(x, {}, kind, {part}, &result);
+  }
   return result;
 }
 

@@ -168,6 +168,66 @@ TEST_CASE("the LoRA linear is the sum of its parts", "[ops]") {
                Bound::sum(33 + 33 + 3 + 1, magnitude));  // x A^T is a sum of 33, then 33 + 3 terms
 }
 
+TEST_CASE("gradients of an adapter's bias, beside the linear's own", "[ops]") {
+  check_gradients(
+      [&](const std::vector<Tensor>& in) {
+        const LoraFactors lora{.a = in[1], .b = in[2], .scale = 1.7f, .bias = in[4]};
+        return linear(in[0], filled({19, 33}, 2), WeightLayout::kOutIn, in[3], &lora);
+      },
+      {{filled({14, 33}, 1), false},
+       {filled({3, 33}, 4), true},
+       {filled({19, 3}, 5), true},
+       {filled({19}, 6), true},
+       {filled({19}, 7), true}});
+}
+
+TEST_CASE("gradients of DoRA: the norms are constants, columns without length stay 0", "[ops]") {
+  const float p = GENERATE(0.0f, 0.25f);
+  const auto layout = GENERATE(WeightLayout::kOutIn, WeightLayout::kInOut);
+  const Tensor weight = filled(layout == WeightLayout::kOutIn ? Shape{79, 33} : Shape{33, 79}, 2);
+  Tensor norms = filled({79}, 8, 0.5f, 2);
+  norms.data<float>()[5] = 0;
+  const auto factors = [&](const std::vector<Tensor>& in) {
+    return LoraFactors{
+        .a = in[1],
+        .b = in[2],
+        .scale = 1.7f,
+        .dropout = {.p = p, .random = {.seed = 5, .purpose = 1, .step = 2}, .position0 = 6},
+        .magnitude = in[3],
+        .norms = norms};
+  };
+  const std::vector<Input> inputs = {{filled({14, 33}, 1), false},
+                                     {filled({3, 33}, 4), true},
+                                     {filled({79, 3}, 5), true},
+                                     {filled({79}, 6, 0.5f, 2), true},
+                                     {filled({79}, 7), true}};
+  check_gradients(
+      [&](const std::vector<Tensor>& in) {
+        const LoraFactors lora = factors(in);
+        return linear(in[0], weight, layout, in[4], &lora);
+      },
+      inputs);
+  // Beside a linear that has no adapter, and behind an activation.
+  check_gradients(
+      [&](const std::vector<Tensor>& in) {
+        return linears(in[0], {{weight, layout, in[4], factors(in)},
+                               {filled({11, 33}, 3), WeightLayout::kOutIn, {}, {}}});
+      },
+      inputs);
+  check_gradients(
+      [&](const std::vector<Tensor>& in) {
+        const LoraFactors lora = factors(in);
+        const Activated y =
+            linear_activation(in[0], weight, layout, in[4], &lora, Activation::kSilu);
+        const Tensor second = filled({33, 79}, 10, -0.2f, 0.2f);
+        const Activated z = linear_activation(linear(y, second, WeightLayout::kOutIn, {}, nullptr),
+                                              filled({33, 33}, 11), WeightLayout::kOutIn, {},
+                                              nullptr, Activation::kGeluTanh);
+        return linear(z, weight, layout, {}, &lora);
+      },
+      inputs);
+}
+
 TEST_CASE("gradients of the norms", "[ops]") {
   check_gradients(
       [](const std::vector<Tensor>& in) { return layer_norm(in[0], in[1], in[2], 1e-5f); },
