@@ -147,6 +147,9 @@ class Gpt2 final : public Model {
 
   Tensor finish(const Tensor& x, const Context&) const override { return transformer_.ln_f(x); }
   const Parameter& head() const override { return lm_head_ ? *lm_head_ : transformer_.wte; }
+  void untie_head() override {
+    if (!lm_head_) lm_head_ = transformer_.wte;
+  }
 
   void visit_parameters(const ParameterVisitor& f) override {
     for_each_parameter(transformer_, "transformer", f);

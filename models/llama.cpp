@@ -147,6 +147,9 @@ class Llama final : public Model {
 
   Tensor finish(const Tensor& x, const Context&) const override { return decoder_.norm(x); }
   const Parameter& head() const override { return lm_head_ ? *lm_head_ : decoder_.embed_tokens; }
+  void untie_head() override {
+    if (!lm_head_) lm_head_ = decoder_.embed_tokens;
+  }
 
   void visit_parameters(const ParameterVisitor& f) override {
     for_each_parameter(decoder_, "model", f);

@@ -1,7 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "models/model.h"
 
+#include "core/error.h"
+
 namespace tenon {
+
+void Model::untie_head() {
+  fail_input("{}: the head is tied to the embedding and cannot be trained apart from it", family());
+}
 
 Tensor forward(const Model& model, const Context& context, const RunOptions& options) {
   const auto hook = [&](const std::function<void(int64_t)>& f, int64_t i) {

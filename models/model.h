@@ -64,6 +64,9 @@ class Model {
   // The last norm, and whatever else stands before the head.
   virtual Tensor finish(const Tensor& x, const Context& context) const = 0;
   virtual const Parameter& head() const = 0;  // (V, C)
+  // Gives a tied head a Parameter of its own, "lm_head.weight", that looks at the embedding's bytes:
+  // an adapter trains one of the two apart from the other. Nothing where it has one.
+  virtual void untie_head();
 
   // Names are those of the Hugging Face class; a tied head is visited once, as the embedding.
   virtual void visit_parameters(const ParameterVisitor& f) = 0;

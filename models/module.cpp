@@ -17,14 +17,23 @@ Linear::Linear(int64_t in, int64_t out, WeightLayout weight_layout, bool with_bi
   if (with_bias) bias = Parameter{.shape = {out}, .vector = true};
 }
 
+LoraFactors Linear::factors(Dropout dropout) const {
+  if (!lora) return {};
+  LoraFactors factors{
+      .a = lora->a.value, .b = lora->b.value, .scale = lora->scale, .dropout = dropout};
+  if (lora->bias) factors.bias = lora->bias->value;
+  if (lora->dora) {
+    factors.magnitude = lora->dora->magnitude.value;
+    factors.norms = lora->dora->norms;
+  }
+  return factors;
+}
+
 template <class Op>
 auto Linear::with_factors(Dropout dropout, Op op) const {
   const Tensor no_bias;
-  const Tensor& b = bias ? bias->value : no_bias;
-  if (!lora) return op(b, nullptr);
-  const LoraFactors factors{
-      .a = lora->a.value, .b = lora->b.value, .scale = lora->scale, .dropout = dropout};
-  return op(b, &factors);
+  const LoraFactors all = factors(dropout);
+  return op(bias ? bias->value : no_bias, lora ? &all : nullptr);
 }
 
 Tensor Linear::operator()(const Tensor& x, Dropout dropout) const {
@@ -48,7 +57,7 @@ Activated Linear::activated(const Tensor& x, Activation kind, Dropout dropout) c
 LinearPart Linear::part(Dropout dropout) const {
   LinearPart part{.weight = weight.value, .layout = layout};
   if (bias) part.bias = bias->value;
-  if (lora) part.lora = {lora->a.value, lora->b.value, lora->scale, dropout};
+  part.lora = factors(dropout);
   return part;
 }
 

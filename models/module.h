@@ -7,6 +7,7 @@
 #include <optional>
 #include <string>
 #include <type_traits>
+#include <vector>
 
 #include "core/ops.h"
 
@@ -19,6 +20,7 @@ struct Parameter {
   bool trainable = false;
   bool vector = false;   // norms and biases: small, always fp32 in memory, no weight decay
   bool adapter = false;  // belongs to a LoRA adapter, not to the base model
+  bool saved = false;    // of the base model, with a value of its own in the adapter
 };
 
 struct LayerNorm {
@@ -52,16 +54,28 @@ struct RmsNorm {
   }
 };
 
+// What makes a LoRA a DoRA (Liu et al. 2024, arXiv:2402.09353): every row of W + scale B A gets a
+// trained length. update_norms (models/dora.h) keeps `norms` true to the weights.
+struct Dora {
+  Parameter magnitude;          // (out)
+  Tensor norms;                 // (out), fp32: lengths of the rows of W + scale B A
+  std::vector<double> squares;  // (out): squared lengths of the rows of W, which is frozen
+};
+
 // A low-rank adapter of one Linear; PEFT's names.
 struct Lora {
   Parameter a;  // (R, in)
   Parameter b;  // (out, R)
+  std::optional<Parameter> bias;  // (out): added to B's result before it is scaled
+  std::optional<Dora> dora;
   float scale = 1;
   float dropout = 0;
 
   void visit(auto&& f) {
     f("lora_A.weight", a);
     f("lora_B.weight", b);
+    if (bias) f("lora_B.bias", *bias);
+    if (dora) f("lora_magnitude_vector", dora->magnitude);
   }
 };
 
@@ -92,6 +106,7 @@ struct Linear {
   LinearPart part(Dropout dropout = {}) const;
 
  private:
+  LoraFactors factors(Dropout dropout) const;
   template <class Op>
   auto with_factors(Dropout dropout, Op op) const;
 };

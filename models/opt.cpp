@@ -165,6 +165,9 @@ class Opt final : public Model {
     return project(normed, adapter_dropout(context, config_.layers, kLoraProject + 1, project));
   }
   const Parameter& head() const override { return lm_head_ ? *lm_head_ : decoder_.embed_tokens; }
+  void untie_head() override {
+    if (!lm_head_) lm_head_ = decoder_.embed_tokens;
+  }
 
   void visit_parameters(const ParameterVisitor& f) override {
     for_each_parameter(decoder_, "model.decoder", f);

@@ -150,6 +150,10 @@ LoadedWeights load_weights(Model& model, const fs::path& folder) {
 
 void place(Model& model, Device device, DType activations) {
   const bool moves = device != device_of(model);
+  model.visit_linears([&](const std::string& path, Linear& linear) {
+    if (moves && linear.lora && linear.lora->dora)
+      fail_input("{}: an adapter with DoRA is computed on CPUs only (--device cpu)", path);
+  });
   model.visit_parameters([&](const std::string&, Parameter& parameter) {
     const bool matrix = !parameter.trainable && !parameter.vector && !parameter.adapter;
     const bool wider = size_of(parameter.value.dtype()) > size_of(activations);

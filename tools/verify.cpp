@@ -11,6 +11,7 @@
 #include "core/file.h"
 #include "core/parallel_for.h"
 #include "models/adapter.h"
+#include "models/dora.h"
 #include "models/generate.h"
 #include "models/weights.h"
 #include "tools/command.h"
@@ -198,6 +199,7 @@ void check_steps(const Case& c, Model& model, Sheet& sheet, const std::string& k
     optimizer.zero_gradients();
     losses.push_back(forward_backward(c, model, make_batch(c, model, ids, labels)));
     norms.push_back(optimizer.step(lr, unscale, 1.0));
+    update_norms(model);
   }
   const Tolerances t = tolerances(c);
   sheet.figure(fmt::format("{} {} losses", want.size(), kind),

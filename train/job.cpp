@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "train/job.h"
 
+#include <algorithm>
+
 #include "core/error.h"
 #include "text/token_file.h"
 #include "train/data.h"
@@ -24,12 +26,56 @@ TrainOptions resolve(TrainOptions options, const Model& model) {
   return options;
 }
 
+// "NAME=NUMBER", the last = counts: names may be regular expressions.
+template <class Number>
+std::vector<std::pair<std::string, Number>> by_module(const std::string& flag,
+                                                      const std::vector<std::string>& words,
+                                                      Number least, Number most) {
+  std::vector<std::pair<std::string, Number>> numbers;
+  for (const std::string& word : words) {
+    const size_t equals = word.rfind('=');
+    if (equals == std::string::npos || equals == 0)
+      fail_input("{}: expected NAME=NUMBER, got \"{}\"", flag, printable(word));
+    numbers.emplace_back(word.substr(0, equals),
+                         parse_number(flag, word.substr(equals + 1), least, most));
+  }
+  return numbers;
+}
+
+// Names go to `names`, one regular expression to `pattern`.
+void names_or_pattern(const std::string& flag, const std::vector<std::string>& words,
+                      std::vector<std::string>& names, std::string& pattern) {
+  const auto is_pattern = [](const std::string& word) {
+    return word.find_first_of("\\^$*+?()[]{}|") != std::string::npos;
+  };
+  if (std::none_of(words.begin(), words.end(), is_pattern)) {
+    names = words;
+  } else if (words.size() == 1) {
+    pattern = words.front();
+  } else {
+    fail_input("{}: a regular expression stands alone and has no comma", flag);
+  }
+}
+
 LoraOptions lora_of(const TrainOptions& o) {
-  return {.rank = o.rank,
-          .alpha = o.alpha,
-          .dropout = o.lora_dropout,
-          .rslora = o.rslora,
-          .targets = o.targets};
+  LoraOptions lora{.rank = o.rank,
+                   .alpha = o.alpha,
+                   .dropout = o.lora_dropout,
+                   .rslora = o.rslora,
+                   .layers_pattern = o.layers_pattern,
+                   .ranks = by_module<int64_t>("--rank-pattern", o.rank_pattern, 1, 65536),
+                   .alphas = by_module<double>("--alpha-pattern", o.alpha_pattern, 0, 1e9),
+                   .dora = o.dora,
+                   .lora_bias = o.lora_bias,
+                   .bias = o.bias,
+                   .modules_to_save = o.modules_to_save};
+  names_or_pattern("--targets", o.targets, lora.targets, lora.target_pattern);
+  names_or_pattern("--exclude-modules", o.exclude_modules, lora.exclude, lora.exclude_pattern);
+  for (const std::string& word : o.layers)
+    lora.layers.push_back(parse_number<int64_t>("--layers", word, 0, 1'000'000));
+  if (!lora.layers.empty() && !lora.target_pattern.empty())
+    fail_input("--layers: not together with a regular expression in --targets");
+  return lora;
 }
 
 TokenFile tokenized(const fs::path& cache, const std::vector<std::string>& files,

@@ -164,8 +164,23 @@ std::vector<OptionRow> make_rows() {
       number_row("lora-dropout", &O::lora_dropout, 0, 0.999, "Dropout of the adapter's input"),
       flag_row("rslora", &O::rslora, "Scale by alpha / sqrt(rank) instead"),
       list_row("targets", &O::targets, true,
-               "Linear layers that get an adapter, by name, or all-linear (default: PEFT's for the "
-               "family)"),
+               "Linear layers that get an adapter: names, all-linear, or one regular expression of "
+               "whole paths (default: PEFT's for the family)"),
+      flag_row("dora", &O::dora, "Train the lengths of the weights' rows apart (DoRA); on CPUs"),
+      list_row("exclude-modules", &O::exclude_modules, true,
+               "Linear layers that get none after all: names, or one regular expression"),
+      list_row("layers", &O::layers, true, "Numbers of the blocks that get adapters (default: all)"),
+      list_row("layers-pattern", &O::layers_pattern, true,
+               "Name of the list of blocks that --layers counts (default: any)"),
+      list_row("rank-pattern", &O::rank_pattern, true,
+               "Ranks of single modules, NAME=RANK; NAME may be a regular expression"),
+      list_row("alpha-pattern", &O::alpha_pattern, true, "Alphas of single modules, NAME=ALPHA"),
+      list_row("modules-to-save", &O::modules_to_save, true,
+               "Modules trained as a whole and kept in the adapter, e.g. lm_head (servers such as "
+               "vLLM refuse them)"),
+      choice_row("bias", &O::bias, {"none", "all", "lora_only"},
+                 "Biases of the model that are trained; lora_only: of layers with an adapter"),
+      flag_row("lora-bias", &O::lora_bias, "Give the adapter's second factor a bias"),
       choice_row(
           "precision", &O::precision, {"fp32", "bf16", "fp16", "bf16-mixed", "fp16-mixed"},
           "Type of activations, and of frozen matrices that are wider; sums, trained weights and "
@@ -252,6 +267,14 @@ Words words_of(const YAML::Node& node, const std::string& where) {
   if (node.IsNull()) return {};
   if (node.IsScalar()) return {node.Scalar()};
   Words words;
+  if (node.IsMap()) {  // rank_pattern: {q_proj: 16}
+    for (const auto& pair : node) {
+      if (!pair.first.IsScalar() || !pair.second.IsScalar())
+        fail_input("{}: expected names with plain values", where);
+      words.push_back(pair.first.Scalar() + "=" + pair.second.Scalar());
+    }
+    return words;
+  }
   if (!node.IsSequence()) fail_input("{}: expected a value or a list", where);
   for (const YAML::Node& item : node) {
     if (!item.IsScalar()) fail_input("{}: expected a list of plain values", where);
@@ -361,6 +384,11 @@ void check_options(const TrainOptions& o) {
   if (o.early_stop > 0 && o.val.empty() && o.val_split == 0)
     fail_input("--early-stop: needs --val or --val-split");
   if (!o.resume.empty() && o.force) fail_input("--resume: not together with --force");
+  if (o.dora && o.lora_bias) fail_input("--lora-bias: not together with --dora");
+  if (o.method == "full") {
+    if (o.dora) fail_input("--dora: not together with --method full");
+    if (!o.modules_to_save.empty()) fail_input("--modules-to-save: not together with --method full");
+  }
 }
 
 }  // namespace tenon

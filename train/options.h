@@ -33,6 +33,10 @@ struct TrainOptions : DataOptions {
   double lora_dropout = 0;
   bool rslora = false;
   std::vector<std::string> targets;  // empty: the family's usual ones
+  bool dora = false, lora_bias = false;
+  std::string bias = "none";
+  std::vector<std::string> exclude_modules, modules_to_save, layers, layers_pattern;
+  std::vector<std::string> rank_pattern, alpha_pattern;  // "q_proj=16"
 
   std::string precision = "fp32", device = "auto", parallel;
   std::string optimizer = "adamw";

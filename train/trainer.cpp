@@ -8,6 +8,7 @@
 
 #include "core/error.h"
 #include "core/file.h"
+#include "models/dora.h"
 #include "train/signals.h"
 
 namespace tenon {
@@ -126,6 +127,7 @@ RunOutcome Trainer::run() {
   RunOutcome outcome;
   const Clock::time_point begin = Clock::now();
   const double seconds_before = state_.seconds;
+  update_norms(p_.model);  // a checkpoint may have been read since they were computed
   bool go_on = !out_of_patience();
   if (!go_on) outcome.end = RunEnd::kStoppedEarly;
   while (go_on && state_.step < p_.length.steps) {
@@ -201,6 +203,7 @@ Trainer::Step Trainer::train_step(int64_t step) {
   }
   p_.strategy.before_step();
   const double norm = p_.optimizer.step(schedule_.rate(step), 1 / scaler_.scale(), p_.options.clip);
+  update_norms(p_.model);
 
   // Only now does the host read what the device has computed.
   double sums[2] = {0, stop_signal() != 0 ? 1.0 : 0.0};  // loss, ranks asked to stop

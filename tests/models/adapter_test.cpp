@@ -186,12 +186,16 @@ TEST_CASE("kinds of adapter that are not computed are refused by name", "[adapte
   const auto model = tiny_model();
   write_adapter(*model, folder.path(), give_lora(*model), "");
   const std::pair<Json, const char*> cases[] = {
-      {{{"use_dora", true}}, "field \"use_dora\""},
-      {{{"modules_to_save", {"lm_head"}}}, "field \"modules_to_save\""},
-      {{{"bias", "all"}}, "field \"bias\": expected \"none\", got \"all\""},
+      {{{"use_qalora", true}}, "field \"use_qalora\""},
+      {{{"trainable_token_indices", {1, 2}}}, "field \"trainable_token_indices\""},
+      {{{"modules_to_save", "lm_head"}}, "field \"modules_to_save\": expected a list of names"},
+      {{{"modules_to_save", {"score"}}}, "field \"modules_to_save\": no module is named"},
+      {{{"bias", "some"}}, "field \"bias\": expected"},
+      {{{"use_dora", true}, {"lora_bias", true}}, "field \"lora_bias\": expected false"},
       {{{"peft_type", "IA3"}}, "field \"peft_type\": expected \"LORA\", got \"IA3\""},
-      {{{"lora_bias", true}}, "field \"lora_bias\""},
-      {{{"layers_to_transform", {0}}}, "field \"layers_to_transform\""},
+      {{{"layers_to_transform", {5}}}, "field \"target_modules\": matches no linear layer"},
+      {{{"layers_to_transform", {"0"}}}, "field \"layers_to_transform\""},
+      {{{"target_modules", {"c_attn", "wte"}}}, "matches transformer.wte, but only linear layers"},
       {{{"init_lora_weights", "pissa_niter_4"}}, "field \"init_lora_weights\""},
       {{{"r", 0}}, "field \"r\": expected an integer in 1..65536, got 0"},
       {{{"target_modules", {"q_proj"}}},

@@ -9,7 +9,7 @@ if ! command -v "$python" >/dev/null; then
   echo "SKIPPED: there is no $python"
   exit 77
 fi
-for case in gpt2-small:plain gpt2-odd:rslora; do
+for case in gpt2-small:plain gpt2-odd:rslora gpt2-small:dora gpt2-small:parts; do
   model=$reference/cases/${case%:*}/model
   rm -rf "$scratch"
   mkdir -p "$scratch"

@@ -42,6 +42,9 @@ FAMILIES = {
 # thing forward, and the gradients of an adapter.
 FORWARD_ONLY = r"grad\..*|lora\.logits"
 
+# A third of these is the bias of keys, which changes no softmax: its gradient is noise, whose sign Adam follows.
+KEY_BIASES = r"lora\.final\..*c_attn\.(lora_B\.)?bias"
+
 # What is special about a case. `config` overrides the family's defaults; `old_form` rewrites config.json as older
 # versions of transformers wrote it; `leave_out` names expectations that would
 # only make the folder large: gradients of layer 0 have passed through layer 1, full_losses depend on the embedding's,
@@ -112,6 +115,35 @@ CASES = {
                     intermediate_size=48, vocab_size=61, max_position_embeddings=30,
                     rope_parameters=dict(rope_type="dynamic", factor=2.0, rope_theta=2000.0)),
         lora=dict(r=2, lora_alpha=4, target_modules=["o_proj"]), leave_out=FORWARD_ONLY),
+    # DoRA on every linear of a block, with the biases of these trained.
+    "gpt2-dora": dict(
+        seed=4, batch=2, tokens=21, dtype=torch.float32, shards=1, prefix="transformer.",
+        config=dict(n_layer=2, n_embd=40, n_head=4, vocab_size=131, n_positions=48),
+        lora=dict(r=3, lora_alpha=6, target_modules="all-linear", use_dora=True, bias="lora_only"),
+        leave_out=KEY_BIASES),
+    # A tied head that is trained apart from the embedding, a whole norm, every bias, biases of B, and modules with a
+    # rank and an alpha of their own.
+    "gpt2-saved": dict(
+        seed=5, batch=2, tokens=21, dtype=torch.bfloat16, shards=1, prefix="transformer.",
+        config=dict(n_layer=2, n_embd=40, n_head=4, vocab_size=131, n_positions=48),
+        lora=dict(r=3, lora_alpha=6, target_modules=r".*\.(c_attn|c_fc|c_proj)", exclude_modules=["attn.c_proj"],
+                  modules_to_save=["lm_head", "ln_f"], bias="all", lora_bias=True,
+                  rank_pattern={"h.0.mlp.c_fc": 5, "h.1.attn.c_attn": 2}, alpha_pattern={"c_proj": 9}),
+        leave_out=KEY_BIASES),
+    # The embedding of a tied head trained apart from the head, in fp16 beside positions; adapters in one block.
+    "opt-embedding": dict(
+        seed=11, batch=2, tokens=21, dtype=torch.float16, shards=1, prefix="model.", family="opt",
+        config=dict(num_hidden_layers=3, hidden_size=40, num_attention_heads=4, ffn_dim=72, vocab_size=83,
+                    word_embed_proj_dim=40, max_position_embeddings=40, pad_token_id=1),
+        lora=dict(r=3, lora_alpha=6, target_modules=["q_proj", "fc1"], layers_to_transform=[1], layers_pattern="layers",
+                  modules_to_save=["embed_tokens"]), leave_out=r"grad\..*"),
+    # DoRA on some of the linears that share an x; a tied head and the norms trained apart.
+    "llama-dora": dict(
+        seed=12, batch=2, tokens=21, dtype=torch.bfloat16, shards=1, prefix="model.", family="llama",
+        config=dict(num_hidden_layers=2, hidden_size=32, num_attention_heads=4, num_key_value_heads=2,
+                    intermediate_size=48, vocab_size=61, max_position_embeddings=48, tie_word_embeddings=True),
+        lora=dict(r=4, lora_alpha=8, target_modules=["q_proj", "v_proj", "up_proj", "down_proj"], use_dora=True,
+                  use_rslora=True, modules_to_save=["lm_head", "post_attention_layernorm"]), leave_out=r"grad\..*"),
 }
 
 
@@ -183,14 +215,20 @@ def write_adapter(case, folder):
         task_type="CAUSAL_LM", lora_dropout=0.0, fan_in_fan_out=case.get("family", "gpt2") == "gpt2", **case["lora"]))
     with torch.no_grad():
         for name, parameter in model.named_parameters():
-            if "lora_" in name:
-                parameter.copy_(0.1 * torch.randn(parameter.shape))
+            noise = torch.randn(parameter.shape)
+            if "lora_magnitude" in name:  # they begin as the lengths of the weight's rows
+                parameter.mul_(1 + 0.1 * noise)
+            elif "lora_" in name:
+                parameter.copy_(0.1 * noise)
+            elif parameter.requires_grad:
+                parameter.add_(0.03 * noise)
     model.peft_config["default"].base_model_name_or_path = "../model"
     model.save_pretrained(folder / "adapter")
     (folder / "adapter" / "README.md").unlink(missing_ok=True)  # PEFT's model card says nothing about this one
     config_file = folder / "adapter" / "adapter_config.json"
     config = json.loads(config_file.read_text())
-    config["target_modules"] = sorted(config["target_modules"])  # a set, whose order changes from run to run
+    if isinstance(config["target_modules"], list):
+        config["target_modules"] = sorted(config["target_modules"])  # a set, whose order changes from run to run
     config_file.write_text(json.dumps(config, indent=2, sort_keys=True))
 
 
@@ -224,8 +262,10 @@ def gradients(model, prefix):
 
 
 def adapter_name(name):
-    """A parameter's name as PEFT writes it to a file: without the adapter's own name."""
-    return name.replace(".default.", ".")
+    """A parameter's name as PEFT writes it to a file, without the adapter's own name and its wrappers."""
+    for part in (".default", ".base_layer", ".modules_to_save"):
+        name = name.replace(part + ".", ".")
+    return name.replace("lora_magnitude_vector.weight", "lora_magnitude_vector")
 
 
 def norm_of_gradients(model):
