@@ -29,6 +29,7 @@ Command add_detokenize(CLI::App& app);
 Command add_verify(CLI::App& app);
 Command add_inspect(CLI::App& app);
 Command add_convert(CLI::App& app);
+Command add_merge(CLI::App& app);
 
 // `tenon bench WORDS...`: the process becomes tenon-bench. Returns only by throwing Error(kEnvironment).
 [[noreturn]] void become_bench(std::vector<std::string> words);

@@ -7,7 +7,8 @@
 
 #include "core/file.h"
 #include "core/weight_files.h"
-#include "models/adapter.h"
+#include "models/adapter_config.h"
+#include "models/adapter_files.h"
 #include "models/weights.h"
 #include "text/token_file.h"
 #include "text/tokenizer.h"
@@ -29,8 +30,8 @@ class Page {
   std::string text_;
 };
 
-void list_tensors(Page& page, const TensorFile& file) {
-  for (const TensorEntry& entry : file.entries()) {
+void list_tensors(Page& page, const std::vector<TensorEntry>& entries) {
+  for (const TensorEntry& entry : entries) {
     page.line(fmt::format("  {:<60} {:<6} {}", printable(entry.name, 200), entry.dtype_name,
                           shape_text(entry)));
   }
@@ -45,7 +46,7 @@ void inspect_tensors(Page& page, const fs::path& path) {
                         elements));
   for (const auto& [key, value] : file.metadata())
     page.line(fmt::format("  metadata {} = {}", printable(key), printable(value)));
-  list_tensors(page, file);
+  list_tensors(page, file.entries());
 }
 
 void inspect_tokens(Page& page, const fs::path& path) {
@@ -77,20 +78,62 @@ void inspect_model(Page& page, const fs::path& folder) {
   }
 }
 
-void inspect_adapter(Page& page, const fs::path& folder) {
-  const JsonObject config = JsonObject::read(folder / "adapter_config.json");
-  page.line(fmt::format(
-      "{}: PEFT adapter, {} rank {} alpha {}, base {}", shown(folder),
-      printable(config.text("peft_type", "LORA")), config.integer("r", 1, 1 << 20),
-      config.number("lora_alpha", 0, 1e9, 8),
-      printable(config.optional_text("base_model_name_or_path").value_or("not named"))));
-  list_tensors(page, SafetensorsFile::open(folder / "adapter_model.safetensors"));
+std::string listed(const std::vector<std::string>& names, const std::string& pattern) {
+  std::string text = pattern;
+  for (const std::string& name : names) text += (text.empty() ? "" : ", ") + name;
+  return printable(text, 300);
+}
+
+// What the options are beside rank, alpha and targets, one a line.
+void list_extras(Page& page, const LoraOptions& o) {
+  const auto extra = [&](const char* what, const std::string& text) {
+    if (!text.empty()) page.line(fmt::format("  {}: {}", what, text));
+  };
+  extra("but not", listed(o.exclude, o.exclude_pattern));
+  std::vector<std::string> words;
+  for (const int64_t layer : o.layers) words.push_back(std::to_string(layer));
+  extra("blocks", listed(words, ""));
+  words.clear();
+  for (const auto& [name, rank] : o.ranks) words.push_back(fmt::format("{} = {}", name, rank));
+  extra("ranks", listed(words, ""));
+  words.clear();
+  for (const auto& [name, alpha] : o.alphas) words.push_back(fmt::format("{} = {}", name, alpha));
+  extra("alphas", listed(words, ""));
+  extra("trained whole", listed(o.modules_to_save, ""));
+  if (o.bias != "none") extra("biases", o.bias);
+  if (o.lora_bias) extra("bias of B", "yes");
+}
+
+void inspect_adapter(Page& page, const fs::path& folder, const std::string& base) {
+  const AdapterConfig config = read_adapter_config(folder);
+  const LoraOptions& o = config.options;
+  const AdapterFile file = AdapterFile::open(folder);
+  page.line(fmt::format("{}: {}{} adapter, rank {}, alpha {}, scale {:g}, dropout {}",
+                        shown(folder), o.rslora ? "rs" : "", o.dora ? "DoRA" : "LoRA", o.rank,
+                        o.alpha, lora_scale(o.alpha, o.rank, o.rslora), o.dropout));
+  page.line(fmt::format("  base: {}", config.base.empty() ? "not named" : printable(config.base)));
+  page.line(fmt::format("  targets: {}", listed(o.targets, o.target_pattern)));
+  list_extras(page, o);
+  page.line(fmt::format("  {} parameters in {} tensors", file.elements(), file.tensors().size()));
+  if (base.empty()) {
+    list_tensors(page, file.entries());
+    return;
+  }
+  const std::unique_ptr<Model> model = build_model(base);
+  load_weights(*model, base);
+  read_adapter(*model, folder, false);
+  page.line(fmt::format("  fits {}:", shown(base)));
+  model->visit_linears([&](const std::string& path, Linear& linear) {
+    if (!linear.lora) return;
+    page.line(fmt::format("  {:<60} rank {}, scale {:g}", path, linear.lora->a.shape[0],
+                          static_cast<double>(linear.lora->scale)));
+  });
 }
 
 void inspect_checkpoint(Page& page, const fs::path& folder) {
   const int64_t step = verify_checkpoint(folder);
   page.line(fmt::format("{}: checkpoint of step {}, complete", shown(folder), step));
-  list_tensors(page, SafetensorsFile::open(folder / "state.safetensors"));
+  list_tensors(page, SafetensorsFile::open(folder / "state.safetensors").entries());
 }
 
 void inspect_run(Page& page, const fs::path& folder) {
@@ -111,15 +154,17 @@ void inspect_run(Page& page, const fs::path& folder) {
   }
 }
 
-int inspect(const fs::path& path) {
+int inspect(const fs::path& path, const std::string& base) {
   Page page;
   if (!fs::exists(path)) fail_input("{}: no such file or folder", shown(path));
+  if (!base.empty() && !fs::exists(path / "adapter_config.json"))
+    fail_input("--model: goes with an adapter, which {} is not", shown(path));
   if (!fs::is_directory(path)) {
     path.extension() == ".tokens" ? inspect_tokens(page, path) : inspect_tensors(page, path);
   } else if (fs::exists(path / "manifest.json")) {
     inspect_checkpoint(page, path);
   } else if (fs::exists(path / "adapter_config.json")) {
-    inspect_adapter(page, path);
+    inspect_adapter(page, path, base);
   } else if (fs::exists(path / "config.json")) {
     inspect_model(page, path);
   } else if (fs::exists(path / "config.yaml")) {
@@ -137,14 +182,19 @@ int inspect(const fs::path& path) {
 }  // namespace
 
 Command add_inspect(CLI::App& app) {
-  auto path = std::make_shared<std::string>();
+  struct Words {
+    std::string path, base;
+  };
+  auto words = std::make_shared<Words>();
   CLI::App* command = app.add_subcommand(
       "inspect", "What a file or folder of Tenon's holds, and whether it is valid");
   command
-      ->add_option("path", *path,
+      ->add_option("path", words->path,
                    "safetensors, .bin or token file; model, adapter, checkpoint or run folder")
       ->required();
-  return {command, [path] { return inspect(*path); }};
+  command->add_option("--model", words->base,
+                      "Model folder: whether an adapter fits it (exit code 2 if not)");
+  return {command, [words] { return inspect(words->path, words->base); }};
 }
 
 }  // namespace tenon

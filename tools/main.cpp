@@ -32,6 +32,9 @@ int run(int argc, char** argv) {
   const std::vector<Command> commands = {add_finetune(app), add_init(app),     add_evaluate(app),
                                          add_generate(app), add_inspect(app),  add_verify(app),
                                          add_convert(app),  add_tokenize(app), add_detokenize(app)};
+  const std::vector<Command> commands = {add_finetune(app), add_init(app),    add_evaluate(app),
+                                         add_generate(app), add_inspect(app), add_verify(app),
+                                         add_convert(app), add_merge(app)};
   app.add_subcommand("bench", "Time kernels beside the machine's peak and a peer library");
   const std::vector<std::string> arguments(argv + 1, argv + argc);
   if (!arguments.empty() && arguments[0] == "bench") become_bench(arguments);

@@ -1,0 +1,239 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "models/merge.h"
+
+#include <algorithm>
+#include <map>
+#include <nlohmann/json.hpp>
+
+#include "core/backend.h"
+#include "core/error.h"
+#include "core/file.h"
+#include "core/safetensors.h"
+#include "core/weight_files.h"
+#include "models/adapter.h"
+#include "models/adapter_rules.h"
+#include "models/weights.h"
+
+namespace tenon {
+namespace {
+
+namespace fs = std::filesystem;
+
+// Stored rows of a weight that are worked on at a time: their fp32 copy stays in the cache.
+constexpr int64_t kRows = 64;
+
+std::unique_ptr<Model> load(const fs::path& folder) {
+  std::unique_ptr<Model> model = build_model(folder.string());
+  load_weights(*model, folder);
+  return model;
+}
+
+Tensor fp32_rows(const Tensor& matrix, int64_t begin, int64_t end) {
+  const Tensor rows = matrix.rows(begin, end);
+  return rows.dtype() == DType::kF32 ? rows.clone(MemoryKind::kWorkspace)
+                                     : cast(rows, DType::kF32, MemoryKind::kWorkspace);
+}
+
+// wide += scale B A for rows begin.. of the weight as it is stored: rows of B, or of A^T for a
+// Conv1D.
+void add_product(const Linear& linear, int64_t begin, const Tensor& wide, float scale) {
+  const Lora& lora = *linear.lora;
+  const int64_t rank = lora.a.shape[0], in = linear.in(), out = linear.out();
+  const float *a = lora.a.value.data<float>(), *b = lora.b.value.data<float>();
+  const bool out_in = linear.layout == WeightLayout::kOutIn;
+  MatmulArgs args{.c = wide.raw(),
+                  .c_stride = wide.dim(1),
+                  .m = wide.dim(0),
+                  .n = wide.dim(1),
+                  .k = rank,
+                  .alpha = scale,
+                  .accumulate = true};
+  if (out_in) {
+    args.a = {.data = b + begin * rank, .stride = rank};
+    args.b = {.data = a, .stride = in};
+  } else {
+    args.a = {.data = a + begin, .stride = in, .transposed = true};
+    args.b = {.data = b, .stride = rank, .transposed = true};
+  }
+  TENON_CHECK(wide.dim(1) == (out_in ? in : out), "[merge] rows of {} for a weight of {} x {}",
+              wide.dim(1), out, in);
+  kernels(Device::kCPU).matmul(args);
+}
+
+// rows = W' of DoRA: the lengths of W + scale B A, which `rows` holds, become the trained ones.
+void scale_rows(const Linear& linear, int64_t begin, const Tensor& rows) {
+  const Dora& dora = *linear.lora->dora;
+  const float *m = dora.magnitude.value.data<float>(), *n = dora.norms.data<float>();
+  const bool out_in = linear.layout == WeightLayout::kOutIn;
+  for (int64_t r = 0; r < rows.dim(0); ++r) {
+    for (int64_t c = 0; c < rows.dim(1); ++c) {
+      const int64_t o = out_in ? begin + r : c;
+      rows.data<float>()[r * rows.dim(1) + c] *= n[o] > 0 ? m[o] / n[o] : 0;
+    }
+  }
+}
+
+// to += factor (from - less), element by element; `less` may be undefined.
+void add_difference(const Tensor& to, const Tensor& from, const Tensor& less, double factor) {
+  for (int64_t i = 0; i < to.numel(); ++i) {
+    const double base = less.defined() ? static_cast<double>(less.data<float>()[i]) : 0;
+    const double change = static_cast<double>(from.data<float>()[i]) - base;
+    float& value = to.data<float>()[i];
+    value = static_cast<float>(static_cast<double>(value) + factor * change);
+  }
+}
+
+// What one adapter makes of rows of a weight, added to `sum` times the adapter's weight.
+void add_adapter(const Linear& linear, int64_t begin, const Tensor& stored, double weight,
+                 const Tensor& sum) {
+  const float scale = linear.lora->scale;
+  if (!linear.lora->dora) {
+    add_product(linear, begin, sum, static_cast<float>(static_cast<double>(scale) * weight));
+    return;
+  }
+  const Tensor changed = stored.clone(MemoryKind::kWorkspace);
+  add_product(linear, begin, changed, scale);
+  scale_rows(linear, begin, changed);
+  add_difference(sum, changed, stored, weight);
+}
+
+std::map<std::string, Parameter*> parameters_of(Model& model) {
+  std::map<std::string, Parameter*> all;
+  model.visit_parameters([&](const std::string& path, Parameter& p) { all[path] = &p; });
+  return all;
+}
+
+std::map<std::string, Linear*> linears_of(Model& model) {
+  std::map<std::string, Linear*> all;
+  model.visit_linears([&](const std::string& path, Linear& linear) { all[path] = &linear; });
+  return all;
+}
+
+// A name by which config.json calls a dtype.
+const char* torch_name(DType dtype) {
+  return dtype == DType::kF32 ? "float32" : dtype == DType::kF16 ? "float16" : "bfloat16";
+}
+
+}  // namespace
+
+Merge::Merge(const fs::path& base, const std::vector<WeightedAdapter>& adapters,
+             std::optional<DType> dtype)
+    : folder_(base), dtype_(dtype), base_(load(base)) {
+  const bool tied = has_tied_head(*base_);
+  for (const WeightedAdapter& adapter : adapters) {
+    parts_.push_back({load(base), adapter.weight});
+    Model& model = *parts_.back().model;
+    read_adapter(model, adapter.folder, false);
+    unties_head_ = unties_head_ || (tied && !has_tied_head(model));
+    model.visit_linears([&](const std::string& path, Linear& linear) {
+      if (linear.lora && linear.lora->bias && !linear.bias)
+        fail_input("{}: {} has a bias (lora_bias), but the base has none there to add it to",
+                   shown(adapter.folder), path);
+    });
+  }
+  if (unties_head_) base_->untie_head();
+  find_sources(base, dtype);
+}
+
+void Merge::find_sources(const fs::path& folder, std::optional<DType> dtype) {
+  const WeightFiles files = WeightFiles::open(folder);
+  const std::string prefix = base_->optional_prefix();
+  const auto stored_dtype = [&](const std::string& path) -> std::optional<DType> {
+    const TensorEntry* entry = files.find(path);
+    if (entry == nullptr && path.starts_with(prefix)) entry = files.find(path.substr(prefix.size()));
+    return entry == nullptr ? std::nullopt : entry->dtype;
+  };
+  std::vector<std::map<std::string, Parameter*>> parameters;
+  std::vector<std::map<std::string, Linear*>> linears;
+  for (const Part& part : parts_) {
+    parameters.push_back(parameters_of(*part.model));
+    linears.push_back(linears_of(*part.model));
+  }
+  base_->visit_parameters([&](const std::string& path, Parameter& parameter) {
+    Source source{.path = path, .base = &parameter, .is_bias = path.ends_with(".bias")};
+    source.dtype = dtype ? *dtype : stored_dtype(path).value_or(parameter.value.dtype());
+    const std::string module = path.substr(0, path.rfind('.'));
+    for (size_t i = 0; i < parts_.size(); ++i) {
+      const auto own = parameters[i].find(path);
+      const bool saved = own != parameters[i].end() && own->second->saved;
+      source.own.push_back(saved ? own->second : nullptr);
+      const auto linear = linears[i].find(module);
+      bool adapted = linear != linears[i].end() && linear->second->lora;
+      if (adapted && source.is_bias) adapted = linear->second->lora->bias.has_value();
+      source.adapted.push_back(adapted ? linear->second : nullptr);
+    }
+    sources_.push_back(std::move(source));
+  });
+}
+
+Tensor Merge::value_of(const Source& source) const {
+  const Tensor& stored = source.base->value;
+  const auto untouched = [](const auto& list) {
+    return std::all_of(list.begin(), list.end(), [](const auto* each) { return each == nullptr; });
+  };
+  if (untouched(source.own) && untouched(source.adapted))
+    return cast(stored, source.dtype, MemoryKind::kWorkspace);
+  const Shape& shape = source.base->shape;
+  const bool matrix = shape.rank() == 2;
+  const int64_t rows = matrix ? shape[0] : 1, columns = shape.numel() / rows;
+  const auto as_rows = [&](const Tensor& value) { return value.view({rows, columns}); };
+  Tensor merged = Tensor::empty(shape, source.dtype, MemoryKind::kWorkspace);
+  for (int64_t begin = 0; begin < rows; begin += kRows) {
+    const int64_t end = std::min(rows, begin + kRows);
+    const Tensor base = fp32_rows(as_rows(stored), begin, end);
+    const Tensor sum = base.clone(MemoryKind::kWorkspace);
+    for (size_t i = 0; i < parts_.size(); ++i) {
+      const double weight = parts_[i].weight;
+      if (source.own[i] != nullptr)
+        add_difference(sum, fp32_rows(as_rows(source.own[i]->value), begin, end), base, weight);
+      if (source.adapted[i] == nullptr) continue;
+      const Lora& lora = *source.adapted[i]->lora;
+      if (source.is_bias) {
+        add_difference(sum, lora.bias->value, {}, weight * static_cast<double>(lora.scale));
+      } else {
+        add_adapter(*source.adapted[i], begin, base, weight, sum);
+      }
+    }
+    as_rows(merged).rows(begin, end).assign(cast(sum, source.dtype, MemoryKind::kWorkspace));
+  }
+  return merged;
+}
+
+int64_t Merge::parameters() const {
+  int64_t count = 0;
+  for (const Source& source : sources_) count += source.base->shape.numel();
+  return count;
+}
+
+// config.json as it was, but for the dtype and a head that is tied no longer.
+void Merge::write_config(const fs::path& folder) const {
+  const fs::path path = folder_ / "config.json";
+  const std::string text = read_text(path, kJsonFileBytes);
+  parse_json(text, shown(path));
+  auto config = nlohmann::ordered_json::parse(text);
+  bool stated = false;
+  for (const char* key : {"dtype", "torch_dtype"}) {
+    if (!config.contains(key)) continue;
+    stated = true;
+    if (dtype_) config[key] = torch_name(*dtype_);
+  }
+  if (dtype_ && !stated) config["torch_dtype"] = torch_name(*dtype_);
+  if (unties_head_) config["tie_word_embeddings"] = false;
+  if (dtype_ || unties_head_) write_text_atomic(folder / "config.json", config.dump(2) + "\n");
+}
+
+void Merge::write(const fs::path& folder, int64_t max_shard_bytes) const {
+  copy_model_files(folder_, folder);
+  write_config(folder);
+  std::vector<TensorToWrite> tensors;
+  for (const Source& source : sources_) {
+    std::vector<int64_t> dims;
+    for (int axis = 0; axis < source.base->shape.rank(); ++axis)
+      dims.push_back(source.base->shape[axis]);
+    tensors.push_back({source.path, source.dtype, std::move(dims), nullptr,
+                       [this, &source] { return value_of(source); }});
+  }
+  write_sharded(folder, tensors, max_shard_bytes);
+}
+
+}  // namespace tenon
