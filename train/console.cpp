@@ -101,22 +101,34 @@ void Console::step(const StepReport& report) {
     loss_sum_ = seconds_sum_ = 0;
     loss_count_ = token_sum_ = 0;
   }
-  if (terminal_) draw_bar(report);
+  if (terminal_) {
+    draw_bar("train", report.step, report.total, fmt::format("loss {:.3f}", report.loss));
+  }
 }
 
-void Console::draw_bar(const StepReport& report) {
+void Console::progress(const std::string& task, int64_t done, int64_t total,
+                       const std::string& figures) {
+  if (!speaks_) return;
+  if (terminal_) return draw_bar(task, done, total, figures);
   const Clock::time_point now = Clock::now();
-  if (bar_shown_ && now - drawn_ < std::chrono::milliseconds(100) && report.step < report.total)
-    return;
+  if (now - told_ < std::chrono::seconds(30)) return;
+  told_ = now;
+  line(fmt::format("{} {}/{}  {}", task, done, total, figures));
+}
+
+void Console::draw_bar(const std::string& task, int64_t done, int64_t total,
+                       const std::string& figures) {
+  const Clock::time_point now = Clock::now();
+  if (bar_shown_ && now - drawn_ < std::chrono::milliseconds(100) && done < total) return;
   drawn_ = now;
-  const double share = static_cast<double>(report.step) / static_cast<double>(report.total);
-  const std::string tail = fmt::format(" {:3.0f} %  {}/{}  loss {:.3f}", 100 * share, report.step,
-                                       report.total, report.loss);
-  const int room = std::max(5, std::min(40, terminal_width() - 8 - static_cast<int>(tail.size())));
+  const double share = static_cast<double>(done) / static_cast<double>(total);
+  const std::string tail = fmt::format(" {:3.0f} %  {}/{}  {}", 100 * share, done, total, figures);
+  const int room =
+      std::max(5, std::min(40, terminal_width() - 3 - static_cast<int>(task.size() + tail.size())));
   const int full = static_cast<int>(std::lround(share * room));
   std::string bar;
   for (int i = 0; i < room; ++i) bar += utf8_ ? (i < full ? "━" : "╌") : (i < full ? "=" : "-");
-  put("\r\033[Ktrain " + bar + tail);
+  put("\r\033[K" + task + " " + bar + tail);
   bar_shown_ = true;
 }
 

@@ -36,10 +36,13 @@ class Console {
   // A terminal that is not told to be without colours (NO_COLOR, TERM=dumb).
   bool colour() const;
   bool terminal() const { return terminal_; }
+  // How far a task without steps of training is: a bar on a terminal, a line every half minute
+  // elsewhere. Requires: done <= total.
+  void progress(const std::string& task, int64_t done, int64_t total, const std::string& figures);
   void finish();  // removes the bar
 
  private:
-  void draw_bar(const StepReport& report);
+  void draw_bar(const std::string& task, int64_t done, int64_t total, const std::string& figures);
   void erase_bar();
 
   using Clock = std::chrono::steady_clock;
@@ -48,7 +51,7 @@ class Console {
   bool header_printed_ = false, bar_shown_ = false;
   double loss_sum_ = 0, seconds_sum_ = 0;  // since the last line
   int64_t loss_count_ = 0, token_sum_ = 0;
-  Clock::time_point begin_ = Clock::now(), drawn_{};
+  Clock::time_point begin_ = Clock::now(), drawn_{}, told_ = Clock::now();
   int64_t first_step_ = -1;
 };
 

@@ -3,12 +3,12 @@
 
 #include <chrono>
 #include <cmath>
-#include <numeric>
 #include <span>
 
 #include "core/error.h"
 #include "core/file.h"
 #include "models/dora.h"
+#include "train/evaluation.h"
 #include "train/signals.h"
 
 namespace tenon {
@@ -19,31 +19,6 @@ using Clock = std::chrono::steady_clock;
 
 double seconds_since(Clock::time_point begin) {
   return std::chrono::duration<double>(Clock::now() - begin).count();
-}
-
-Tensor int_tensor(const std::vector<int32_t>& values, int64_t rows, int64_t length) {
-  Tensor tensor = Tensor::empty({rows, length}, DType::kI32);
-  std::copy(values.begin(), values.end(), tensor.data<int32_t>());
-  return tensor;
-}
-
-// What the model sees of a batch, and its targets.
-struct Input {
-  Context context;
-  Tensor targets;  // (B, T), on the host
-};
-
-Input input_of(const Batch& batch, DType dtype, Device device) {
-  const auto tensor = [&](const std::vector<int32_t>& values) {
-    return int_tensor(values, batch.rows, batch.length);
-  };
-  Input input;
-  input.context.ids = tensor(batch.ids).to(device);
-  input.context.positions = tensor(batch.positions).to(device);
-  input.context.doc_start = tensor(batch.doc_start).to(device);
-  input.context.dtype = dtype;
-  input.targets = tensor(batch.targets);
-  return input;
 }
 
 }  // namespace
@@ -74,28 +49,6 @@ RunLength run_length(const TrainOptions& options, const PackedRows& train, bool 
   const int64_t fitting = std::clamp<int64_t>(kTokens / train.options().seq_len, 1, per_rank);
   length.micro_batch = options.micro_batch > 0 ? options.micro_batch : fitting;
   return length;
-}
-
-Evaluation evaluate(const Model& model, const PackedRows& data, Communicator& group,
-                    int64_t micro_batch, DType dtype) {
-  std::vector<int64_t> all(static_cast<size_t>(data.rows()));
-  std::iota(all.begin(), all.end(), 0);
-  const std::span<const int64_t> mine = rows_of_rank(all, group.rank(), group.size());
-  std::vector<LossSum> losses;  // read when all are on their way
-  for (size_t at = 0; at < mine.size(); at += static_cast<size_t>(micro_batch)) {
-    const auto rows =
-        mine.subspan(at, std::min(static_cast<size_t>(micro_batch), mine.size() - at));
-    const Input input = input_of(data.batch(rows), dtype, device_of(model));
-    losses.push_back(
-        linear_cross_entropy(forward(model, input.context), model.head().value, input.targets, 1));
-  }
-  double sums[2] = {0, 0};
-  for (const LossSum& loss : losses) {
-    sums[0] += loss.sum();
-    sums[1] += static_cast<double>(loss.scored);
-  }
-  group.all_reduce(std::span<double>(sums), Reduce::kSum);
-  return {sums[1] > 0 ? sums[0] / sums[1] : 0, static_cast<int64_t>(sums[1])};
 }
 
 std::string not_finite_text(double value) {
@@ -220,7 +173,7 @@ Trainer::Step Trainer::train_step(int64_t step) {
 
 LossSum Trainer::micro_batch(std::span<const int64_t> rows, int64_t first_in_step, int64_t tokens,
                              double scale, bool last) {
-  Input input = input_of(p_.train.batch(rows, tokens), dtype_, device_of(p_.model));
+  ModelInput input = model_input(p_.train.batch(rows, tokens), dtype_, device_of(p_.model));
   Context& context = input.context;
   context.training = true;
   context.model_dropout = p_.options.model_dropout == "config";
@@ -259,7 +212,7 @@ void Trainer::check(int64_t step, const Step& result) {
 
 bool Trainer::evaluate_now(int64_t step, StepReport& report) {
   const Evaluation evaluation =
-      evaluate(p_.model, *p_.val, p_.group, p_.length.micro_batch, dtype_);
+      evaluate(p_.model, source_of(*p_.val), p_.group, p_.length.micro_batch, dtype_);
   if (!std::isfinite(evaluation.loss))
     numeric_failure(step - 1, "the validation loss is " + not_finite_text(evaluation.loss));
   report.val_loss = evaluation.loss;

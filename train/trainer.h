@@ -35,14 +35,6 @@ Packing packing_mode(const std::string& name);
 
 DType activation_dtype(const std::string& precision);
 
-// Mean loss over the scored tokens of `data`, its rows shared among the ranks; no gradients.
-struct Evaluation {
-  double loss = 0;
-  int64_t tokens = 0;
-};
-Evaluation evaluate(const Model& model, const PackedRows& data, Communicator& group,
-                    int64_t micro_batch, DType dtype);
-
 // A loss that is not finite, as a message has it: "nan", "inf" (a NaN has no sign to people).
 std::string not_finite_text(double value);
 
