@@ -1,126 +1,152 @@
 // SPDX-License-Identifier: Apache-2.0
-// tenon evaluate --task perplexity: the mean loss of a model on text, as JSON on stdout; under
-// mpirun the ranks share the work.
-#include <unistd.h>
-#include <cmath>
-#include <cstdio>
-#include <filesystem>
-#include <nlohmann/json.hpp>
+// tenon evaluate: how well a model predicts texts or answers prompts, with and without an adapter,
+// or how near given answers are to references; JSON on stdout. Under mpirun the ranks share the
+// work.
+#include "tools/evaluate.h"
 
-#include "core/error.h"
+#include <cstdio>
+
 #include "models/adapter.h"
 #include "models/weights.h"
-#include "text/tokenizer.h"
-#include "tools/command.h"
-#include "tools/in_world.h"
-#include "train/data.h"
+#include "tools/generation_flags.h"
 #include "train/job.h"
-#include "train/trainer.h"
 
 namespace tenon {
 namespace {
 
-namespace fs = std::filesystem;
+std::unique_ptr<Model> open_model(const EvaluateOptions& options, bool with_adapter,
+                                  Device device) {
+  std::unique_ptr<Model> model = build_model(options.model);
+  load_weights(*model, options.model);
+  if (with_adapter) read_adapter(*model, options.adapter, false);
+  place(*model, device, options.compute.dtype());
+  return model;
+}
 
-struct EvaluateOptions {
-  std::string model, adapter, task = "perplexity", packing = "document";
-  Compute compute;
-  std::vector<std::string> data;
-  TrainOptions reading;  // its DataOptions
-  int64_t seq_len = 0, micro_batch = 0;
-  int threads = 0;
-};
-
-// A folder for one moment: rank by rank, so that no shared file system is needed.
-class ScratchFolder {
- public:
-  explicit ScratchFolder(int rank)
-      : path_(fs::temp_directory_path() /
-              fmt::format("tenon-evaluate-{}-{}", static_cast<int>(getpid()), rank)) {
-    fs::create_directories(path_);
-  }
-  ~ScratchFolder() {
-    std::error_code ignored;
-    fs::remove_all(path_, ignored);
-  }
-  ScratchFolder(const ScratchFolder&) = delete;
-  ScratchFolder& operator=(const ScratchFolder&) = delete;
-  const fs::path& path() const { return path_; }
-
- private:
-  fs::path path_;
-};
-
-// The data as a token file that has no name any more: nothing stays behind, however the job ends.
-TokenFile tokenized(const EvaluateOptions& options, const Tokenizer& tokenizer, int rank) {
-  const ScratchFolder scratch(rank);
-  const std::vector<fs::path> sources(options.data.begin(), options.data.end());
-  return build_or_open(scratch.path() / "data.tokens", sources, tokenizer,
-                       tokenize_options(options.reading, options.model));
+Figures run_tasks(const EvaluateOptions& options, World& world, Console& console) {
+  const Device device = options.compute.open(world.local_rank());
+  const bool adapted = !options.adapter.empty();
+  std::unique_ptr<Model> model = open_model(options, adapted, device);
+  const std::unique_ptr<Tokenizer> tokenizer = Tokenizer::load(options.model);
+  check_vocabulary(*tokenizer, *model, options.model);
+  EvaluationSetting setting{.options = options,
+                            .positions = model->max_positions(),
+                            .generation = options.generation,
+                            .tokenizer = *tokenizer,
+                            .world = world.communicator(),
+                            .console = console};
+  setting.generation.dtype = options.compute.dtype();
+  setting.generation.end_tokens = end_tokens(options.model, *tokenizer, model->vocabulary());
+  const EvaluationTask task =
+      options.task == "generate" ? answer_task(setting) : loss_task(setting);
+  const Figures figures = task(*model, adapted ? "adapter" : "model");
+  if (!options.compare_base) return figures;
+  // One after the other, so that both need the memory of one; the adapter first, for it is the
+  // adapter's files that may be bad.
+  model.reset();
+  model = open_model(options, false, device);
+  const Figures base = task(*model, "base");
+  if (world.rank() == 0) console.line(comparison_table(base, figures));
+  return {{"base", base}, {"adapter", figures}};
 }
 
 int run_evaluate(const EvaluateOptions& options, World& world) {
-  const Device device = options.compute.open(world.local_rank());
-  const std::unique_ptr<Model> model = build_model(options.model);
-  const std::unique_ptr<Tokenizer> tokenizer = Tokenizer::load(options.model);
-  check_vocabulary(*tokenizer, *model, options.model);
-  load_weights(*model, options.model);
-  if (!options.adapter.empty()) read_adapter(*model, options.adapter, false);
-  place(*model, device, options.compute.dtype());
-  const TokenFile tokens = tokenized(options, *tokenizer, world.rank());
-  PackingOptions packing{.mode = packing_mode(options.packing),
-                         .overlong = overlong_mode(options.reading.overlong),
-                         .pad_id = tokenizer->eos_id().value_or(0)};
-  packing.seq_len =
-      options.seq_len > 0 ? options.seq_len : std::min<int64_t>(1024, model->max_positions());
-  if (packing.seq_len > model->max_positions()) {
-    fail_input("--seq-len: {} tokens, but the model has {} positions", packing.seq_len,
-               model->max_positions());
-  }
-  const PackedRows rows(tokens, all_documents(tokens), packing);
-  const int64_t micro_batch =
-      options.micro_batch > 0 ? options.micro_batch : std::max<int64_t>(1, 2048 / packing.seq_len);
-  const Evaluation result =
-      evaluate(*model, rows, world.communicator(), micro_batch, options.compute.dtype());
-  if (!std::isfinite(result.loss))
-    fail(Exit::kNumeric, "evaluate: the loss is {}", not_finite_text(result.loss));
-  if (world.rank() == 0) {
-    const nlohmann::ordered_json json = {{"loss", result.loss},
-                                         {"perplexity", std::exp(result.loss)},
-                                         {"tokens", result.tokens},
-                                         {"rows", rows.rows()},
-                                         {"documents", rows.statistics().documents}};
-    std::printf("%s\n", json.dump().c_str());
-  }
+  const bool speaks = world.rank() == 0;
+  Console console(speaks, 1);
+  if (!options.score.empty() && !speaks) return 0;
+  const Figures figures = options.score.empty() ? run_tasks(options, world, console)
+                                                : score_file(options.score, console);
+  if (speaks) std::printf("%s\n", figures.dump().c_str());
   return 0;
+}
+
+const std::vector<const char*> kAnswerFlags = {
+    "--samples", "--batch", "--max-tokens", "--temperature",        "--top-k",
+    "--top-p",   "--min-p", "--seed",       "--repetition-penalty", "--force"};
+
+// Refuses flags that do not go together.
+void check_flags(const EvaluateOptions& options, const CLI::App& command) {
+  const auto refuse = [&](const std::vector<const char*>& names, const std::string& why) {
+    for (const char* name : names) {
+      if (command.count(name) > 0) fail_input("{}: {}", name, why);
+    }
+  };
+  if (!options.score.empty()) {
+    refuse({"--model", "--adapter", "--data", "--task", "--stride", "--limit", "--seq-len",
+            "--micro-batch", "--packing", "--compare-base", "--precision", "--device"},
+           "does not go with --score, which needs no model");
+    refuse(kAnswerFlags, "expected --task generate with it");
+    return;
+  }
+  if (options.model.empty() || options.data.empty()) {
+    fail_input("evaluate: expected --model DIR and --data FILE..., or --score FILE, got no {}",
+               options.model.empty() ? "--model" : "--data");
+  }
+  if (options.task == "generate") {
+    refuse({"--stride", "--seq-len", "--packing", "--micro-batch"},
+           "does not go with --task generate");
+  } else {
+    refuse(kAnswerFlags, "expected --task generate with it");
+  }
+  if (options.samples.empty()) refuse({"--force"}, "expected --samples FILE with it");
+  if (options.adapter.empty()) refuse({"--compare-base"}, "expected --adapter DIR with it");
+  if (options.packing == "none") refuse({"--stride"}, "does not go with --packing none");
 }
 
 }  // namespace
 
+std::string comparison_table(const Figures& base, const Figures& adapter) {
+  std::string table = fmt::format("{:<16} {:>12} {:>12} {:>12}", "", "base", "adapter", "change");
+  for (const auto& [name, value] : base.items()) {
+    if (!value.is_number_float() || !adapter.contains(name)) continue;
+    const double before = value, after = adapter.at(name);
+    table +=
+        fmt::format("\n{:<16} {:>12.4f} {:>12.4f} {:>+12.4f}", name, before, after, after - before);
+  }
+  return table;
+}
+
 Command add_evaluate(CLI::App& app) {
   auto options = std::make_shared<EvaluateOptions>();
-  CLI::App* command =
-      app.add_subcommand("evaluate", "Loss and perplexity of a model on text, as JSON");
-  command->add_option("--model", options->model, "Model folder")->required();
+  CLI::App* command = app.add_subcommand(
+      "evaluate", "Loss and perplexity of a model on text, or scores of answers, as JSON");
+  command->add_option("--model", options->model, "Model folder");
   command->add_option("--adapter", options->adapter, "PEFT adapter folder");
+  command->add_flag("--compare-base", options->compare_base,
+                    "The model without the adapter too, beside it");
+  command->add_option("--data", options->data,
+                      "Files: .txt, .jsonl, .json, .csv or .parquet, each also as .gz or .zst");
   command
-      ->add_option("--data", options->data,
-                   "Files: .txt, .jsonl, .json, .csv or .parquet, each also as .gz or .zst")
-      ->required();
-  command->add_option("--task", options->task, "perplexity")
-      ->check(CLI::IsMember({"perplexity"}))
+      ->add_option("--task", options->task,
+                   "perplexity; or generate: answers to the prompts, scored by BLEU and ROUGE")
+      ->check(CLI::IsMember({"perplexity", "generate"}))
       ->capture_default_str();
+  command->add_option("--score", options->score,
+                      "JSONL file with \"hypothesis\" and \"reference\" a line: BLEU and ROUGE, "
+                      "without a model");
+  add_number<int64_t>(*command, "--limit", options->limit, 1, int64_t{1} << 40,
+                      "At most so many documents or prompts (default: all)");
   add_number<int64_t>(*command, "--seq-len", options->seq_len, 1, 1 << 24,
                       "Tokens a sequence (default: the model's positions, at most 1024)");
+  add_number<int64_t>(*command, "--stride", options->stride, 1, 1 << 24,
+                      "Windows of --seq-len tokens begin every so many tokens, and each predicts "
+                      "only what those before did not (default: no windows)");
   add_number<int64_t>(*command, "--micro-batch", options->micro_batch, 1, 1 << 20,
                       "Sequences a forward pass (default: about 2048 tokens)");
   command->add_option("--packing", options->packing, "document, concat or none")
       ->check(CLI::IsMember({"document", "concat", "none"}))
       ->capture_default_str();
+  command->add_option("--samples", options->samples,
+                      "JSONL file to write: each prompt, reference, answer and its scores");
+  command->add_flag("--force", options->force, "Replace the file of --samples");
+  add_number<int64_t>(*command, "--batch", options->generation.batch, 1, 1 << 12,
+                      "Answers made at a time");
+  add_generation(*command, options->generation);
   const OptionFlags reading(*command, [](const OptionRow& row) { return row.of_data; });
   add_compute(*command, options->compute);
   add_threads(*command, options->threads);
-  return {command, [options, reading] {
+  return {command, [options, command, reading] {
+            check_flags(*options, *command);
             reading.apply(options->reading);
             check_data_options(options->reading);
             options->compute.dtype();  // a wrong word is told before ranks start

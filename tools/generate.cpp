@@ -3,8 +3,6 @@
 // each continuation is one line: a JSON string, so that a newline inside it does not break the
 // line.
 #include <cstdio>
-#include <filesystem>
-#include <limits>
 #include <nlohmann/json.hpp>
 
 #include "core/file.h"
@@ -13,34 +11,19 @@
 #include "models/generate.h"
 #include "models/weights.h"
 #include "text/tokenizer.h"
-#include "tools/command.h"
+#include "tools/generation_flags.h"
 #include "train/job.h"
 
 namespace tenon {
 namespace {
 
-namespace fs = std::filesystem;
-
 struct GenerateOptions {
   std::string model, adapter, prompt, prompts;
   Compute compute;
-  int64_t max_tokens = 128;
-  SamplingOptions sampling;
+  GenerationOptions generation;
   bool ids = false;
   int threads = 0;
 };
-
-// End tokens: generation_config.json, else config.json, else the tokenizer's.
-std::vector<int32_t> end_tokens(const fs::path& folder, const Tokenizer& tokenizer,
-                                int64_t vocabulary) {
-  for (const char* name : {"generation_config.json", "config.json"}) {
-    if (!fs::exists(folder / name)) continue;
-    const std::vector<int64_t> ids =
-        JsonObject::read(folder / name).integers("eos_token_id", 0, vocabulary - 1);
-    if (!ids.empty()) return {ids.begin(), ids.end()};
-  }
-  return tokenizer.eos_id() ? std::vector<int32_t>{*tokenizer.eos_id()} : std::vector<int32_t>{};
-}
 
 class Speaker {
  public:
@@ -82,8 +65,9 @@ class Speaker {
                  model_.max_positions());
     }
     const auto prompt_tokens = static_cast<int64_t>(ids.size());
-    const StopReason reason = generate(model_, ids, options_.max_tokens, ends_, options_.sampling,
-                                       options_.compute.dtype(), index, on_token);
+    const StopReason reason =
+        generate(model_, ids, options_.generation.max_tokens, ends_, options_.generation.sampling,
+                 options_.compute.dtype(), index, on_token);
     if (reason == StopReason::kContextFull)
       std::fprintf(stderr, "tenon: note: the model's context is full\n");
     return {ids.begin() + prompt_tokens, ids.end()};
@@ -141,15 +125,7 @@ Command add_generate(CLI::App& app) {
   command->add_option("--prompt", options->prompt, "Text to continue");
   command->add_option("--prompts", options->prompts,
                       "JSONL file with a \"prompt\" a line: one JSON string a line comes out");
-  add_number<int64_t>(*command, "--max-tokens", options->max_tokens, 1, 1 << 24,
-                      "Most tokens to add");
-  add_number<double>(*command, "--temperature", options->sampling.temperature, 0, 100, "0: greedy");
-  add_number<int64_t>(*command, "--top-k", options->sampling.top_k, 0, 1 << 24,
-                      "Only the k likeliest (0: off)");
-  add_number<double>(*command, "--top-p", options->sampling.top_p, 0, 1,
-                     "Only the likeliest with this mass (1: off)");
-  add_number<uint64_t>(*command, "--seed", options->sampling.seed, 0,
-                       std::numeric_limits<int64_t>::max(), "Seed of the draws");
+  add_generation(*command, options->generation);
   command->add_flag("--ids", options->ids, "Print token ids as a JSON array instead of text");
   add_compute(*command, options->compute);
   add_threads(*command, options->threads);

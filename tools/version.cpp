@@ -8,6 +8,7 @@
 
 namespace tenon {
 
+std::string version_number() { return kVersion; }
 std::string version_name() { return fmt::format("tenon {}", kVersion); }
 
 std::string version_text() {

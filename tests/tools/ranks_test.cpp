@@ -116,6 +116,54 @@ TEST_CASE("evaluate shares the work") {
   CHECK(std::fabs(together.at("loss").get<double>() - alone.at("loss").get<double>()) <= 1e-6);
 }
 
+TEST_CASE("ranks share windows, answers and the comparison") {
+  const Lab lab;
+  REQUIRE(tenon(lab.finetune({"--lr", "0.5"})).code == 0);
+  const Words compared = {"--adapter", lab.at("run/adapter"), "--compare-base"};
+  Words windows = {"evaluate", "--model", lab.model(), "--data", lab.data(),
+                   "--stride", "7",       "--seq-len", "16"};
+  windows.insert(windows.end(), compared.begin(), compared.end());
+  const Json alone = Json::parse(tenon(windows).out),
+             together = Json::parse(tenon_ranks(3, windows).out);
+  for (const char* model : {"base", "adapter"}) {
+    for (const char* count : {"tokens", "bytes", "rows", "documents"})
+      CHECK(alone.at(model).at(count) == together.at(model).at(count));
+    CHECK(std::fabs(alone.at(model).at("loss").get<double>() -
+                    together.at(model).at("loss").get<double>()) <= 1e-6);
+  }
+
+  // Answers are the same to the letter, drawn ones too; more ranks than prompts do no harm.
+  std::string data;
+  for (const char* prompt : {"The fox", "Nobody", "A river", "The hill saw", "Old"})
+    data += Json{{"prompt", prompt}, {"completion", " the river."}}.dump() + "\n";
+  lab.put("qa.jsonl", data);
+  Words answers = {"evaluate",
+                   "--model",
+                   lab.model(),
+                   "--task",
+                   "generate",
+                   "--data",
+                   lab.at("qa.jsonl"),
+                   "--batch",
+                   "2",
+                   "--temperature",
+                   "1",
+                   "--max-tokens",
+                   "6",
+                   "--force",
+                   "--samples",
+                   lab.at("s.jsonl")};
+  answers.insert(answers.end(), compared.begin(), compared.end());
+  for (const char* limit : {"5", "2"}) {
+    Words limited = answers;
+    limited.insert(limited.end(), {"--limit", limit});
+    const std::string said = tenon(limited).out, samples = lab.get("s.jsonl");
+    CHECK(std::to_string(lines(samples).size()) == limit);
+    CHECK(tenon_ranks(3, limited).out == said);
+    CHECK(lab.get("s.jsonl") == samples);
+  }
+}
+
 TEST_CASE("bad input under mpirun is one line") {
   const Lab lab;
   check_job_refused(lab, mpirun_words(2, tenon_words(lab.finetune({"--targets", "nope"}))), 2,
@@ -128,6 +176,10 @@ TEST_CASE("bad input under mpirun is one line") {
                     mpirun_words(2, tenon_words({"evaluate", "--model", lab.model(), "--data",
                                                  lab.at("empty.txt")})),
                     2, {"empty.txt"});
+  lab.put("pairs.jsonl", "{}");
+  check_job_refused(lab,
+                    mpirun_words(2, tenon_words({"evaluate", "--score", lab.at("pairs.jsonl")})), 2,
+                    {"pairs.jsonl", "hypothesis"});
 }
 
 TEST_CASE("more ranks than sequences") {
