@@ -27,7 +27,7 @@ enum class Way {
 
 Way way_of(const fs::path& source) {
   const DataFileName name = data_file_name(source);
-  if (name.kind == ".txt") return name.compression.empty() ? Way::kText : Way::kPacked;
+  if (is_plain_text(source)) return name.compression.empty() ? Way::kText : Way::kPacked;
   return can_split(source) ? Way::kRanges : Way::kRecords;
 }
 

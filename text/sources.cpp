@@ -48,14 +48,6 @@ uint64_t fingerprint(const TokenizeOptions& options) {
 
 }  // namespace
 
-<<<<<<< HEAD
-void tokenize_source(const std::filesystem::path& source, const Tokenizer& tokenizer,
-                     const TokenizeOptions& options, TokenFileWriter& writer) {
-  if (is_plain_text(source)) {
-    tokenize_text(source, tokenizer, options, writer);
-  } else {
-    tokenize_records(source, tokenizer, options, writer);
-=======
 Framing training_framing(const TokenizeOptions& options) {
   return options.append_eos ? Framing::kDocument : Framing::kPrefix;
 }
@@ -79,7 +71,6 @@ std::string special_tokens_text(const Tokenizer& tokenizer,
   for (const auto& [id, count] : counts) {
     text += fmt::format("{}{} x {}", text.empty() ? "" : ", ",
                         printable(std::string(tokenizer.token(id).value_or("?"))), count);
->>>>>>> 52379da (tools: tokenize and detokenize; data files are encoded by all threads and ranks)
   }
   return text;
 }
