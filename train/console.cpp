@@ -113,14 +113,17 @@ void Console::progress(const std::string& task, int64_t done, int64_t total,
   const Clock::time_point now = Clock::now();
   if (now - told_ < std::chrono::seconds(30)) return;
   told_ = now;
-  line(fmt::format("{} {}/{}  {}", task, done, total, figures));
+  line(fmt::format("{} {}{}  {}", task, done, total > 0 ? fmt::format("/{}", total) : "", figures));
 }
 
 void Console::draw_bar(const std::string& task, int64_t done, int64_t total,
                        const std::string& figures) {
   const Clock::time_point now = Clock::now();
-  if (bar_shown_ && now - drawn_ < std::chrono::milliseconds(100) && done < total) return;
+  if (bar_shown_ && now - drawn_ < std::chrono::milliseconds(100) && (done < total || total == 0))
+    return;
   drawn_ = now;
+  bar_shown_ = true;
+  if (total == 0) return put(fmt::format("\r\033[K{} {} {}", task, done, figures));
   const double share = static_cast<double>(done) / static_cast<double>(total);
   const std::string tail = fmt::format(" {:3.0f} %  {}/{}  {}", 100 * share, done, total, figures);
   const int room =
@@ -129,7 +132,6 @@ void Console::draw_bar(const std::string& task, int64_t done, int64_t total,
   std::string bar;
   for (int i = 0; i < room; ++i) bar += utf8_ ? (i < full ? "━" : "╌") : (i < full ? "=" : "-");
   put("\r\033[K" + task + " " + bar + tail);
-  bar_shown_ = true;
 }
 
 void Console::erase_bar() {

@@ -36,8 +36,8 @@ class Console {
   // A terminal that is not told to be without colours (NO_COLOR, TERM=dumb).
   bool colour() const;
   bool terminal() const { return terminal_; }
-  // How far a task without steps of training is: a bar on a terminal, a line every half minute
-  // elsewhere. Requires: done <= total.
+  // How far a task without steps of training is: a bar on a terminal (without a bar where the total
+  // is 0: not known), a line every half minute elsewhere. Requires: done <= total, or total is 0.
   void progress(const std::string& task, int64_t done, int64_t total, const std::string& figures);
   void finish();  // removes the bar
 
