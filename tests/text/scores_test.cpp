@@ -124,6 +124,30 @@ TEST_CASE("n-grams in common count as often as in the text with fewer") {
   CHECK(common_ngrams(a, {}, 1) == 0);
 }
 
+TEST_CASE("bytes that are no text are scored too") {
+  uint32_t state = 3;
+  const auto draw = [&] {
+    std::string bytes;
+    for (uint32_t length = (state >> 10) % 60; length > 0; --length) {
+      state = state * 1664525u + 1013904223u;
+      // Often what tokenizers look for: spaces of three bytes, the Kelvin sign, cut off or whole.
+      const std::string parts[] = {"\xE2\x80", "\xE3\x80\x80", "\xE2\x84\xAA", "&am", ".", "-\n"};
+      bytes += (state >> 20) % 3 == 0 ? parts[(state >> 24) % 6]
+                                      : std::string(1, static_cast<char>(state >> 16));
+    }
+    state = state * 1664525u + 1013904223u;
+    return bytes;
+  };
+  for (int trial = 0; trial < 500; ++trial) {
+    const std::string text = draw(), other = draw();
+    const double same = bleu(score_pair(text, text).bleu, true).score;
+    CHECK((same == 0 || near(same, 100)));
+    const PairScores scores = score_pair(text, other);
+    CHECK(bleu(scores.bleu, false).score <= 100 + kBound);
+    CHECK(scores.rouge.rouge_l <= scores.rouge.rouge1 + kBound);
+  }
+}
+
 TEST_CASE("texts that would take for ever are refused") {
   std::string words, many;
   for (int64_t i = 0; i <= kRougeWords; ++i) words += "a ";
