@@ -210,7 +210,10 @@ class Samples {
   void write() const {
     if (path_.empty()) return;
     AtomicFile file(path_);
-    for (const Figures& line : lines_) file.write(line.dump() + "\n");
+    // What is no UTF-8 in a data file becomes U+FFFD.
+    for (const Figures& line : lines_) {
+      file.write(line.dump(-1, ' ', false, Figures::error_handler_t::replace) + "\n");
+    }
     file.commit();
   }
 

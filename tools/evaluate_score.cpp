@@ -2,6 +2,7 @@
 // Scores as they are printed, and those of a file of pairs.
 #include "core/file.h"
 #include "core/json.h"
+#include "text/record_reader.h"
 #include "tools/evaluate.h"
 #include "tools/version.h"
 
@@ -32,29 +33,19 @@ void warn_of_wordless(const ScoreSums& sums, Console& console) {
 }
 
 Figures score_file(const std::string& path, Console& console) {
-  const auto file = MappedFile::open(path);
-  file->advise_sequential();
-  const std::string_view text = file->text();
+  const std::unique_ptr<RecordReader> lines = read_lines(path, {});
   ScoreSums sums;
-  int64_t number = 1;
-  for (size_t begin = 0; begin < text.size(); ++number) {
-    const size_t end = std::min(text.find('\n', begin), text.size());
-    const std::string_view line = text.substr(begin, end - begin);
-    const std::string where = fmt::format("{}: line {}", shown(path), number);
-    if (line.find_first_not_of(" \t\r") != line.npos) {
-      const JsonObject record(parse_json(line, where), where);
-      const std::string hypothesis = record.text("hypothesis"),
-                        reference = record.text("reference");
-      try {
-        sums.add(score_pair(hypothesis, reference));
-      } catch (const Error& e) {
-        fail(e.code(), "{}: {}", where, e.what());
-      }
+  Record line;
+  while (lines->next(line)) {
+    if (!line.fault.empty()) fail_input("{}", line.fault);
+    const JsonObject pair(std::move(line.value), line.place);
+    const std::string hypothesis = pair.text("hypothesis"), reference = pair.text("reference");
+    try {
+      sums.add(score_pair(hypothesis, reference));
+    } catch (const Error& e) {
+      fail(e.code(), "{}: {}", line.place, e.what());
     }
-    file->advise_done(static_cast<int64_t>(begin), static_cast<int64_t>(end - begin));
-    begin = end + 1;
-    console.progress("score", static_cast<int64_t>(std::min(begin, text.size())),
-                     static_cast<int64_t>(text.size()), fmt::format("{} pairs", sums.pairs));
+    console.progress("score", sums.pairs, 0, "pairs");
   }
   console.finish();
   if (sums.pairs == 0) {

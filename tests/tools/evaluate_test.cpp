@@ -56,14 +56,15 @@ TEST_CASE("evaluate --score refuses what is no pair, by its line") {
     check_refused(lab, {"evaluate", "--score", lab.at("pairs.jsonl")},
                   with(parts, {"pairs.jsonl"}));
   };
-  refused("", {"hypothesis"});
+  refused("", {"empty file"});
   refused(" \n\n", {"hypothesis"});
-  refused(good + "{\"hypothesis\": \"a\"}\n", {"line 2", "reference", "missing"});
-  refused(good + good + "{\"hypothesis\": 1, \"reference\": \"b\"}", {"line 3", "hypothesis", "1"});
-  refused(good + "{\"hypothesis\": \"a\", \"reference\": null}", {"line 2", "reference"});
-  refused(good + "[\"a\", \"b\"]\n", {"line 2", "object"});
-  refused(good + good.substr(0, 20), {"line 2"});
-  refused(good + "{\"hypothesis\": \"\xFF\", \"reference\": \"b\"}\n", {"line 2", "UTF-8"});
+  refused(good + "{\"hypothesis\": \"a\"}\n", {"pairs.jsonl:2", "reference", "missing"});
+  refused(good + good + "{\"hypothesis\": 1, \"reference\": \"b\"}",
+          {"pairs.jsonl:3", "hypothesis", "1"});
+  refused(good + "{\"hypothesis\": \"a\", \"reference\": null}", {"pairs.jsonl:2", "reference"});
+  refused(good + "[\"a\", \"b\"]\n", {"pairs.jsonl:2", "object"});
+  refused(good + good.substr(0, 20), {"pairs.jsonl:2"});
+  refused(good + "{\"hypothesis\": \"\xFF\", \"reference\": \"b\"}\n", {"pairs.jsonl:2", "UTF-8"});
   check_refused(lab, {"evaluate", "--score", lab.at("none.jsonl")}, {"none.jsonl"});
 }
 
