@@ -66,7 +66,7 @@ Question question_of(const Document& document, const Tokenizer& tokenizer,
   prompt.pieces.resize(static_cast<size_t>(before));
   for (const DocumentPiece& piece : prompt.pieces) question.prompt += piece.text;
   DocumentTokens tokens;
-  tokenize_document(prompt, tokenizer, false, tokens);
+  tokenize_document(prompt, tokenizer, Framing::kPrefix, tokens);
   question.ids = std::move(tokens.ids);
   if (question.ids.empty() && tokenizer.bos_id()) question.ids.push_back(*tokenizer.bos_id());
   if (question.ids.empty()) fail_input("{}: expected a prompt, got no text", document.place);
