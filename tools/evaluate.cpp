@@ -8,7 +8,7 @@
 
 #include "models/adapter.h"
 #include "models/weights.h"
-#include "tools/generation_flags.h"
+#include "tools/sampling_flags.h"
 #include "train/job.h"
 
 namespace tenon {
@@ -35,6 +35,7 @@ Figures run_tasks(const EvaluateOptions& options, World& world, Console& console
                             .tokenizer = *tokenizer,
                             .world = world.communicator(),
                             .console = console};
+  setting.generation.sampling = options.sampling->over({});
   setting.generation.dtype = options.compute.dtype();
   setting.generation.end_tokens = end_tokens(options.model, *tokenizer, model->vocabulary());
   const EvaluationTask task =
@@ -141,7 +142,9 @@ Command add_evaluate(CLI::App& app) {
   command->add_flag("--force", options->force, "Replace the file of --samples");
   add_number<int64_t>(*command, "--batch", options->generation.batch, 1, 1 << 12,
                       "Answers made at a time");
-  add_generation(*command, options->generation);
+  add_number<int64_t>(*command, "--max-tokens", options->generation.max_tokens, 1, 1 << 24,
+                      "Most tokens of an answer");
+  options->sampling.emplace(*command);
   const OptionFlags reading(*command, [](const OptionRow& row) { return row.of_data; });
   add_compute(*command, options->compute);
   add_threads(*command, options->threads);

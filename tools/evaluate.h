@@ -11,6 +11,7 @@
 #include "text/scores.h"
 #include "text/tokenizer.h"
 #include "tools/command.h"
+#include "tools/sampling_flags.h"
 #include "tools/in_world.h"
 #include "train/console.h"
 #include "train/options.h"
@@ -24,6 +25,7 @@ struct EvaluateOptions {
   int64_t seq_len = 0, micro_batch = 0;
   int64_t stride = 0, limit = 0;  // 0: none
   GenerationOptions generation;
+  std::optional<SamplingFlags> sampling;
   TrainOptions reading;  // its DataOptions
   bool compare_base = false, force = false;
   int threads = 0;

@@ -3,6 +3,7 @@
 // each continuation is one line: a JSON string, so that a newline inside it does not break the
 // line.
 #include <cstdio>
+#include <filesystem>
 #include <nlohmann/json.hpp>
 
 #include "core/file.h"
@@ -10,8 +11,10 @@
 #include "models/adapter.h"
 #include "models/generate.h"
 #include "models/weights.h"
+#include "text/stop_text.h"
 #include "text/tokenizer.h"
-#include "tools/generation_flags.h"
+#include "tools/command.h"
+#include "tools/sampling_flags.h"
 #include "train/job.h"
 
 namespace tenon {
@@ -19,99 +22,145 @@ namespace {
 
 struct GenerateOptions {
   std::string model, adapter, prompt, prompts;
+  std::vector<std::string> stop;
   Compute compute;
-  GenerationOptions generation;
+  std::optional<SamplingFlags> sampling;
+  int64_t max_tokens = 128, batch = GenerationOptions().batch;
   bool ids = false;
   int threads = 0;
 };
 
+// A text to continue, and where it stands, for messages.
+struct Asked {
+  std::string text, where;
+  uint64_t number = 0;
+};
+
+// The records of a JSONL file that have a "prompt"; empty lines are passed over but count.
+std::vector<Asked> read_prompts(const std::string& file) {
+  std::vector<Asked> asked;
+  const std::string text = read_text(file, int64_t{1} << 30);
+  uint64_t number = 0;
+  for (size_t begin = 0; begin < text.size(); ++number) {
+    const size_t end = std::min(text.find('\n', begin), text.size());
+    const std::string where = fmt::format("{}: line {}", shown(file), number + 1);
+    const std::string line = text.substr(begin, end - begin);
+    begin = end + 1;
+    if (line.empty()) continue;
+    asked.push_back({JsonObject(parse_json(line, where), where).text("prompt"), where, number});
+  }
+  return asked;
+}
+
+// The ids of a prompt: framed as the tokenizer's files say, without what ends a text.
+Prompt prompt_of(const Asked& asked, const Tokenizer& tokenizer, const Model& model) {
+  Prompt prompt{tokenizer.encode_framed(asked.text), asked.number};
+  const std::vector<int32_t>& suffix = tokenizer.suffix();
+  if (!suffix.empty() && prompt.ids.size() >= suffix.size() &&
+      std::equal(suffix.begin(), suffix.end(), prompt.ids.end() - std::ssize(suffix))) {
+    prompt.ids.resize(prompt.ids.size() - suffix.size());
+  }
+  if (prompt.ids.empty() && tokenizer.bos_id()) prompt.ids.push_back(*tokenizer.bos_id());
+  if (prompt.ids.empty()) fail_input("{}: expected some text", asked.where);
+  if (std::ssize(prompt.ids) >= model.max_positions()) {
+    fail_input("{}: {} tokens, but the model has {} positions", asked.where, prompt.ids.size(),
+               model.max_positions());
+  }
+  return prompt;
+}
+
+void put(const std::string& text) {
+  if (std::fwrite(text.data(), 1, text.size(), stdout) != text.size() || std::fflush(stdout) != 0)
+    fail(Exit::kIo, "stdout: cannot be written");
+}
+
+// What is said of one prompt.
+struct Speech {
+  StreamDecoder decoder;
+  StopText stop;
+  std::string text;  // that is not printed yet
+  bool done = false;
+};
+
+// Prints what is generated: one text as it comes, or a line for each, in the order of the prompts.
 class Speaker {
  public:
-  Speaker(const Model& model, const Tokenizer& tokenizer, const GenerateOptions& options)
-      : model_(model),
-        tokenizer_(tokenizer),
-        options_(options),
-        ends_(end_tokens(options.model, tokenizer, model.vocabulary())) {}
-
-  // Prints the continuation as it comes.
-  void say(const std::string& prompt) const {
-    StreamDecoder decoder(tokenizer_, true);
-    continue_prompt(prompt, "--prompt", 0, [&](int32_t id) {
-      put(decoder.push(id));
-      return true;
-    });
-    put(decoder.finish() + "\n");
+  Speaker(const Tokenizer& tokenizer, const GenerateOptions& options, size_t prompts)
+      : lines_(options.ids || !options.prompts.empty()), ids_(options.ids) {
+    for (size_t i = 0; i < prompts; ++i)
+      speeches_.push_back({StreamDecoder(tokenizer, true), StopText(options.stop), {}, false});
   }
 
-  // Prints one line: the continuation of prompt number `index` as a JSON string, or its ids as a
-  // JSON array. `where` the prompt stands is for messages.
-  void say_line(const std::string& prompt, const std::string& where, uint64_t index) const {
-    const std::vector<int32_t> ids = continue_prompt(prompt, where, index, {});
-    const nlohmann::json line =
-        options_.ids ? nlohmann::json(ids) : nlohmann::json(tokenizer_.decode(ids, true));
-    put(line.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) + "\n");
+  GenerationEvents events() {
+    return {.on_token = [this](size_t i, int32_t id) { return hear(speeches_[i], id); },
+            .on_done = [this](size_t i, const Generated& text) { end(speeches_[i], text); }};
+  }
+
+  void note_full_contexts() const {
+    if (full_ > 0) std::fprintf(stderr, "tenon: note: the model's context is full\n");
+    if (full_ > 1) std::fprintf(stderr, "tenon: note: so it was for %lld prompts\n", full_);
   }
 
  private:
-  // The ids that follow the prompt.
-  std::vector<int32_t> continue_prompt(const std::string& prompt, const std::string& where,
-                                       uint64_t index,
-                                       const std::function<bool(int32_t)>& on_token) const {
-    std::vector<int32_t> ids = tokenizer_.encode(prompt);
-    if (ids.empty() && tokenizer_.bos_id()) ids.push_back(*tokenizer_.bos_id());
-    if (ids.empty()) fail_input("{}: expected some text", where);
-    if (static_cast<int64_t>(ids.size()) >= model_.max_positions()) {
-      fail_input("{}: {} tokens, but the model has {} positions", where, ids.size(),
-                 model_.max_positions());
-    }
-    const auto prompt_tokens = static_cast<int64_t>(ids.size());
-    const StopReason reason =
-        generate(model_, ids, options_.generation.max_tokens, ends_, options_.generation.sampling,
-                 options_.compute.dtype(), index, on_token);
-    if (reason == StopReason::kContextFull)
-      std::fprintf(stderr, "tenon: note: the model's context is full\n");
-    return {ids.begin() + prompt_tokens, ids.end()};
+  bool hear(Speech& speech, int32_t id) {
+    say(speech, speech.stop.push(speech.decoder.push(id)));
+    return !speech.stop.found();
   }
 
-  static void put(const std::string& text) {
-    if (std::fwrite(text.data(), 1, text.size(), stdout) != text.size() ||
-        std::fflush(stdout) != 0) {
-      fail(Exit::kIo, "stdout: cannot be written");
+  void say(Speech& speech, const std::string& text) {
+    if (lines_) {
+      speech.text += text;
+    } else {
+      put(text);
     }
   }
 
-  const Model& model_;
-  const Tokenizer& tokenizer_;
-  const GenerateOptions& options_;
-  std::vector<int32_t> ends_;
+  void end(Speech& speech, const Generated& generated) {
+    say(speech, speech.stop.push(speech.decoder.finish()) + speech.stop.finish());
+    full_ += generated.reason == StopReason::kContextFull;
+    speech.done = true;
+    if (!lines_) return put("\n");
+    const nlohmann::json line =
+        ids_ ? nlohmann::json(generated.ids) : nlohmann::json(std::move(speech.text));
+    speech.text = line.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
+    for (; next_ < speeches_.size() && speeches_[next_].done; ++next_)
+      put(std::exchange(speeches_[next_].text, {}));
+  }
+
+  bool lines_, ids_;
+  std::vector<Speech> speeches_;
+  size_t next_ = 0;  // the first that is not printed
+  long long full_ = 0;
 };
 
 int run_generate(const GenerateOptions& options) {
   if (options.threads > 0) set_thread_count(options.threads);
   if (options.prompt.empty() == options.prompts.empty())
     fail_input("expected one of --prompt TEXT and --prompts FILE");
+  for (const std::string& word : options.stop) {
+    if (word.empty()) fail_input("--stop: expected some text");
+  }
   const Device device = options.compute.open();
   const std::unique_ptr<Model> model = build_model(options.model);
   const std::unique_ptr<Tokenizer> tokenizer = Tokenizer::load(options.model);
   check_vocabulary(*tokenizer, *model, options.model);
+  const GenerationOptions generation{
+      .max_tokens = options.max_tokens,
+      .end_tokens = end_tokens(options.model, *tokenizer, model->vocabulary()),
+      .sampling = options.sampling->resolve(options.model),
+      .dtype = options.compute.dtype(),
+      .batch = options.batch};
+  std::vector<Prompt> prompts;
+  const std::vector<Asked> asked = options.prompts.empty()
+                                       ? std::vector<Asked>{{options.prompt, "--prompt", 0}}
+                                       : read_prompts(options.prompts);
+  for (const Asked& each : asked) prompts.push_back(prompt_of(each, *tokenizer, *model));
   load_weights(*model, options.model);
   if (!options.adapter.empty()) read_adapter(*model, options.adapter, false);
   place(*model, device, options.compute.dtype());
-  const Speaker speaker(*model, *tokenizer, options);
-  if (!options.prompt.empty()) {
-    options.ids ? speaker.say_line(options.prompt, "--prompt", 0) : speaker.say(options.prompt);
-    return 0;
-  }
-  const std::string text = read_text(options.prompts, int64_t{1} << 30);
-  uint64_t index = 0;
-  for (size_t begin = 0; begin < text.size(); ++index) {
-    const size_t end = std::min(text.find('\n', begin), text.size());
-    const std::string where = fmt::format("{}: line {}", shown(options.prompts), index + 1);
-    const std::string line = text.substr(begin, end - begin);
-    begin = end + 1;
-    if (line.empty()) continue;
-    speaker.say_line(JsonObject(parse_json(line, where), where).text("prompt"), where, index);
-  }
+  Speaker speaker(*tokenizer, options, prompts.size());
+  generate_batch(*model, prompts, generation, speaker.events());
+  speaker.note_full_contexts();
   return 0;
 }
 
@@ -125,7 +174,13 @@ Command add_generate(CLI::App& app) {
   command->add_option("--prompt", options->prompt, "Text to continue");
   command->add_option("--prompts", options->prompts,
                       "JSONL file with a \"prompt\" a line: one JSON string a line comes out");
-  add_generation(*command, options->generation);
+  add_number<int64_t>(*command, "--max-tokens", options->max_tokens, 1, 1 << 24,
+                      "Most tokens to add");
+  options->sampling.emplace(*command);
+  command->add_option("--stop", options->stop,
+                      "End before this text (may be repeated; its tokens stay with --ids)");
+  add_number<int64_t>(*command, "--batch", options->batch, 1, 1024,
+                      "Prompts of a file that are continued at a time");
   command->add_flag("--ids", options->ids, "Print token ids as a JSON array instead of text");
   add_compute(*command, options->compute);
   add_threads(*command, options->threads);

@@ -3,6 +3,7 @@
 #include <catch2/catch.hpp>
 #include <cmath>
 #include <cstring>
+#include <fstream>
 #include <limits>
 
 #include "tests/tools/lab.h"
@@ -216,10 +217,49 @@ TEST_CASE("generate prints a line for each prompt of a file") {
   for (const std::string& line : wild) CHECK(Json::parse(line).is_string());
   CHECK(wild[0] != wild[2]);
 
+  // One at a time or together, on one thread or more.
+  Words slow = drawn;
+  slow.insert(slow.end(), {"--batch", "1", "--threads", "2"});
+  CHECK(lines(good(slow).out) == wild);
+
   drawn.push_back("--ids");
   const Words ids = lines(good(drawn).out);
   REQUIRE(ids.size() == 3);
   for (const std::string& line : ids) CHECK(Json::parse(line).is_array());
+}
+
+TEST_CASE("generate ends before a stop word and draws as generation_config.json says") {
+  const Lab lab;
+  const auto say = [&](const Words& more) {
+    Words words = {"generate",    "--model",      lab.model(), "--prompt",
+                   "The fox saw", "--max-tokens", "20"};
+    words.insert(words.end(), more.begin(), more.end());
+    return good(words);
+  };
+  const std::string greedy = say({}).out;
+  const std::string word = greedy.substr(greedy.size() / 2, 2);
+  CHECK(say({"--stop", word}).out == greedy.substr(0, greedy.find(word)) + "\n");
+  CHECK(say({"--stop", "never said", "--stop", word}).out == say({"--stop", word}).out);
+  check_refused(lab, {"generate", "--model", lab.model(), "--prompt", "a", "--stop", ""},
+                {"--stop"});
+
+  CHECK(say({"--repetition-penalty", "5"}).out != greedy);
+  CHECK(say({"--temperature", "2", "--min-p", "1"}).out == greedy);
+  const fs::path file = fs::path(lab.model()) / "generation_config.json";
+  Json config = fs::exists(file) ? Json::parse(std::ifstream(file)) : Json::object();
+  config["do_sample"] = true;
+  config["temperature"] = 3.0;
+  config["top_k"] = 0;
+  std::ofstream(file) << config.dump();
+  const Result drawn = say({});
+  CHECK(drawn.out != greedy);
+  CHECK_THAT(drawn.err, Catch::Contains("--temperature 0"));
+  CHECK(drawn.out == say({"--temperature", "3", "--seed", "42"}).out);
+  CHECK(say({"--temperature", "0"}).out == greedy);
+  config["temperature"] = -1;
+  std::ofstream(file) << config.dump();
+  check_refused(lab, {"generate", "--model", lab.model(), "--prompt", "a"},
+                {"generation_config.json", "temperature"});
 }
 
 TEST_CASE("inspect says what a thing is") {
