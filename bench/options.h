@@ -23,8 +23,12 @@ struct Options {
   bool json = false;
   bool in_cache = false;  // rows: at the sizes of a training step
 
+  std::string model;  // decode, step
+
+  // decode
+  int64_t texts = 1, prompt = 128, tokens = 32;
+
   // step
-  std::string model;
   int64_t rank = 8, batch = 4, seq_len = 512, steps = 5;
   std::vector<std::string> targets;
   bool full = false, profile = false;
