@@ -357,4 +357,58 @@ TEST_CASE("half-width activations generate too", "[generate]") {
   CHECK(cached == anew);
 }
 
+namespace {
+
+// The token that owns the share `u` of the mass, tokens going by falling logit; -1 where `u` is so
+// close to an end that fp32 cannot tell.
+int32_t owner(const std::vector<double>& probabilities, double u) {
+  std::vector<size_t> ids(probabilities.size());
+  std::iota(ids.begin(), ids.end(), 0);
+  std::stable_sort(ids.begin(), ids.end(),
+                   [&](size_t i, size_t j) { return probabilities[i] > probabilities[j]; });
+  double end = 0;
+  for (const size_t id : ids) {
+    end += probabilities[id];
+    if (std::fabs(end - u) < 1e-6) return -1;
+    if (end > u) return static_cast<int32_t>(id);
+  }
+  return -1;
+}
+
+}  // namespace
+
+TEST_CASE("tokens are those that transformers' processors leave", "[generate]") {
+  const Json cases = parse_json_file(TENON_SOURCE_DIR "/tests/models/sampling_cases.json");
+  REQUIRE(cases.size() == 28);
+  for (size_t number = 0; number < cases.size(); ++number) {
+    const Json& each = cases[number];
+    const auto probabilities = each.at("probabilities").get<std::vector<double>>();
+    std::vector<int32_t> repeated;
+    for (const int32_t id : each.at("ids").get<std::vector<int32_t>>()) {
+      if (std::find(repeated.begin(), repeated.end(), id) == repeated.end()) repeated.push_back(id);
+    }
+    const Json& options = each.at("options");
+    int told = 0;
+    for (uint64_t position = 0; position < 200; ++position) {
+      const SampleRow row = {.temperature = options.at("temperature"),
+                             .top_k = options.value("top_k", int64_t{0}),
+                             .top_p = options.value("top_p", 1.0),
+                             .min_p = options.value("min_p", 0.0),
+                             .repetition_penalty = options.value("repetition_penalty", 1.0),
+                             .repeated = repeated,
+                             .random = {.seed = 5, .purpose = 1, .step = 2},
+                             .position = position};
+      const std::vector<int32_t> got =
+          sample(logits_from(each.at("logits").get<std::vector<float>>()), {&row, 1});
+      const PhiloxBlock words = philox_block(row.random, position);
+      const int32_t want = owner(probabilities, words.word[0] * 0x1p-32 + words.word[1] * 0x1p-64);
+      if (want < 0) continue;
+      ++told;
+      INFO("case " << number << ", position " << position);
+      REQUIRE(got[0] == want);
+    }
+    CHECK(told > 190);
+  }
+}
+
 }  // namespace tenon::test
