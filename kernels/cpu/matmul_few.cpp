@@ -111,8 +111,8 @@ template <class T>
 void add_dots_part(const Pair& pair, int64_t few, int64_t begin, int64_t end, const Strip& strip) {
   const int64_t parts = divide_up(end - begin, kDotSteps);
   const int64_t part = divide_up(divide_up(end - begin, parts), kLanes) * kLanes;
-  const int64_t block = part * (kDotRows / smaller(few, kDotRows));
-  const int64_t blocks = divide_up(end - begin, block);
+  const int64_t blocks = divide_up(parts, kDotRows / smaller(few, kDotRows));
+  const int64_t block = smaller(part * divide_up(parts, blocks), end - begin);
   const int64_t group_floats = divide_up(pair.wide.k, kLanes) * kLanes;  // of each of the few
   constexpr int64_t kSize = sizeof(T);
   Ahead ahead = {.row = reinterpret_cast<const char*>(pair.wide.at<T>(strip.begin, begin)),
