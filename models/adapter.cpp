@@ -65,9 +65,8 @@ void copy_saved(Model& model) {
   model.visit_parameters([](const std::string&, Parameter& parameter) {
     if (!parameter.saved) return;
     const Tensor& value = parameter.value;
-    parameter.value = value.dtype() == DType::kF32
-                          ? value.clone(MemoryKind::kWeights)
-                          : cast(value, DType::kF32, MemoryKind::kWeights);
+    parameter.value = value.dtype() == DType::kF32 ? value.clone(MemoryKind::kWeights)
+                                                   : cast(value, DType::kF32, MemoryKind::kWeights);
   });
 }
 

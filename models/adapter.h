@@ -20,13 +20,13 @@ struct LoraOptions {
   int64_t rank = 8;
   double alpha = 16;
   double dropout = 0;
-  bool rslora = false;               // scale alpha / sqrt(rank) instead of alpha / rank
-  std::vector<std::string> targets;  // names of linears, or {"all-linear"}
-  std::string target_pattern;        // instead of `targets`
-  std::vector<std::string> exclude;  // names of linears that are none after all
-  std::string exclude_pattern;       // instead of `exclude`
-  std::vector<int64_t> layers;       // blocks whose linears are meant; empty: all
-  std::vector<std::string> layers_pattern;             // name of the list of blocks; empty: any
+  bool rslora = false;                      // scale alpha / sqrt(rank) instead of alpha / rank
+  std::vector<std::string> targets;         // names of linears, or {"all-linear"}
+  std::string target_pattern;               // instead of `targets`
+  std::vector<std::string> exclude;         // names of linears that are none after all
+  std::string exclude_pattern;              // instead of `exclude`
+  std::vector<int64_t> layers;              // blocks whose linears are meant; empty: all
+  std::vector<std::string> layers_pattern;  // name of the list of blocks; empty: any
   std::vector<std::pair<std::string, int64_t>> ranks;  // of modules, by pattern of a path's end
   std::vector<std::pair<std::string, double>> alphas;  // likewise
   bool dora = false;                                   // rows' lengths are trained apart

@@ -170,10 +170,9 @@ void write_adapter_config(Model& model, const fs::path& folder, const LoraOption
     if (rank != options.rank) ranks[path] = rank;
     if (gives_scale(options.alpha)) return;
     const double alpha = rules.alpha(path);
-    alphas[path] =
-        alpha_json(gives_scale(alpha)
-                       ? alpha
-                       : static_cast<double>(scale) / lora_scale(1, rank, options.rslora));
+    alphas[path] = alpha_json(gives_scale(alpha) ? alpha
+                                                 : static_cast<double>(scale) /
+                                                       lora_scale(1, rank, options.rslora));
   });
   const nlohmann::ordered_json config = {
       {"peft_type", "LORA"},

@@ -32,7 +32,8 @@ std::string plain_name(std::string name) {
   for (const char* part : {"lora_A", "lora_B", "lora_magnitude_vector"})
     remove_all(name, fmt::format(".{}.default", part), fmt::format(".{}", part));
   const std::string magnitude = ".lora_magnitude_vector";
-  if (name.ends_with(magnitude + ".weight")) name.erase(name.size() - std::string(".weight").size());
+  if (name.ends_with(magnitude + ".weight"))
+    name.erase(name.size() - std::string(".weight").size());
   return name;
 }
 
@@ -104,8 +105,8 @@ std::string AdapterFile::problems(Model& model) const {
     if (entry == nullptr) return problem(fmt::format("{} is missing", path));
     used.insert(path);
     if (!has_shape(*entry, parameter.shape)) {
-      return problem(fmt::format("{} is {}, expected {}", path, shape_text(*entry),
-                                 parameter.shape.text()));
+      return problem(
+          fmt::format("{} is {}, expected {}", path, shape_text(*entry), parameter.shape.text()));
     }
     if (!entry->dtype || !is_float(*entry->dtype)) {
       problem(fmt::format("{} has dtype {}, expected F32, F16 or BF16", path, entry->dtype_name));

@@ -37,8 +37,8 @@ int64_t repetitions(const std::string& pattern) {
 // The flag of a field of adapter_config.json.
 const char* flag_of(const std::string& field) {
   static const std::pair<const char*, const char*> kFlags[] = {
-      {"target_modules", "--targets"},       {"exclude_modules", "--exclude-modules"},
-      {"rank_pattern", "--rank-pattern"},    {"alpha_pattern", "--alpha-pattern"},
+      {"target_modules", "--targets"},          {"exclude_modules", "--exclude-modules"},
+      {"rank_pattern", "--rank-pattern"},       {"alpha_pattern", "--alpha-pattern"},
       {"modules_to_save", "--modules-to-save"}, {"layers_pattern", "--layers-pattern"}};
   for (const auto& [name, flag] : kFlags) {
     if (field == name) return flag;
@@ -65,9 +65,9 @@ std::vector<std::string> segments_of(const std::string& path) {
 
 // The number of a segment that is one, of at most six digits; or -1.
 int64_t number_of(const std::string& segment) {
-  const bool digits = !segment.empty() && segment.size() <= 6 &&
-                      std::all_of(segment.begin(), segment.end(),
-                                  [](char c) { return c >= '0' && c <= '9'; });
+  const bool digits =
+      !segment.empty() && segment.size() <= 6 &&
+      std::all_of(segment.begin(), segment.end(), [](char c) { return c >= '0' && c <= '9'; });
   return digits ? std::stoll(segment) : -1;
 }
 

@@ -57,9 +57,9 @@ void update_norms(Linear& linear) {
   const Tensor &a = lora.a.value, &b = lora.b.value;
   const int64_t rank = a.dim(0), in = linear.in(), out = linear.out();
   const Tensor wa = product_of(as_is(linear.weight.value, linear.layout == WeightLayout::kInOut),
-                               as_is(a, true), out, rank, in);              // (out, R)
-  const Tensor aa = product_of(as_is(a), as_is(a, true), rank, rank, in);   // (R, R)
-  const Tensor baa = product_of(as_is(b), as_is(aa), out, rank, rank);      // (out, R)
+                               as_is(a, true), out, rank, in);             // (out, R)
+  const Tensor aa = product_of(as_is(a), as_is(a, true), rank, rank, in);  // (R, R)
+  const Tensor baa = product_of(as_is(b), as_is(aa), out, rank, rank);     // (out, R)
   dora.norms = Tensor::empty({out}, DType::kF32, MemoryKind::kWeights);
   const auto scale = static_cast<double>(lora.scale);
   for (int64_t o = 0; o < out; ++o) {

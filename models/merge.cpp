@@ -140,7 +140,8 @@ void Merge::find_sources(const fs::path& folder, std::optional<DType> dtype) {
   const std::string prefix = base_->optional_prefix();
   const auto stored_dtype = [&](const std::string& path) -> std::optional<DType> {
     const TensorEntry* entry = files.find(path);
-    if (entry == nullptr && path.starts_with(prefix)) entry = files.find(path.substr(prefix.size()));
+    if (entry == nullptr && path.starts_with(prefix))
+      entry = files.find(path.substr(prefix.size()));
     return entry == nullptr ? std::nullopt : entry->dtype;
   };
   std::vector<std::map<std::string, Parameter*>> parameters;

@@ -46,8 +46,8 @@ class Merge {
     std::string path;
     DType dtype = DType::kF32;
     Parameter* base = nullptr;
-    std::vector<const Parameter*> own;    // by part; null where it leaves the base's value
-    std::vector<const Linear*> adapted;   // by part; null where this is no weight or bias it adapts
+    std::vector<const Parameter*> own;   // by part; null where it leaves the base's value
+    std::vector<const Linear*> adapted;  // by part; null where this is no weight or bias it adapts
     bool is_bias = false;
   };
   void find_sources(const std::filesystem::path& folder, std::optional<DType> dtype);

@@ -64,8 +64,8 @@ struct Dora {
 
 // A low-rank adapter of one Linear; PEFT's names.
 struct Lora {
-  Parameter a;  // (R, in)
-  Parameter b;  // (out, R)
+  Parameter a;                    // (R, in)
+  Parameter b;                    // (out, R)
   std::optional<Parameter> bias;  // (out): added to B's result before it is scaled
   std::optional<Dora> dora;
   float scale = 1;

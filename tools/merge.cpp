@@ -38,9 +38,8 @@ int merge(const MergeOptions& options) {
   std::vector<WeightedAdapter> adapters;
   for (const std::string& word : options.adapters) adapters.push_back(parse_adapter(word));
   const Merge merged(options.model, adapters, dtype);
-  write_model_out(options.out, [&](const fs::path& folder) {
-    merged.write(folder, options.out.shard_bytes);
-  });
+  write_model_out(options.out,
+                  [&](const fs::path& folder) { merged.write(folder, options.out.shard_bytes); });
   std::fprintf(stderr, "%s: %lld parameters, %zu adapter%s merged%s\n",
                shown(options.out.folder).c_str(), static_cast<long long>(merged.parameters()),
                adapters.size(), adapters.size() == 1 ? "" : "s",

@@ -169,7 +169,8 @@ std::vector<OptionRow> make_rows() {
       flag_row("dora", &O::dora, "Train the lengths of the weights' rows apart (DoRA); on CPUs"),
       list_row("exclude-modules", &O::exclude_modules, true,
                "Linear layers that get none after all: names, or one regular expression"),
-      list_row("layers", &O::layers, true, "Numbers of the blocks that get adapters (default: all)"),
+      list_row("layers", &O::layers, true,
+               "Numbers of the blocks that get adapters (default: all)"),
       list_row("layers-pattern", &O::layers_pattern, true,
                "Name of the list of blocks that --layers counts (default: any)"),
       list_row("rank-pattern", &O::rank_pattern, true,
@@ -387,7 +388,8 @@ void check_options(const TrainOptions& o) {
   if (o.dora && o.lora_bias) fail_input("--lora-bias: not together with --dora");
   if (o.method == "full") {
     if (o.dora) fail_input("--dora: not together with --method full");
-    if (!o.modules_to_save.empty()) fail_input("--modules-to-save: not together with --method full");
+    if (!o.modules_to_save.empty())
+      fail_input("--modules-to-save: not together with --method full");
   }
 }
 

@@ -106,16 +106,17 @@ Tensor scale_columns(const Tensor& x, const Tensor& magnitude, const Tensor& nor
   TENON_CHECK(x.device() == Device::kCPU, "[scale_columns] runs on the CPU only");
   const Tensor wide = cast(x.detach(), DType::kF32);
   Tensor out = Tensor::empty(x.shape(), DType::kF32);  // (..., C)
-  ForwardJob forward{{wide.data<float>(), magnitude.data<float>(), norms.data<float>(), rows, channels},
-                  bias.data<float>(),
-                  out.data<float>()};
+  ForwardJob forward{
+      {wide.data<float>(), magnitude.data<float>(), norms.data<float>(), rows, channels},
+      bias.data<float>(),
+      out.data<float>()};
   parallel_for(pieces(channels), forward_piece, &forward);
   Tensor y = cast(out, x.dtype());
 
   const Tensor kept = recording({&magnitude}) ? x.detach() : Tensor{};
   record("scale_columns", {x, magnitude, bias}, {&y},
-         [=, magnitude = magnitude.detach(), norms = norms.detach(),
-          dtype = x.dtype()](const std::vector<Tensor>& douts, Grads& grads) {
+         [=, magnitude = magnitude.detach(), norms = norms.detach(), dtype = x.dtype()](
+             const std::vector<Tensor>& douts, Grads& grads) {
            const Tensor dy = cast(douts[0], DType::kF32);
            const Tensor dx = Tensor::empty(dy.shape(), DType::kF32);
            const Tensor dm = grads.sink(1);

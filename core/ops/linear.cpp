@@ -251,8 +251,7 @@ Tensor linears_of(const Tensor& x, const Tensor& v, Activation kind, std::vector
     LinearPart& part = parts[i];
     ts.push_back(compute(x, part, sizes[i], y, activated));
     needs_x = needs_x || recording({&part.weight, &part.lora.a});
-    for (Tensor* input :
-         {&part.weight, &part.bias, &part.lora.a, &part.lora.b, &part.lora.bias}) {
+    for (Tensor* input : {&part.weight, &part.bias, &part.lora.a, &part.lora.b, &part.lora.bias}) {
       inputs.push_back(*input);
       *input = input->detach();
     }

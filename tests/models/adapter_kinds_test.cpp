@@ -41,8 +41,7 @@ void stir(Model& model) {
   uint32_t stream = 40;
   model.visit_parameters([&](const std::string&, Parameter& parameter) {
     if (!parameter.trainable) return;
-    const std::vector<float> noise =
-        random_values(parameter.value.numel(), ++stream, -0.2f, 0.2f);
+    const std::vector<float> noise = random_values(parameter.value.numel(), ++stream, -0.2f, 0.2f);
     for (size_t i = 0; i < noise.size(); ++i) parameter.value.data<float>()[i] += noise[i];
   });
   update_norms(model);
@@ -98,8 +97,8 @@ TEST_CASE("a fresh adapter of any kind computes what the base does", "[adapter]"
   attach_lora(*model, options, 9);
   // The factors m / n are exactly 1: sums are the same, but may be rounded in another order.
   CHECK_WITHIN(logits_of(*model, batch.context), base,
-               Bound::fixed(16 * 0x1p-24 * static_cast<double>(*std::max_element(
-                                               base.begin(), base.end()))));
+               Bound::fixed(16 * 0x1p-24 *
+                            static_cast<double>(*std::max_element(base.begin(), base.end()))));
   model->visit_linears([](const std::string&, Linear& linear) {
     if (linear.lora && linear.lora->dora)
       CHECK(values(linear.lora->dora->magnitude.value) == values(linear.lora->dora->norms));
@@ -190,7 +189,10 @@ TEST_CASE("adapters add up by their weights, and a merged weight is rounded once
     CHECK(linear.weight.value.dtype() == dtype);
     const std::vector<float> was = values(cast(b[path]->weight.value, DType::kF32)),
                              got = values(cast(linear.weight.value, DType::kF32));
-    if (!first[path]->lora) return CHECK(got == was);
+    if (!first[path]->lora) {
+      CHECK(got == was);
+      return;
+    }
     std::vector<double> want, size;
     for (size_t k = 0; k < was.size(); ++k) {
       const auto out = static_cast<size_t>(linear.out()), i = k / out, o = k % out;
@@ -226,7 +228,9 @@ TEST_CASE("a bias that the base has no place for cannot be merged", "[merge]") {
   const LoraOptions options{.targets = {"q_proj"}, .lora_bias = true};
   attach_lora(*model, options, 1);
   write_adapter(*model, folder / "a", options, "");
-  CHECK_THAT(error_of([&] { Merge(folder / "base", {{folder / "a", 1}}, std::nullopt); }),
+  CHECK_THAT(error_of([&] {
+               Merge(folder / "base", {{folder / "a", 1}}, std::nullopt);
+             }),
              Catch::Contains("model.layers.0.self_attn.q_proj has a bias (lora_bias)"));
 }
 
@@ -288,8 +292,7 @@ TEST_CASE("options that mean nothing in a model are told", "[adapter]") {
   CHECK(error({.target_pattern = ".*(c_attn|wte)"}) ==
         "2: --targets: matches transformer.wte, but only linear layers of blocks can have an "
         "adapter");
-  CHECK(error({.target_pattern = "lm_head|.*c_attn"}).find("matches lm_head") !=
-        std::string::npos);
+  CHECK(error({.target_pattern = "lm_head|.*c_attn"}).find("matches lm_head") != std::string::npos);
 }
 
 TEST_CASE("a broken adapter is an error or an adapter, never a crash", "[adapter]") {

@@ -194,7 +194,7 @@ TEST_CASE("kinds of adapter that are not computed are refused by name", "[adapte
       {{{"use_dora", true}, {"lora_bias", true}}, "field \"lora_bias\": expected false"},
       {{{"peft_type", "IA3"}}, "field \"peft_type\": expected \"LORA\", got \"IA3\""},
       {{{"layers_to_transform", {5}}}, "field \"target_modules\": matches no linear layer"},
-      {{{"layers_to_transform", {"0"}}}, "field \"layers_to_transform\""},
+      {{{"layers_to_transform", {"0"}}}, "field \"layers_to_transform[0]\": expected an integer"},
       {{{"target_modules", {"c_attn", "wte"}}}, "matches transformer.wte, but only linear layers"},
       {{{"init_lora_weights", "pissa_niter_4"}}, "field \"init_lora_weights\""},
       {{{"r", 0}}, "field \"r\": expected an integer in 1..65536, got 0"},

@@ -39,8 +39,7 @@ void stir(Model& model) {
   uint32_t stream = 77;
   model.visit_parameters([&](const std::string&, Parameter& parameter) {
     if (!parameter.trainable) return;
-    const std::vector<float> noise =
-        random_values(parameter.value.numel(), ++stream, -0.3f, 0.3f);
+    const std::vector<float> noise = random_values(parameter.value.numel(), ++stream, -0.3f, 0.3f);
     for (size_t i = 0; i < noise.size(); ++i) parameter.value.data<float>()[i] += noise[i];
   });
   update_norms(model);

@@ -10,12 +10,22 @@ namespace {
 
 namespace fs = std::filesystem;
 
-const Words kDora = {"--targets", "all-linear", "--dora", "--modules-to-save", "lm_head,ln_f",
-                     "--bias",    "lora_only",  "--lora-dropout", "0.1",       "--save-every",
-                     "3"};
-const Words kPatterns = {"--targets", R"(.*\.(c_attn|c_fc))", "--rank-pattern", "h.0.mlp.c_fc=4",
-                         "--alpha-pattern", "c_attn=3", "--lora-bias", "--bias", "all",
-                         "--modules-to-save", "wte", "--save-every", "3"};
+const Words kDora = {"--targets",    "all-linear",   "--dora",    "--modules-to-save",
+                     "lm_head,ln_f", "--bias",       "lora_only", "--lora-dropout",
+                     "0.1",          "--save-every", "3"};
+const Words kPatterns = {"--targets",
+                         R"(.*\.(c_attn|c_fc))",
+                         "--rank-pattern",
+                         "h.0.mlp.c_fc=4",
+                         "--alpha-pattern",
+                         "c_attn=3",
+                         "--lora-bias",
+                         "--bias",
+                         "all",
+                         "--modules-to-save",
+                         "wte",
+                         "--save-every",
+                         "3"};
 
 double loss_of(const Lab& lab, const Words& more) {
   Words words = {"evaluate", "--data", lab.data(), "--seq-len", "16", "--threads", "1"};
@@ -70,10 +80,10 @@ TEST_CASE("an adapter that does not fit, and flags that do not go together", "[c
   check_refused(lab, {"inspect", lab.model(), "--model", lab.model()}, {"--model: "});
   check_refused(lab, {"merge", "--model", lab.model(), "--adapter", adapter, "--out", lab.model()},
                 {"--out "});
-  check_refused(lab,
-                {"merge", "--model", lab.model(), "--adapter", adapter + "=x", "--out",
-                 lab.at("merged")},
-                {"--adapter ", "expected a number"});
+  check_refused(
+      lab,
+      {"merge", "--model", lab.model(), "--adapter", adapter + "=x", "--out", lab.at("merged")},
+      {"--adapter ", "expected a number"});
   for (const auto& [words, part] : std::vector<std::pair<Words, std::string>>{
            {{"--dora", "--lora-bias"}, "--lora-bias: not together with --dora"},
            {{"--method", "full", "--dora"}, "--dora: not together with --method full"},
