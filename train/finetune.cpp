@@ -2,6 +2,7 @@
 #include "train/finetune.h"
 
 #include <ctime>
+#include <map>
 #include <nlohmann/json.hpp>
 
 #include "comm/agree.h"
@@ -9,6 +10,7 @@
 #include "core/backend.h"
 #include "core/error.h"
 #include "core/parallel_for.h"
+#include "text/sources.h"
 #include "train/data.h"
 #include "train/identity.h"
 #include "train/job.h"
@@ -210,6 +212,13 @@ void print_plan(Console& console, const Job& job, const Machine& machine, const 
   console.line(fmt::format(
       "  data     {} documents, {} tokens, {} scored; {} rows of up to {} tokens, {:.1f} % full{}",
       s.documents, count(s.tokens), count(s.scored), s.rows, o.seq_len, 100 * s.fill, notes_of(s)));
+  std::map<int32_t, int64_t> special;
+  for (const auto& [id, times] : job.tokens->special_tokens())
+    special[static_cast<int32_t>(id)] = times;
+  if (!special.empty()) {
+    console.line(fmt::format("           special tokens in the text: {}",
+                             special_tokens_text(*job.tokenizer, special)));
+  }
   if (job.val) {
     console.line(fmt::format("  held out {} rows, {} scored tokens", job.val->rows(),
                              job.val->statistics().scored));

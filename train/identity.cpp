@@ -27,15 +27,20 @@ std::string value_of(const OptionRow& row, const TrainOptions& options) {
 }
 
 bool names_input(const std::string& name) {
-  return name == "model" || name == "data" || name == "val" || name == "chat-template";
+  return name == "model" || name == "data" || name == "val" || name == "chat-template" ||
+         name == "adapter";
 }
 
-// config.json and the weights; whatever the order in which the system lists them.
+// The configuration and the weights of a model or an adapter; whatever the order in which the system
+// lists them.
 std::string model_content(const std::string& folder) {
+  if (folder.empty()) return "none";
   std::set<std::string> parts;
   for (const fs::directory_entry& entry : fs::directory_iterator(folder)) {
     const std::string name = entry.path().filename().string();
-    if (name == "config.json" || entry.path().extension() == ".safetensors") {
+    const fs::path extension = entry.path().extension();
+    if (name == "config.json" || name == "adapter_config.json" || extension == ".safetensors" ||
+        extension == ".bin") {
       parts.insert(fmt::format("{} {}\n", name, hex(fingerprint_file(entry.path()))));
     }
   }
@@ -84,6 +89,7 @@ Facts flags_of(const TrainOptions& options) {
 
 Facts contents_of(const TrainOptions& options, uint64_t tokenizer) {
   return {{"model content", model_content(options.model)},
+          {"adapter content", model_content(options.adapter)},
           {"tokenizer", hex(tokenizer)},
           {"chat template", hex(template_fingerprint(options, options.model))},
           {"data content", files_content(options.data)},

@@ -78,11 +78,29 @@ LoraOptions lora_of(const TrainOptions& o) {
   return lora;
 }
 
+// Gives the model the adapter that is trained, fresh or read; the options are then what it is.
+LoraOptions given_adapter(TrainOptions& options, Model& model) {
+  if (options.adapter.empty()) {
+    const LoraOptions lora = lora_of(options);
+    attach_lora(model, lora, static_cast<uint64_t>(options.seed));
+    return lora;
+  }
+  const LoraOptions lora = read_adapter(model, options.adapter, true);
+  options.rank = lora.rank;
+  options.alpha = lora.alpha;
+  options.lora_dropout = lora.dropout;
+  options.rslora = lora.rslora;
+  options.dora = lora.dora;
+  return lora;
+}
+
 TokenFile tokenized(const fs::path& cache, const std::vector<std::string>& files,
                     const TokenizeOptions& tokenizing, const Job& job) {
   const std::vector<fs::path> sources(files.begin(), files.end());
   fs::create_directories(cache.parent_path());
-  return build_or_open(cache, sources, *job.tokenizer, tokenizing);
+  TokenFile file = build_or_open(cache, sources, *job.tokenizer, tokenizing);
+  check_token(file.largest_id(), *job.tokenizer, job.model->vocabulary(), shown(sources.front()));
+  return file;
 }
 
 }  // namespace
@@ -92,7 +110,7 @@ void Job::write_result(const fs::path& folder) const {
     copy_model_files(options.model, folder);
     save_weights(*model, folder, weights.dtype);
   } else {
-    write_adapter(*model, folder, lora_of(options), options.model);
+    write_adapter(*model, folder, lora, options.model);
   }
 }
 
@@ -101,12 +119,11 @@ Job read_model(const TrainOptions& options, Device device) {
   job.model = build_model(options.model);
   job.options = resolve(options, *job.model);
   job.tokenizer = Tokenizer::load(options.model);
-  check_vocabulary(*job.tokenizer, *job.model, options.model);
   job.model->visit_parameters(
       [&](const std::string&, Parameter& parameter) { parameter.trainable = job.full(); });
   job.weights = load_weights(*job.model, options.model);
   if (!job.full()) {
-    attach_lora(*job.model, lora_of(job.options), static_cast<uint64_t>(options.seed));
+    job.lora = given_adapter(job.options, *job.model);
   }
   place(*job.model, device, activation_dtype(options.precision));
   job.trained = count_parameters(*job.model, [](const Parameter& p) { return p.trainable; });
@@ -142,10 +159,15 @@ void read_data(const RunFolder& folder, Job& job) {
   job.val.emplace(val, all_documents(val), packing);
 }
 
-void check_vocabulary(const Tokenizer& tokenizer, const Model& model, const fs::path& folder) {
-  if (tokenizer.vocabulary_size() <= model.vocabulary()) return;
-  fail_input("{}: the tokenizer ({}) has {} entries, but the model only {} embedding rows",
-             shown(folder), tokenizer.file(), tokenizer.vocabulary_size(), model.vocabulary());
+void check_token(int32_t id, const Tokenizer& tokenizer, int64_t rows, const std::string& where) {
+  if (id < rows) return;
+  fail_input("{}: token {} (\"{}\") of {} has no embedding row: the model has {}", where, id,
+             printable(std::string(tokenizer.token(id).value_or("?"))), tokenizer.file(), rows);
+}
+
+void check_tokens(std::span<const int32_t> ids, const Tokenizer& tokenizer, int64_t rows,
+                  const std::string& where) {
+  if (!ids.empty()) check_token(*std::max_element(ids.begin(), ids.end()), tokenizer, rows, where);
 }
 
 }  // namespace tenon

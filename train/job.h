@@ -5,6 +5,7 @@
 
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 
 #include "models/adapter.h"
@@ -20,6 +21,7 @@ struct Job {
   std::unique_ptr<Model> model;
   std::unique_ptr<Tokenizer> tokenizer;
   LoadedWeights weights;
+  LoraOptions lora;              // of the adapter that is trained
   int64_t trained = 0, all = 0;  // parameters
   std::optional<PackedRows> train, val;
   std::string data_kind;            // what the training files hold, for the log
@@ -37,8 +39,11 @@ Job read_model(const TrainOptions& options, Device device);
 // The rows to train on and those held out. Token files are kept in the run folder's cache.
 void read_data(const RunFolder& folder, Job& job);
 
-// Throws Error(kInput) when the tokenizer has ids for which the model has no embedding row.
-void check_vocabulary(const Tokenizer& tokenizer, const Model& model,
-                      const std::filesystem::path& folder);
+// Throws Error(kInput) when the model has no embedding row for a token. A tokenizer may have more
+// entries than the model rows: what counts is what is used. `where` begins the message.
+void check_token(int32_t id, const Tokenizer& tokenizer, int64_t rows, const std::string& where);
+// The same for the largest of some ids.
+void check_tokens(std::span<const int32_t> ids, const Tokenizer& tokenizer, int64_t rows,
+                  const std::string& where);
 
 }  // namespace tenon

@@ -158,6 +158,8 @@ std::vector<OptionRow> make_rows() {
       flag_row("force", &O::force, "Overwrite what an earlier run left in the run folder", true),
       choice_row("method", &O::method, {"lora", "full"},
                  "What is trained: a low-rank adapter, or every weight"),
+      text_row("adapter", &O::adapter,
+               "Adapter folder to go on from; its own kind, rank and targets count"),
       integer_row("rank", &O::rank, 1, "Adapter rank"),
       number_row("alpha", &O::alpha, 0, kBig,
                  "Adapter strength: its output is scaled by alpha / rank"),
@@ -387,6 +389,7 @@ void check_options(const TrainOptions& o) {
   if (!o.resume.empty() && o.force) fail_input("--resume: not together with --force");
   if (o.dora && o.lora_bias) fail_input("--lora-bias: not together with --dora");
   if (o.method == "full") {
+    if (!o.adapter.empty()) fail_input("--adapter: not together with --method full");
     if (o.dora) fail_input("--dora: not together with --method full");
     if (!o.modules_to_save.empty())
       fail_input("--modules-to-save: not together with --method full");

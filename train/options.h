@@ -28,6 +28,7 @@ struct TrainOptions : DataOptions {
   bool force = false;
 
   std::string method = "lora";
+  std::string adapter;  // a folder to go on from; "": a fresh one
   int64_t rank = 8;
   double alpha = 16;
   double lora_dropout = 0;
