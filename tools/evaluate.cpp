@@ -28,9 +28,9 @@ Figures run_tasks(const EvaluateOptions& options, World& world, Console& console
   const bool adapted = !options.adapter.empty();
   std::unique_ptr<Model> model = open_model(options, adapted, device);
   const std::unique_ptr<Tokenizer> tokenizer = Tokenizer::load(options.model);
-  check_vocabulary(*tokenizer, *model, options.model);
   EvaluationSetting setting{.options = options,
                             .positions = model->max_positions(),
+                            .rows = model->vocabulary(),
                             .generation = options.generation,
                             .tokenizer = *tokenizer,
                             .world = world.communicator(),

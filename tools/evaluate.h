@@ -11,9 +11,10 @@
 #include "text/scores.h"
 #include "text/tokenizer.h"
 #include "tools/command.h"
-#include "tools/sampling_flags.h"
 #include "tools/in_world.h"
+#include "tools/sampling_flags.h"
 #include "train/console.h"
+#include "train/job.h"
 #include "train/options.h"
 
 namespace tenon {
@@ -49,8 +50,8 @@ using EvaluationTask = std::function<Figures(const Model& model, const std::stri
 
 struct EvaluationSetting {
   const EvaluateOptions& options;
-  int64_t positions = 0;         // of the models
-  GenerationOptions generation;  // end tokens included
+  int64_t positions = 0, rows = 0;  // of the models: the longest text; embedding rows
+  GenerationOptions generation;     // end tokens included
   const Tokenizer& tokenizer;
   Communicator& world;
   Console& console;

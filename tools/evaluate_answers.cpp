@@ -86,6 +86,7 @@ std::vector<Question> read_questions(const EvaluationSetting& setting) {
     while ((limit == 0 || static_cast<int64_t>(questions.size()) < limit) &&
            reader->next(document)) {
       Question question = question_of(document, setting.tokenizer, specials);
+      check_tokens(question.ids, setting.tokenizer, setting.rows, document.place);
       const auto length = static_cast<int64_t>(question.ids.size());
       if (length < setting.positions) {
         questions.push_back(std::move(question));

@@ -39,12 +39,16 @@ class ScratchFolder {
 
 // The data as a token file that has no name any more: nothing stays behind, however the job ends.
 // Windows see the texts as they are, without an end-of-text token: so perplexity is usually given.
-TokenFile tokenized(const EvaluateOptions& options, const Tokenizer& tokenizer, int rank) {
-  const ScratchFolder scratch(rank);
+TokenFile tokenized(const EvaluationSetting& setting) {
+  const EvaluateOptions& options = setting.options;
+  const ScratchFolder scratch(setting.world.rank());
   const std::vector<fs::path> sources(options.data.begin(), options.data.end());
   TokenizeOptions reading = tokenize_options(options.reading, options.model);
   reading.append_eos = options.stride == 0;
-  return build_or_open(scratch.path() / "data.tokens", sources, tokenizer, reading);
+  TokenFile file =
+      build_or_open(scratch.path() / "data.tokens", sources, setting.tokenizer, reading);
+  check_token(file.largest_id(), setting.tokenizer, setting.rows, shown(sources.front()));
+  return file;
 }
 
 // The rows of the data, and what of the figures follows from the data alone.
@@ -55,7 +59,7 @@ struct Rows {
 
 Rows rows_of(const EvaluationSetting& setting) {
   const EvaluateOptions& o = setting.options;
-  const TokenFile tokens = tokenized(o, setting.tokenizer, setting.world.rank());
+  const TokenFile tokens = tokenized(setting);
   std::vector<DocumentSpan> documents = all_documents(tokens);
   if (o.limit > 0 && o.limit < static_cast<int64_t>(documents.size()))
     documents.resize(static_cast<size_t>(o.limit));

@@ -11,6 +11,7 @@
 #include "models/adapter.h"
 #include "models/generate.h"
 #include "models/weights.h"
+#include "text/chat_template.h"
 #include "text/stop_text.h"
 #include "text/tokenizer.h"
 #include "tools/command.h"
@@ -26,7 +27,8 @@ struct GenerateOptions {
   Compute compute;
   std::optional<SamplingFlags> sampling;
   int64_t max_tokens = 128, batch = GenerationOptions().batch;
-  bool ids = false;
+  bool ids = false, chat = false;
+  std::string chat_template, system;
   int threads = 0;
 };
 
@@ -52,9 +54,31 @@ std::vector<Asked> read_prompts(const std::string& file) {
   return asked;
 }
 
-// The ids of a prompt: framed as the tokenizer's files say, without what ends a text.
-Prompt prompt_of(const Asked& asked, const Tokenizer& tokenizer, const Model& model) {
-  Prompt prompt{tokenizer.encode_framed(asked.text), asked.number};
+// The ids of a conversation in which the user said `text`, up to where the model answers. What the
+// user said is plain text: names of special tokens in it are not those tokens.
+std::vector<int32_t> chat_ids(const std::string& text, const std::string& system,
+                              const ChatTemplate& chat, const Tokenizer& tokenizer) {
+  nlohmann::ordered_json messages = nlohmann::ordered_json::array();
+  if (!system.empty()) messages.push_back({{"role", "system"}, {"content", system}});
+  messages.push_back({{"role", "user"}, {"content", text}});
+  const std::string whole = chat.write(messages, true, nullptr);
+  const size_t first = text.find_first_not_of(" \t\r\n"), last = text.find_last_not_of(" \t\r\n");
+  const std::string said = first == text.npos ? "" : text.substr(first, last + 1 - first);
+  const size_t at = said.empty() ? whole.npos : whole.rfind(said);  // templates may strip it
+  if (at == whole.npos) return tokenizer.encode(whole);
+  std::vector<int32_t> ids = tokenizer.encode(whole.substr(0, at));
+  tokenizer.encode_continued(said, false, ids);
+  tokenizer.encode_continued(std::string_view(whole).substr(at + said.size()), true, ids);
+  return ids;
+}
+
+// The ids of a prompt: as the chat template writes it, or framed as the tokenizer's files say,
+// without what ends a text.
+Prompt prompt_of(const Asked& asked, const Tokenizer& tokenizer, const Model& model,
+                 const ChatTemplate* chat, const std::string& system) {
+  Prompt prompt{chat != nullptr ? chat_ids(asked.text, system, *chat, tokenizer)
+                                : tokenizer.encode_framed(asked.text),
+                asked.number};
   const std::vector<int32_t>& suffix = tokenizer.suffix();
   if (!suffix.empty() && prompt.ids.size() >= suffix.size() &&
       std::equal(suffix.begin(), suffix.end(), prompt.ids.end() - std::ssize(suffix))) {
@@ -62,6 +86,7 @@ Prompt prompt_of(const Asked& asked, const Tokenizer& tokenizer, const Model& mo
   }
   if (prompt.ids.empty() && tokenizer.bos_id()) prompt.ids.push_back(*tokenizer.bos_id());
   if (prompt.ids.empty()) fail_input("{}: expected some text", asked.where);
+  check_tokens(prompt.ids, tokenizer, model.vocabulary(), asked.where);
   if (std::ssize(prompt.ids) >= model.max_positions()) {
     fail_input("{}: {} tokens, but the model has {} positions", asked.where, prompt.ids.size(),
                model.max_positions());
@@ -133,6 +158,21 @@ class Speaker {
   long long full_ = 0;
 };
 
+// The template that writes the prompts; null where they are continued as they are.
+std::shared_ptr<const ChatTemplate> chat_of(const GenerateOptions& options) {
+  if (!options.chat && !options.system.empty()) fail_input("--system: goes with --chat");
+  if (!options.chat && !options.chat_template.empty())
+    fail_input("--chat-template: goes with --chat");
+  if (!options.chat) return nullptr;
+  std::shared_ptr<const ChatTemplate> chat =
+      options.chat_template.empty() ? ChatTemplate::of_model(options.model)
+                                    : ChatTemplate::named(options.chat_template, options.model);
+  if (chat == nullptr)
+    fail_input("--chat: {} has no chat template; name one with --chat-template",
+               shown(options.model));
+  return chat;
+}
+
 int run_generate(const GenerateOptions& options) {
   if (options.threads > 0) set_thread_count(options.threads);
   if (options.prompt.empty() == options.prompts.empty())
@@ -143,18 +183,19 @@ int run_generate(const GenerateOptions& options) {
   const Device device = options.compute.open();
   const std::unique_ptr<Model> model = build_model(options.model);
   const std::unique_ptr<Tokenizer> tokenizer = Tokenizer::load(options.model);
-  check_vocabulary(*tokenizer, *model, options.model);
   const GenerationOptions generation{
       .max_tokens = options.max_tokens,
       .end_tokens = end_tokens(options.model, *tokenizer, model->vocabulary()),
       .sampling = options.sampling->resolve(options.model),
       .dtype = options.compute.dtype(),
       .batch = options.batch};
+  const std::shared_ptr<const ChatTemplate> chat = chat_of(options);
   std::vector<Prompt> prompts;
   const std::vector<Asked> asked = options.prompts.empty()
                                        ? std::vector<Asked>{{options.prompt, "--prompt", 0}}
                                        : read_prompts(options.prompts);
-  for (const Asked& each : asked) prompts.push_back(prompt_of(each, *tokenizer, *model));
+  for (const Asked& each : asked)
+    prompts.push_back(prompt_of(each, *tokenizer, *model, chat.get(), options.system));
   load_weights(*model, options.model);
   if (!options.adapter.empty()) read_adapter(*model, options.adapter, false);
   place(*model, device, options.compute.dtype());
@@ -181,6 +222,11 @@ Command add_generate(CLI::App& app) {
                       "End before this text (may be repeated; its tokens stay with --ids)");
   add_number<int64_t>(*command, "--batch", options->batch, 1, 1024,
                       "Prompts of a file that are continued at a time");
+  command->add_flag("--chat", options->chat,
+                    "The prompt is what a user says: the model's chat template writes it");
+  command->add_option("--chat-template", options->chat_template,
+                      "With --chat: the template, by name or file");
+  command->add_option("--system", options->system, "With --chat: what the system says first");
   command->add_flag("--ids", options->ids, "Print token ids as a JSON array instead of text");
   add_compute(*command, options->compute);
   add_threads(*command, options->threads);

@@ -30,8 +30,8 @@ int run(int argc, char** argv) {
   app.set_version_flag("--version", version_text());
   app.require_subcommand(1);
   const std::vector<Command> commands = {
-      add_finetune(app), add_init(app),    add_evaluate(app), add_generate(app),  add_tokenize(app),
-      add_detokenize(app), add_merge(app), add_convert(app),  add_inspect(app),   add_verify(app)};
+      add_finetune(app),   add_init(app),  add_evaluate(app), add_generate(app), add_tokenize(app),
+      add_detokenize(app), add_merge(app), add_convert(app),  add_inspect(app),  add_verify(app)};
   app.add_subcommand("bench", "Time kernels beside the machine's peak and a peer library");
   const std::vector<std::string> arguments(argv + 1, argv + argc);
   if (!arguments.empty() && arguments[0] == "bench") become_bench(arguments);
