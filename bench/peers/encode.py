@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """`tenon tokenize` beside Hugging Face's `tokenizers` with the same number of threads, round after round.
 
-    python3 tokenize.py --tenon build/cpu/tools/tenon --model DIR --data FILE.txt|FILE.jsonl [--megabytes 100] [--threads 2]
+    python3 encode.py --tenon build/cpu/tools/tenon --model DIR --data FILE.txt|FILE.jsonl [--megabytes 100] [--threads 2]
 
 First the ids of every record (a line of a .txt, the "text" of a line of a .jsonl) are compared: nothing is timed before
 they are equal. Then the file is repeated to the size wanted and both encode it. Tenon's time is that of the whole command,
