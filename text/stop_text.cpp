@@ -2,6 +2,7 @@
 #include "text/stop_text.h"
 
 #include <algorithm>
+#include <utility>
 
 namespace tenon {
 namespace {
@@ -19,13 +20,17 @@ size_t begun(std::string_view text, std::string_view word) {
 std::string StopText::push(std::string_view piece) {
   if (found_) return "";
   held_ += piece;
-  size_t end = std::string::npos, kept = 0;
+  // Of several words the one that is complete first counts: so it does not matter how the text was
+  // cut. Of those that end together the longest is taken out.
+  std::pair<size_t, size_t> first = {std::string::npos, 0};  // end and begin
+  size_t kept = 0;
   for (const std::string& word : words_) {
-    end = std::min(end, held_.find(word));
+    const size_t at = held_.find(word);
+    if (at != std::string::npos) first = std::min(first, {at + word.size(), at});
     kept = std::max(kept, begun(held_, word));
   }
-  found_ = end != std::string::npos;
-  std::string out = held_.substr(0, found_ ? end : held_.size() - kept);
+  found_ = first.first != std::string::npos;
+  std::string out = held_.substr(0, found_ ? first.second : held_.size() - kept);
   held_.erase(0, out.size());
   return out;
 }

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Stop words in a text that comes in pieces: what is given out never holds a part of one.
+// Stop words in a text that comes in pieces: it ends before the first of them that is complete, and
+// what is given out never holds a part of that.
 #pragma once
 
 #include <string>
