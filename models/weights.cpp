@@ -216,15 +216,19 @@ void draw_weights(Model& model, uint64_t seed) {
 
 void save_weights(Model& model, const fs::path& folder, DType dtype) {
   fs::create_directories(folder);
-  std::vector<Tensor> converted;  // keeps the bytes alive until they are written
-  std::vector<TensorToWrite> tensors;
+  std::vector<TensorToWrite> tensors;  // each is made when it is its turn
   model.visit_parameters([&](const std::string& path, Parameter& parameter) {
     if (parameter.adapter) return;
-    converted.push_back(cast(parameter.value, dtype, MemoryKind::kWorkspace)
-                            .to(Device::kCPU, MemoryKind::kWorkspace));
     std::vector<int64_t> dims;
     for (int axis = 0; axis < parameter.shape.rank(); ++axis) dims.push_back(parameter.shape[axis]);
-    tensors.push_back({path, dtype, dims, converted.back().raw()});
+    tensors.push_back({.name = path,
+                       .dtype = dtype,
+                       .shape = dims,
+                       .data = nullptr,
+                       .make = [value = parameter.value.detach(), dtype] {
+                         return cast(value, dtype, MemoryKind::kWorkspace)
+                             .to(Device::kCPU, MemoryKind::kWorkspace);
+                       }});
   });
   write_sharded(folder, tensors);
 }
