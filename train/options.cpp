@@ -266,11 +266,11 @@ std::string normalized(std::string key) {
   return key;
 }
 
-Words words_of(const YAML::Node& node, const std::string& where) {
+Words words_of(const YAML::Node& node, bool list, const std::string& where) {
   if (node.IsNull()) return {};
   if (node.IsScalar()) return {node.Scalar()};
   Words words;
-  if (node.IsMap()) {  // rank_pattern: {q_proj: 16}
+  if (node.IsMap() && list) {  // rank_pattern: {q_proj: 16}
     for (const auto& pair : node) {
       if (!pair.first.IsScalar() || !pair.second.IsScalar())
         fail_input("{}: expected names with plain values", where);
@@ -335,7 +335,7 @@ void read_config_file(const std::filesystem::path& path, TrainOptions& options) 
                  meant.empty() ? "" : fmt::format(" (did you mean {}?)", meant));
     }
     if (!seen.insert(key).second) fail_input("{}: \"{}\" is given twice", where, printable(key));
-    const Words words = words_of(pair.second, where);
+    const Words words = words_of(pair.second, row->kind == OptionRow::kList, where);
     if (words.empty() && row->kind != OptionRow::kList)
       continue;  // "name:" alone keeps the default
     try {

@@ -272,7 +272,7 @@ TEST_CASE("inspect says what a thing is") {
   };
   says("model", {"gpt2 model", "2 blocks", "vocabulary 539", "64 positions", "c_attn 32 -> 96"});
   says("model/model.safetensors", {"safetensors", "transformer.wte.weight", "[539, 32]"});
-  says("run/adapter", {"PEFT adapter", "rank 2", "lora_A.weight"});
+  says("run/adapter", {"LoRA adapter", "rank 2", "lora_A.weight"});
   says("run/checkpoints/step-3", {"checkpoint of step 3", "complete"});
   says("run/cache/train.tokens", {"token file", "1 documents"});
   says("run", {"run folder", "newest good checkpoint step-6", "summary.json"});
