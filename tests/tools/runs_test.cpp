@@ -228,6 +228,37 @@ TEST_CASE("generate prints a line for each prompt of a file") {
   for (const std::string& line : ids) CHECK(Json::parse(line).is_array());
 }
 
+TEST_CASE("generate --chat continues what the template writes, and what the user typed is text") {
+  const Lab lab;
+  lab.put("t.jinja",
+          "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}"
+          "{% if add_generation_prompt %}assistant:{% endif %}");
+  const auto say = [&](const Words& more) {
+    Words words = {"generate", "--model", lab.model(), "--max-tokens", "12"};
+    words.insert(words.end(), more.begin(), more.end());
+    return good(words).out;
+  };
+  const Words chat = {"--chat", "--chat-template", lab.at("t.jinja")};
+  const auto asked = [&](Words words) {
+    words.insert(words.end(), chat.begin(), chat.end());
+    return say(words);
+  };
+  CHECK(asked({"--prompt", "The fox"}) == say({"--prompt", "user: The fox\nassistant:"}));
+  CHECK(asked({"--prompt", "The fox", "--system", "Be brief."}) ==
+        say({"--prompt", "system: Be brief.\nuser: The fox\nassistant:"}));
+  // Twenty special tokens fit the model; spelt out they do not.
+  std::string specials;
+  for (int i = 0; i < 20; ++i) specials += "<|endoftext|>";
+  say({"--prompt", specials});
+  check_refused(
+      lab, {"generate", "--model", lab.model(), "--prompt", specials, chat[0], chat[1], chat[2]},
+      {"--prompt", "64 positions"});
+  check_refused(lab, {"generate", "--model", lab.model(), "--prompt", "a", "--chat"},
+                {"--chat", "no chat template", "--chat-template"});
+  check_refused(lab, {"generate", "--model", lab.model(), "--prompt", "a", "--system", "x"},
+                {"--system", "--chat"});
+}
+
 TEST_CASE("generate ends before a stop word and draws as generation_config.json says") {
   const Lab lab;
   const auto say = [&](const Words& more) {
