@@ -72,7 +72,11 @@ void PackedRows::add_row(std::span<const Segment> segments) {
 }
 
 std::optional<Segment> PackedRows::fitted(const DocumentSpan& document) {
-  const int64_t positions = document.size() - 1, length = std::min(options_.seq_len, positions);
+  // A sample is cut to seq_len tokens, as others do it: the last of them has no target. The rest of a
+  // text is in the next row or lost, so its last position has the target that it has in the text.
+  const int64_t most =
+      document.sample ? std::max<int64_t>(1, options_.seq_len - 1) : options_.seq_len;
+  const int64_t positions = document.size() - 1, length = std::min(most, positions);
   const bool overlong = positions > length;
   if (overlong && document.sample && options_.overlong != Overlong::kCut) {
     if (options_.overlong == Overlong::kError) {
@@ -81,7 +85,7 @@ std::optional<Segment> PackedRows::fitted(const DocumentSpan& document) {
       fail_input(
           "{}: document {}: a sample of {} tokens, but --seq-len {} takes {} (--overlong cut "
           "and --overlong drop allow it)",
-          shown(file_.path()), number, document.size(), options_.seq_len, options_.seq_len + 1);
+          shown(file_.path()), number, document.size(), options_.seq_len, most + 1);
     }
     ++statistics_.long_samples;
     return {};

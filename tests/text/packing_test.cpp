@@ -116,8 +116,8 @@ TEST_CASE("without packing a document is a row, and what does not fit is counted
 }
 
 TEST_CASE("a sample that is too long is cut at its end, left out, or an error", "[packing]") {
-  // Lengths; of each the front half is a prompt: 9 fits 8 positions, 12 is cut, 30 has nothing
-  // scored in its first 9 tokens. The text between them is cut into pieces.
+  // Lengths; of each the front half is a prompt: 8 fits, 12 is cut, 30 has nothing scored
+  // in its first 8 tokens. The text between them is cut into pieces.
   const TempFolder folder;
   TokenFileWriter writer(folder / "t", {}, 1 << 20);
   int32_t next = 0;
@@ -126,7 +126,7 @@ TEST_CASE("a sample that is too long is cut at its end, left out, or an error", 
     for (int64_t i = 0; i < count; ++i) ids.push_back(next++);
     writer.append(ids, scored);
   };
-  for (const int64_t length : {9, 12, 30}) {
+  for (const int64_t length : {8, 12, 30}) {
     append(length / 2, false);
     append(length - length / 2, true);
     writer.end_document(true);
@@ -147,10 +147,10 @@ TEST_CASE("a sample that is too long is cut at its end, left out, or an error", 
   CHECK(cut.statistics().dropped_documents == 1);
   CHECK(cut.statistics().cut_documents == 2);
   const int64_t pieces = mode == Packing::kNone ? 3 + 21 : 0;  // of the texts
-  CHECK(cut.statistics().lost_targets == 3 + 15 + pieces);
+  CHECK(cut.statistics().lost_targets == 4 + 15 + pieces);
   const std::map<int32_t, int> counts = target_counts(cut);
-  CHECK(counts.count(9 + 9 + 8) == 1);  // the last target of the sample of 12
-  CHECK(counts.count(9 + 9 + 9) == 0);
+  CHECK(counts.count(8 + 8 + 7) == 1);  // the last target of the sample of 12
+  CHECK(counts.count(8 + 8 + 8) == 0);
   for (const auto& [target, count] : counts) CHECK(count == 1);
 
   const PackedRows dropped = packed(Overlong::kDrop);
@@ -158,11 +158,11 @@ TEST_CASE("a sample that is too long is cut at its end, left out, or an error", 
   CHECK(dropped.statistics().long_samples == 2);
   CHECK(dropped.statistics().dropped_documents == 0);
   CHECK(dropped.statistics().lost_targets == pieces);
-  CHECK(target_counts(dropped).count(9 + 9 + 8) == 0);
+  CHECK(target_counts(dropped).count(8 + 8 + 7) == 0);
 
   CHECK(error_of([&] { packed(Overlong::kError); }) ==
         "2: " + (folder / "t").string() +
-            ": document 3: a sample of 12 tokens, but --seq-len 8 takes 9 (--overlong cut and "
+            ": document 3: a sample of 12 tokens, but --seq-len 8 takes 8 (--overlong cut and "
             "--overlong drop allow it)");
   const PackedRows stream(file, all_documents(file),
                           {.mode = Packing::kConcat, .seq_len = 8, .overlong = Overlong::kError});
