@@ -1,16 +1,19 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Writes unicode_classes.h: for each code point what the regular expressions of Hugging Face `tokenizers` take it for.
+"""Writes unicode_classes.h: for each code point what the regular expressions of Hugging Face `tokenizers` take it for, and
+which ones its normalizers do not know.
 
     python3 text/make_unicode_classes.py > text/unicode_classes.h
 
-Needs the package `tokenizers` (the header names the version that was asked). The package itself is asked, code point by
-code point, so that the table is what its users get, whatever version of Unicode that is.
+Needs the packages `tokenizers` (the header names the version that was asked) and `unicodedata2` (a newer Unicode than any
+that the forms may be made by). The first one itself is asked, code point by code point, so that the table is what its
+users get, whatever version of Unicode that is.
 """
 import sys
 import unicodedata
 
 import tokenizers
+import unicodedata2
 from tokenizers import AddedToken, Regex, Tokenizer, models, normalizers, pre_tokenizers
 
 CODES = [c for c in range(0x110000) if not 0xD800 <= c <= 0xDFFF]
@@ -37,6 +40,24 @@ def word_characters():
     text = "".join(chr(c) + "\ue000 " for c in CODES)
     found = {start for id_, (start, _) in zip(*(lambda e: (e.ids, e.offsets))(tokenizer.encode(text))) if id_ == token}
     return {c for i, c in enumerate(CODES) if 3 * i + 1 not in found}
+
+
+def unknown_to_forms():
+    """The code points that Unicode's normal forms change or move, or compose with what follows, but the package does not."""
+    decompose, compose, plain = normalizers.NFKD().normalize_str, normalizers.NFC().normalize_str, set()
+    last = "\u0345"  # no mark goes behind it
+    for c in map(chr, CODES):
+        pair = unicodedata2.normalize("NFD", c)
+        if unicodedata2.combining(c) and unicodedata2.combining(c) < 240 and decompose(last + c) == last + c:
+            plain.add(c)
+        if unicodedata2.normalize("NFKD", c) != decompose(c):
+            plain.add(c)
+        if pair != c and unicodedata2.normalize("NFC", pair) == c != compose(pair):
+            plain.add(pair[0])
+    known = {part for c in map(chr, CODES) if decompose(c) != c for part in c + decompose(c)}
+    if plain & known:
+        sys.exit("a character is known to one form and not to another")
+    return set(map(ord, plain))
 
 
 def ranges(value_of):
@@ -66,6 +87,17 @@ def print_string(name, comment, text):
     print(f'    "{line}";\n')
 
 
+def print_ranges(runs):
+    line = ""
+    for first, last, *value in runs:
+        item = "{" + ", ".join([hex(first), hex(last), *map(str, value)]) + "}, "
+        if len(line) + len(item) > 97:
+            print("    " + line.rstrip())
+            line = ""
+        line += item
+    print("    " + line.rstrip() + "\n};\n")
+
+
 def main():
     letters, numbers, spaces = members(r"\p{L}"), members(r"\p{N}"), members(r"\s")
     words = word_characters()
@@ -90,6 +122,10 @@ def main():
 
 namespace tenon {{
 
+struct CodeRange {{
+  uint32_t first, last;
+}};
+
 struct UnicodeRange {{
   uint32_t first, last;
   uint8_t classes;  // 1 \\p{{L}}, 2 \\p{{N}}, 3 \\s, 0 none of them; + 4 if \\w
@@ -105,15 +141,12 @@ struct UnicodeRange {{
                  regex_class(splits_off(pre_tokenizers.Punctuation("isolated"))))
     accents = {c for c in CODES if normalizers.StripAccents().normalize_str(chr(c)) == ""}
     print_string("kAccents", "what the normalizer StripAccents takes away", regex_class(accents))
+    print("// what the normal forms leave as it is, and beside which they change nothing\n"
+          "inline constexpr CodeRange kUnknownToForms[] = {")
+    print_ranges([run[:2] for run in ranges(unknown_to_forms().__contains__)])
     print("// Ascending; what is in no range is 0.\ninline constexpr UnicodeRange kUnicodeRanges[] = {")
-    line = ""
-    for first, last, classes in ranges(value):
-        item = f"{{0x{first:x}, 0x{last:x}, {classes}}}, "
-        if len(line) + len(item) > 97:
-            print("    " + line.rstrip())
-            line = ""
-        line += item
-    print("    " + line.rstrip() + "\n};\n\n}  // namespace tenon")
+    print_ranges(ranges(value))
+    print("}  // namespace tenon")
 
 
 main()

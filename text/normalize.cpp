@@ -5,17 +5,20 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <iterator>
 #include <memory>
 #include <utility>
 
 #include "core/error.h"
 #include "text/split.h"
+#include "text/unicode_classes.h"
 #include "text/utf8.h"
 
 namespace tenon {
 namespace {
 
 void append_normalized(std::string_view text, int options, std::string& out) {
+  if (text.empty()) return;
   utf8proc_uint8_t* mapped = nullptr;
   const utf8proc_ssize_t size = utf8proc_map(reinterpret_cast<const utf8proc_uint8_t*>(text.data()),
                                              static_cast<utf8proc_ssize_t>(text.size()), &mapped,
@@ -23,6 +26,18 @@ void append_normalized(std::string_view text, int options, std::string& out) {
   const std::unique_ptr<utf8proc_uint8_t, void (*)(void*)> owner(mapped, std::free);
   TENON_CHECK(size >= 0, "[normalize] {}", utf8proc_errmsg(size));
   out.append(reinterpret_cast<const char*>(mapped), static_cast<size_t>(size));
+}
+
+// Whether a character is left as it is, and those on its two sides have nothing to do with each
+// other. So are the characters that are newer than the Unicode of the tokenizers' forms, but perhaps
+// not than utf8proc's; and U+11A7, a vowel that utf8proc 2.8 swallows behind a Korean syllable,
+// taking it for the "no final consonant" of its arithmetic.
+bool stands_alone(char32_t code) {
+  if (code < std::begin(kUnknownToForms)->first) return false;
+  const CodeRange* range =
+      std::partition_point(std::begin(kUnknownToForms), std::end(kUnknownToForms),
+                           [code](const CodeRange& r) { return r.last < code; });
+  return code == 0x11A7 || (range != std::end(kUnknownToForms) && range->first <= code);
 }
 
 // Lower case that utf8proc 2.8 does not know, being of Unicode 15: runs of capitals, and by how much
@@ -58,13 +73,17 @@ std::string normalize(std::string_view text, NormalForm form) {
   const int options = UTF8PROC_STABLE | (compose ? UTF8PROC_COMPOSE : UTF8PROC_DECOMPOSE) |
                       (compatible ? UTF8PROC_COMPAT : 0);
   std::string out;
-  // utf8proc 2.8 swallows U+11A7 behind a Korean syllable: it takes this vowel for the "no final
-  // consonant" of its arithmetic. Nothing composes with it, so it may begin a part of its own.
-  while (!text.empty()) {
-    const size_t end = text.find("\xE1\x86\xA7", 1);
-    append_normalized(text.substr(0, end), options, out);
-    text.remove_prefix(std::min(end, text.size()));
+  size_t done = 0;
+  for (size_t i = 0; i < text.size();) {
+    const Utf8Char c = first_utf8(text.substr(i));
+    if (stands_alone(c.code)) {
+      append_normalized(text.substr(done, i - done), options, out);
+      out += text.substr(i, c.length);
+      done = i + c.length;
+    }
+    i += c.length;
   }
+  append_normalized(text.substr(done), options, out);
   return out;
 }
 

@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // What a tokenizer does to a text before it cuts it: Unicode's four normalization forms (by
-// utf8proc), and the other steps of a tokenizer.json's `normalizer`. utf8proc's tables may be newer
-// than those of Hugging Face's tokenizers (which are of Unicode 13): marks that are newer still are
-// put in order here and left in place there.
+// utf8proc, for the characters that Hugging Face's tokenizers know, which are those of Unicode 9), and
+// the other steps of a tokenizer.json's `normalizer`.
 #pragma once
 
 #include <memory>

@@ -54,7 +54,8 @@ def hostile(rng, names, count=220):
               b"\xf8\x88\x80\x80\x80", b"\x80", b"\xc3", b"\xf0\x9f\x98\xf0\x9f\x98\x80"]
     strings = [b"", b" ", b"  ", b"\n", b"\n\n ", b" \n x", b"Hello world", b"it's I'LL we've 'tis 'd'", b"a  b   c    ",
                b"\xef\xbb\xbfbom", b"0123456789 1,000,000", b"x" * 300, b" " * 70 + b"y", b"\r\n\r\n",
-               "e\u0301 \u00e9 \u1e9b\u0323".encode(), "\uc18c\u11a7 \u1100\u1161\u11a8".encode()]
+               "e\u0301 \u00e9 \u1e9b\u0323".encode(), "\uc18c\u11a7 \u1100\u1161\u11a8".encode(),
+               "a\u0301\u1dfa\u0323 \U00010f4c\U00010f4b \U00011935\U00011930 \u32ff".encode()]  # newer than the forms
     for name in names:
         for text in (name, name + name, "a" + name + "b", " " + name + " ", "a  " + name + "  b", name[:-1], name[1:],
                      "_" + name, name + "\n" + name, name.upper()):
