@@ -164,6 +164,28 @@ TEST_CASE("ranks share windows, answers and the comparison") {
   }
 }
 
+TEST_CASE("ranks share the tokenizing") {
+  const Lab lab;
+  std::string records;
+  for (int i = 0; i < 50; ++i) records += Json{{"text", sentences(1 + i % 4)}}.dump() + "\n";
+  lab.put("d.jsonl", records);
+  const Words words = {"tokenize", "--model",         lab.model(), "--data",
+                       lab.data(), lab.at("d.jsonl"), "--threads", "1"};
+  const auto with = [&](const Words& more) {
+    Words all = words;
+    all.insert(all.end(), more.begin(), more.end());
+    return all;
+  };
+  REQUIRE(tenon(with({"--out", lab.at("alone.tokens")})).code == 0);
+  const std::string ids = tenon(with({"--ids"})).out;
+  CHECK(lines(ids).size() == 51);
+  for (const int ranks : {2, 3}) {
+    REQUIRE(tenon_ranks(ranks, with({"--out", lab.at("ranks.tokens")})).code == 0);
+    CHECK(lab.get("ranks.tokens") == lab.get("alone.tokens"));
+    CHECK(tenon_ranks(ranks, with({"--ids"})).out == ids);
+  }
+}
+
 TEST_CASE("bad input under mpirun is one line") {
   const Lab lab;
   check_job_refused(lab, mpirun_words(2, tenon_words(lab.finetune({"--targets", "nope"}))), 2,
