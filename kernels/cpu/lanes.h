@@ -31,6 +31,13 @@ Lanes zip(Lanes a, Lanes b, Indices<kIndex...>) {
   return __builtin_shufflevector(a, b, (kFrom + kIndex / 2 + kIndex % 2 * kLanes)...);
 }
 
+// What zip() makes of two vectors, undone: lanes 0, 2, 4, ... (kFrom = 0) or 1, 3, 5, ... of a, then
+// those of b.
+template <int kFrom, int... kIndex>
+Lanes unzip(Lanes a, Lanes b, Indices<kIndex...>) {
+  return __builtin_shufflevector(a, b, (kFrom + 2 * kIndex)...);
+}
+
 // Transposes a square of kLanes x kLanes: log2(kLanes) rounds of zipping row i with row i + kLanes
 // / 2.
 inline void transpose(Lanes (&x)[kLanes]) {

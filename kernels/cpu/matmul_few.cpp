@@ -33,7 +33,7 @@ constexpr int64_t kLeastDots = 16, kMostDots = 512;
 constexpr int64_t kSums = 8192, kAddedColumns = 128;
 // Floats of a packed group of the few for one block of K: they stay in L1 while a strip passes. Lanes
 // of a dot product are added up after each kDotSteps, however many of the few there are.
-constexpr int64_t kDotFloats = 6144, kDotSteps = kDotFloats / kDotRows / kLanes * kLanes;
+constexpr int64_t kDotFloats = 6144, kDotSteps = kDotFloats / kDotRows / kPair * kPair;
 // The least of a row of a strip where rows run across K, in bytes. On 2 cores of an EPYC (Zen 4), 8
 // x 768 x 2048 took 0.14 ms with 192 to 384 and 0.17 with 2048, when K was cut in parts.
 constexpr int64_t kLeastStrip = 384;
@@ -41,9 +41,16 @@ constexpr int64_t kLeastStrip = 384;
 // then lie in a cache, they are twice as many: 8 x 768 x 2048 went from 105 to 110 GFLOP/s on a core
 // of the same, but 8 x 50257 x 768 from 13.5 to 12 GB/s.
 constexpr int64_t kStepBlock = 32, kCacheBytes = int64_t{1} << 24;
-// How far ahead of the reader memory is asked for: with 16 KB a row of 1152 bytes came 10 % slower
-// (EPYC, Zen 4).
+// How far ahead of the reader prefetch instructions ask for memory.
 constexpr int64_t kAheadBytes = 32768;
+// Bytes of the wide that are read side by side and, as many, asked for meanwhile: both stay in L1.
+constexpr int64_t kTouchBytes = 12288;
+// One of the few times rows across K: the least of a row of a strip in bytes, its most columns, the
+// fewest steps of a part of K, and the rows that are read side by side. Runs of memory as long as
+// that are what the processor fetches best: on 2 cores of an EPYC (Zen 4), 1 x 1024 x 1024 went from
+// 24 to 33 GB/s with strips of 8192 bytes, and wider ones from 27 to 36 with 4 rows instead of 2.
+constexpr int64_t kAloneStrip = 8192, kAloneColumns = 4096, kAlonePart = 128;
+constexpr int kStreams = 4;
 
 // One pair of operands of the product.
 struct Pair {
@@ -77,10 +84,10 @@ struct DotSteps {
   int64_t count, part;
 };
 
-template <class T, int kRows>
+// A group of the few times a strip whose rows are read kColumns at a time.
+template <class T, int kRows, int kColumns>
 void add_dots_strip(const Source& wide, int64_t p, DotSteps steps, const float* packed,
                     const Strip& strip, Ahead& ahead, float* sums) {
-  constexpr int kColumns = static_cast<int>(dot_columns(kRows));
   const T* first = wide.at<T>(strip.begin, p);
   const auto add = [&]<int kCount>(int64_t j) {
     for (int64_t q = 0; q < steps.count; q += steps.part) {
@@ -95,27 +102,47 @@ void add_dots_strip(const Source& wide, int64_t p, DotSteps steps, const float* 
 }
 
 template <class T, int kRows = kDotRows>
-void add_dots_rows(int64_t rows, const Source& wide, int64_t p, DotSteps steps, const float* packed,
-                   const Strip& strip, Ahead& ahead, float* sums) {
+void add_dots_rows(int64_t rows, int64_t columns, const Source& wide, int64_t p, DotSteps steps,
+                   const float* packed, const Strip& strip, Ahead& ahead, float* sums) {
   if constexpr (kRows > 1) {
     if (rows < kRows) {
-      return add_dots_rows<T, kRows - 1>(rows, wide, p, steps, packed, strip, ahead, sums);
+      return add_dots_rows<T, kRows - 1>(rows, columns, wide, p, steps, packed, strip, ahead, sums);
     }
   }
-  add_dots_strip<T, kRows>(wide, p, steps, packed, strip, ahead, sums);
+  constexpr int kColumns = static_cast<int>(dot_columns(kRows));
+  if constexpr (kRows == 1 && kColumns == 4) {
+    if (columns == 2) {
+      return add_dots_strip<T, 1, 2>(wide, p, steps, packed, strip, ahead, sums);
+    }
+    if (columns == 1) {
+      return add_dots_strip<T, 1, 1>(wide, p, steps, packed, strip, ahead, sums);
+    }
+  }
+  add_dots_strip<T, kRows, kColumns>(wide, p, steps, packed, strip, ahead, sums);
+}
+
+// Where the last element of a strip lies, K ending at `end`.
+template <class T>
+const char* last_of(const Pair& pair, int64_t end, const Strip& strip) {
+  return reinterpret_cast<const char*>(pair.wide.at<T>(strip.begin + strip.count - 1, end - 1));
 }
 
 // Adds steps [begin, end) of K of a pair whose wide rows run along K. `begin` is a multiple of
-// kLanes.
+// kPair.
 template <class T>
 void add_dots_part(const Pair& pair, int64_t few, int64_t begin, int64_t end, const Strip& strip) {
   const int64_t parts = divide_up(end - begin, kDotSteps);
-  const int64_t part = divide_up(divide_up(end - begin, parts), kLanes) * kLanes;
+  const int64_t part = divide_up(divide_up(end - begin, parts), kPair) * kPair;
   const int64_t blocks = divide_up(parts, kDotRows / smaller(few, kDotRows));
   const int64_t block = smaller(part * divide_up(parts, blocks), end - begin);
-  const int64_t group_floats = divide_up(pair.wide.k, kLanes) * kLanes;  // of each of the few
+  const int64_t group_floats = divide_up(pair.wide.k, kPair) * kPair;  // of each of the few
   constexpr int64_t kSize = sizeof(T);
+  int64_t columns = dot_columns(static_cast<int>(smaller(few, kDotRows)));
+  if (few == 1) {
+    while (columns > 1 && columns * block * kSize > kTouchBytes) columns /= 2;
+  }
   Ahead ahead = {.row = reinterpret_cast<const char*>(pair.wide.at<T>(strip.begin, begin)),
+                 .last = last_of<T>(pair, end, strip),
                  .row_bytes = block * kSize,
                  .stride_bytes = pair.wide.stride * kSize,
                  .rows = strip.count,
@@ -125,16 +152,21 @@ void add_dots_part(const Pair& pair, int64_t few, int64_t begin, int64_t end, co
     ahead.left = ahead.row_bytes = ahead.rows * ahead.row_bytes;
     ahead.rows = 1;
   }
-  // Rows are read side by side: the last of them is as far ahead as the first would be alone.
-  ahead.begin(kDotRows * block * kSize + kAheadBytes);
+  // Rows are read side by side: while some are, the next ones come.
+  if (dot_fetch(static_cast<int>(few)) == Fetch::kTouch) {
+    ahead.begin<Fetch::kTouch>(columns * block * kSize);
+  } else {
+    ahead.begin<Fetch::kPrefetch>(kDotRows * block * kSize + kAheadBytes);
+  }
   for (int64_t p = begin; p < end; p += block) {
     const DotSteps steps = {smaller(block, end - p), part};
     // Only the first of several groups walks on; the others read what it brought.
     Ahead here = still(pair.wide.at<T>(strip.begin, p));
     for (int64_t i = 0; i < few; i += kDotRows) {
       const int64_t rows = smaller(kDotRows, few - i);
-      add_dots_rows<T>(rows, pair.wide, p, steps, pair.packed + i * group_floats + p * rows, strip,
-                       i == 0 ? ahead : here, strip.sums + i * strip.stride);
+      add_dots_rows<T>(rows, columns, pair.wide, p, steps,
+                       pair.packed + i * group_floats + p * rows, strip, i == 0 ? ahead : here,
+                       strip.sums + i * strip.stride);
     }
   }
 }
@@ -166,17 +198,40 @@ void add_rows_group(int64_t rows, const Source& wide, int64_t p, int64_t steps, 
   add_rows_strip<T, kRows>(wide, p, steps, packed, step, strip, ahead, sums);
 }
 
+// One of the few times steps [begin, end) of K of rows that run across K.
+template <class T>
+void add_alone_part(const Pair& pair, int64_t begin, int64_t end, const Strip& strip) {
+  Ahead ahead = still(pair.wide.at<T>(strip.begin, begin));
+  ahead.last = last_of<T>(pair, end, strip);
+  const auto add = [&]<int kSteps, bool kTouch>(int64_t p) {
+    add_streams<T, kSteps, kTouch>(pair.packed + p * pair.step, pair.step,
+                                   pair.wide.at<T>(strip.begin, p), pair.wide.stride, strip.count,
+                                   ahead, strip.sums);
+  };
+  const int64_t bytes = kStreams * strip.count * static_cast<int64_t>(sizeof(T));
+  // Rows that lie one behind the other are one stream, of which the next rows are asked for;
+  // longer ones are streams of their own.
+  const bool run = strip.count == pair.wide.stride && bytes <= kTouchBytes;
+  int64_t p = begin;
+  for (; p + kStreams <= end; p += kStreams) {
+    run ? add.template operator()<kStreams, true>(p) : add.template operator()<kStreams, false>(p);
+  }
+  for (; p < end; ++p) add.template operator()<1, false>(p);
+}
+
 // Adds steps [begin, end) of K of a pair whose wide rows run across K.
 template <class T>
 void add_rows_part(const Pair& pair, int64_t few, int64_t begin, int64_t end, const Strip& strip,
                    int64_t block) {
   constexpr int64_t kSize = sizeof(T);
+  if (few == 1) return add_alone_part<T>(pair, begin, end, strip);
   Ahead ahead = {.row = reinterpret_cast<const char*>(pair.wide.at<T>(strip.begin, begin)),
+                 .last = last_of<T>(pair, end, strip),
                  .row_bytes = strip.count * kSize,
                  .stride_bytes = pair.wide.stride * kSize,
                  .rows = end - begin,
                  .blocks = 1};
-  ahead.begin(block * ahead.row_bytes);
+  ahead.begin<Fetch::kPrefetch>(block * ahead.row_bytes);
   for (int64_t p = begin; p < end; p += block) {
     const int64_t steps = smaller(block, end - p);
     Ahead here = still(pair.wide.at<T>(strip.begin, p));
@@ -295,9 +350,10 @@ void split(Job& job) {
       return step_vectors(static_cast<int>(smaller(few, kStepRows))) * kLanes;
     };
     const int64_t even = divide_up(job.wide, kStrips);
-    const int64_t least = kLeastStrip / size_of(wide.dtype);
     const auto strip_of = [&](int64_t few) {
-      const int64_t tile = tile_of(few), limit = smaller(1024, kSums / few) / tile * tile;
+      const int64_t least = (few == 1 ? kAloneStrip : kLeastStrip) / size_of(wide.dtype);
+      const int64_t tile = tile_of(few),
+                    limit = smaller(few == 1 ? kAloneColumns : 1024, kSums / few) / tile * tile;
       return smaller(divide_up(larger(even, least), tile) * tile, limit);
     };
     job.strip = strip_of(job.few);
@@ -306,14 +362,14 @@ void split(Job& job) {
   const int64_t bytes = job.wide * wide.k * size_of(wide.dtype);
   job.step_block = bytes > kCacheBytes ? kStepBlock : 2 * kStepBlock;
   const int64_t wanted = kChunks / alone;
-  job.parts = larger(1, smaller(wanted, wide.k / kLeastPart));
-  job.part_steps = divide_up(divide_up(wide.k, job.parts), kLanes) * kLanes;
+  job.parts = larger(1, smaller(wanted, wide.k / (wide.along_k ? kLeastPart : kAlonePart)));
+  job.part_steps = divide_up(divide_up(wide.k, job.parts), kPair) * kPair;
   job.parts = larger(1, divide_up(wide.k, larger(1, job.part_steps)));
 }
 
 // Floats that pack() needs.
 int64_t packed_floats(const Pair& pair, int64_t few) {
-  return step_width(few) * (divide_up(pair.few.k, kLanes) * kLanes) + kLanes;
+  return step_width(few) * (divide_up(pair.few.k, kPair) * kPair) + kLanes;
 }
 
 // Brings the few of a pair into the order that the wide wants, in `out` unless they lie so already.
@@ -329,9 +385,10 @@ void pack(Pair& pair, int64_t few, float* out) {
   dispatch_element(pair.few.dtype, [&](auto element) {
     using T = decltype(element);
     if (!pair.wide.along_k) return pack_steps<T>(pair.few, few, out);
-    const int64_t k = divide_up(pair.few.k, kLanes) * kLanes;
+    const int64_t k = divide_up(pair.few.k, kPair) * kPair;
+    const bool unzips = pair.wide.dtype == DType::kBF16;
     for (int64_t i = 0; i < few; i += kDotRows) {
-      pack_vectors<T>(pair.few, i, smaller(kDotRows, few - i), out + i * k);
+      pack_pairs<T>(pair.few, i, smaller(kDotRows, few - i), unzips, out + i * k);
     }
   });
   if (!scaled) return;

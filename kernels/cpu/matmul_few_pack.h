@@ -9,6 +9,15 @@
 
 namespace tenon::cpu::TENON_ISA::few {
 
+// Elements of a row along K that are multiplied at a time.
+constexpr int64_t kPair = 2 * kLanes;
+
+// Whether VecPair::load() brings what lies at even places and at odd ones apart.
+template <class T>
+constexpr bool kUnzips = false;
+template <>
+inline constexpr bool kUnzips<BF16> = true;
+
 // `left` elements of a stored row from x on, at most kLanes, times its scale where it has one.
 template <class T>
 Vec load_row(const T* x, int64_t left, const float* scale) {
@@ -37,23 +46,51 @@ void turn(const T* x, int64_t stride, int64_t rows, int64_t columns, const float
   }
 }
 
-// The few for dot products: vectors along K, those of `rows` few side by side, the last padded with
-// 0. Few i of them, step p, lies at (p / kLanes * rows + i) * kLanes + p % kLanes.
+inline VecPair unzipped(Vec a, Vec b) {
+  const Lanes even = unzip<0>(lanes_of(a), lanes_of(b), AllLanes());
+  const Lanes odd = unzip<1>(lanes_of(a), lanes_of(b), AllLanes());
+  VecPair pair;
+  __builtin_memcpy(&pair.first, &even, sizeof(even));
+  __builtin_memcpy(&pair.second, &odd, sizeof(odd));
+  return pair;
+}
+
+// VecPair::load() of `left` elements; the missing ones become 0.
 template <class T>
-void pack_vectors(const Source& side, int64_t i, int64_t rows, float* out) {
-  if (side.along_k) {
-    for (int64_t r = 0; r < rows; ++r) {
-      const T* x = side.at<T>(i + r, 0);
-      float* to = out + r * kLanes;
-      for (int64_t p = 0; p < side.k; p += kLanes, to += rows * kLanes) {
-        load_row(x + p, side.k - p, side.scale(i + r)).store(to);
+VecPair load_pair(const T* x, int64_t left) {
+  if (left >= kPair) return VecPair::load(x);
+  const Vec a = Vec::load(x, left);
+  const Vec b = left > kLanes ? Vec::load(x + kLanes, left - kLanes) : Vec::zero();
+  if constexpr (kUnzips<T>) return unzipped(a, b);
+  return {a, b};
+}
+
+// The few for dot products: pairs of vectors along K, those of `rows` few side by side, the last
+// padded with 0. Few i of them, step p, lies at (p / kPair * rows + i) * kPair + p % kPair, or where
+// VecPair::load() brings it if the wide `unzips`.
+template <class T>
+void pack_pairs(const Source& side, int64_t i, int64_t rows, bool unzips, float* out) {
+  for (int64_t p = 0; p < side.k; p += kPair, out += rows * kPair) {
+    for (int64_t q = p; q < p + kPair; q += kLanes) {
+      float* to = out + (q - p);
+      if (q >= side.k) {
+        for (int64_t r = 0; r < rows; ++r) Vec::zero().store(to + r * kPair);
+      } else if (side.along_k) {
+        for (int64_t r = 0; r < rows; ++r) {
+          const Vec v = load_row(side.at<T>(i + r, q), side.k - q, side.scale(i + r));
+          v.store(to + r * kPair);
+        }
+      } else {
+        turn(side.at<T>(i, q), side.stride, smaller(kLanes, side.k - q), rows, side.scale(q), to,
+             kPair);
       }
     }
-    return;
-  }
-  for (int64_t p = 0; p < side.k; p += kLanes, out += rows * kLanes) {
-    turn(side.at<T>(i, p), side.stride, smaller(kLanes, side.k - p), rows, side.scale(p), out,
-         kLanes);
+    for (int64_t r = 0; unzips && r < rows; ++r) {
+      float* to = out + r * kPair;
+      const VecPair pair = unzipped(Vec::load(to), Vec::load(to + kLanes));
+      pair.first.store(to);
+      pair.second.store(to + kLanes);
+    }
   }
 }
 

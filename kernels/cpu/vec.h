@@ -20,9 +20,9 @@
 //   leading_bits(a)           a's bits down to the second of the mantissa, as the lowest bits
 //   leading_part(a)           a with the other bits 0
 //   add_to_exponent(a, t)     a's bits plus t's bits times 2^19
-//   VecPair                   two Vecs that VecPair::load(p) fills from 2 kLanes elements, in an
-//                             order of its own; .store(p) and .stream(p) undo it for arrays of the
-//                             same type
+//   VecPair                   two Vecs that VecPair::load(p) fills from 2 kLanes elements, in
+//                             order, or, where BF16, those at even places and those at odd ones;
+//                             .store(p) and .stream(p) undo it for arrays of the same type
 //   WideIVec                  kLanes 64-bit integers; ::from(IVec) makes their lower halves (what
 //                             is above is undefined), .low() takes them
 //   multiply_low(a, b)        the 64-bit products of the lower halves
