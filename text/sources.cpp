@@ -15,13 +15,11 @@
 namespace tenon {
 namespace {
 
-constexpr std::string_view kMagic = "TENONTOK";
-
 // A token file that stands among the sources: by itself it is what is asked for.
 std::optional<TokenFile> given_tokens(std::span<const std::filesystem::path> sources,
                                       const Tokenizer& tokenizer) {
   for (const std::filesystem::path& source : sources) {
-    if (!MappedFile::open(source)->text().starts_with(kMagic)) continue;
+    if (!is_token_file(source)) continue;
     if (sources.size() > 1) {
       fail_input("{}: a token file is data by itself, got {} files", shown(source), sources.size());
     }

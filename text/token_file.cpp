@@ -51,6 +51,10 @@ uint64_t footer_hash(uint64_t content, const Footer& footer) {
 
 // ------------------------------------------------------------------------------------ reading
 
+bool is_token_file(const std::filesystem::path& path) {
+  return MappedFile::open(path)->text().starts_with(std::string_view(kMagic, sizeof kMagic));
+}
+
 TokenFile TokenFile::open(const std::filesystem::path& path) {
   TokenFile file;
   file.mapping_ = MappedFile::open(path);

@@ -60,6 +60,9 @@ struct DocumentSpan : TokenSpan {
   bool sample = false;
 };
 
+// Whether the file begins as a token file does. Throws Error(kInput) where it cannot be read.
+bool is_token_file(const std::filesystem::path& path);
+
 // Copying a TokenFile shares the mapping. Safe to share between threads.
 class TokenFile {
  public:

@@ -78,12 +78,16 @@ Overlong overlong_mode(const std::string& word) {
 }
 
 std::string describe_data(const std::vector<std::string>& files, const TokenizeOptions& options) {
-  std::vector<std::string> kinds;
-  for (const std::string& file : files) {
+  const auto kind_of = [&](const std::string& file) -> std::string {
+    if (is_token_file(file)) return "token file";
     const auto reader = open_documents(file, options.documents);
     Document document;
     if (!is_plain_text(file)) reader->next(document);
-    const std::string& kind = reader->description();
+    return reader->description();
+  };
+  std::vector<std::string> kinds;
+  for (const std::string& file : files) {
+    const std::string kind = kind_of(file);
     if (std::find(kinds.begin(), kinds.end(), kind) == kinds.end()) kinds.push_back(kind);
   }
   return fmt::format("{}", fmt::join(kinds, "; "));

@@ -9,6 +9,8 @@
 namespace tenon::test {
 namespace {
 
+namespace fs = std::filesystem;
+
 constexpr const char* kTokenizers = TENON_SOURCE_DIR "/tests/reference/tokenizer/";
 
 Result good(const Words& words, const std::string& input = "/dev/null") {
@@ -105,7 +107,7 @@ TEST_CASE("a .txt is one record, or one a line") {
   CHECK(ids({"--lines"}) == std::vector<Json>{"The fox <|endoftext|>", "", "saw\uFFFD"});
 }
 
-TEST_CASE("a token file is the same for all threads") {
+TEST_CASE("a token file is the same for all threads, and data for finetune and evaluate") {
   const Lab lab;
   const auto write = [&](const std::string& out, const std::string& threads) {
     const Result result = good({"tokenize", "--model", lab.model(), "--data", lab.data(), "--out",
@@ -113,7 +115,25 @@ TEST_CASE("a token file is the same for all threads") {
     CHECK(result.out.empty());
     return lab.get(out);
   };
-  CHECK(write("one.tokens", "1") == write("two.tokens", "2"));
+  const std::string file = write("one.tokens", "1");
+  CHECK(file == write("two.tokens", "2"));
+
+  REQUIRE(tenon(lab.finetune()).code == 0);
+  const Words losses = lab.metrics("loss");
+  fs::remove_all(lab.out());
+  const Result result = tenon(lab.finetune({"--data", lab.at("one.tokens")}));
+  INFO(result.err);
+  REQUIRE(result.code == 0);
+  CHECK_THAT(result.err, Catch::Contains("token file"));
+  CHECK(lab.metrics("loss") == losses);
+  const auto evaluate = [&](const std::string& data) {
+    return Json::parse(good({"evaluate", "--model", lab.model(), "--data", data}).out).at("loss");
+  };
+  CHECK(evaluate(lab.at("one.tokens")) == evaluate(lab.data()));
+
+  fs::remove_all(lab.out());
+  lab.put("cut.tokens", file.substr(0, file.size() - 1));
+  check_refused(lab, lab.finetune({"--data", lab.at("cut.tokens")}), {lab.at("cut.tokens")});
 }
 
 TEST_CASE("what tokenize refuses") {
