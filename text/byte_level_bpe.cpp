@@ -174,10 +174,7 @@ void ByteLevelBpe::encode_text(std::string_view text, bool special,
                                std::vector<int32_t>& out) const {
   const auto scratch = scratches_.borrow([] { return std::make_unique<Scratch>(); });
   std::string repaired;
-  if (valid_utf8_prefix(text) != text.size()) {
-    append_valid_utf8(text, repaired);
-    text = repaired;
-  }
+  text = as_valid_utf8(text, repaired);
   for (const auto& [id, piece] : raw_added_.cut(text, special)) {
     if (id >= 0) {
       out.push_back(id);

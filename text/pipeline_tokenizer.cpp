@@ -8,19 +8,12 @@
 #include "core/error.h"
 #include "text/bpe.h"
 #include "text/scratch_pool.h"
+#include "text/spelled_space.h"
 #include "text/utf8.h"
 #include "text/word_cache.h"
 
 namespace tenon {
 namespace {
-
-constexpr std::string_view kSpace = "\u2581";  // as most vocabularies without bytes spell it
-
-// Whether `token` holds kSpace behind anything else.
-bool has_inner_space(std::string_view token) {
-  while (token.starts_with(kSpace)) token.remove_prefix(kSpace.size());
-  return token.find(kSpace) != token.npos;
-}
 
 class Pipeline : public Tokenizer {
  public:
@@ -69,7 +62,7 @@ class Pipeline : public Tokenizer {
   std::array<int32_t, 256> byte_id_;
   std::optional<int32_t> unknown_;
   bool fuse_unknown_, byte_fallback_, ignore_merges_;
-  bool cuts_at_spaces_;  // no token has kSpace behind another character
+  bool cuts_at_spaces_;  // no token has kSpelledSpace behind another character
   MergeTable merges_;
   std::unordered_map<std::string, int32_t> whole_words_;  // where merges are ignored for them
   AddedTokenMatcher raw_added_, normalized_added_;
@@ -105,7 +98,7 @@ void Pipeline::read_vocabulary(const TokenizerSpec& spec) {
     size = std::max(size, static_cast<size_t>(token.id) + 1);
   tokens_.resize(size);
   byte_id_.fill(-1);
-  cuts_at_spaces_ = spec.vocabulary.contains(std::string(kSpace));
+  cuts_at_spaces_ = spec.vocabulary.contains(std::string(kSpelledSpace));
   for (const auto& [text, id] : spec.vocabulary) {
     tokens_[id] = {text, true, false};
     const Utf8Char c = text.empty() ? Utf8Char{0, 0, Utf8Char::kInvalid} : first_utf8(text);
@@ -123,7 +116,7 @@ void Pipeline::read_vocabulary(const TokenizerSpec& spec) {
   for (size_t rank = 0; rank < spec.merges.size(); ++rank) {
     const TokenizerSpec::Merge& merge = spec.merges[rank];
     merges_.add(merge.left, merge.right, {static_cast<int32_t>(rank), merge.merged});
-    if (has_inner_space(tokens_[merge.merged].text)) cuts_at_spaces_ = false;
+    if (has_inner_spelled_space(tokens_[merge.merged].text)) cuts_at_spaces_ = false;
   }
 }
 
@@ -165,10 +158,7 @@ void Pipeline::encode_text(std::string_view text, bool special, Place place,
                            std::vector<int32_t>& out) const {
   const auto scratch = scratches_.borrow([] { return std::make_unique<Scratch>(); });
   std::string repaired;
-  if (valid_utf8_prefix(text) != text.size()) {
-    append_valid_utf8(text, repaired);
-    text = repaired;
-  }
+  text = as_valid_utf8(text, repaired);
   for (const auto& [id, piece] : raw_added_.cut(text, special)) {
     const Place here = piece.data() == text.data() ? place : Place::kInside;
     if (id >= 0) {
@@ -208,8 +198,8 @@ void Pipeline::encode_word(std::string_view word, Scratch& scratch,
     size_t end = word.size();
     if (cuts_at_spaces_) {
       size_t begin = 0;
-      while (word.substr(begin).starts_with(kSpace)) begin += kSpace.size();
-      end = std::min(word.find(kSpace, begin), word.size());
+      while (word.substr(begin).starts_with(kSpelledSpace)) begin += kSpelledSpace.size();
+      end = std::min(word.find(kSpelledSpace, begin), word.size());
     }
     encode_chunk(word.substr(0, end), word.size(), scratch, out);
     word.remove_prefix(end);
@@ -251,21 +241,21 @@ void Pipeline::take_symbols(std::string_view chunk, std::vector<int32_t>& symbol
   if (waiting) symbols.push_back(*unknown_);
 }
 
-// Before a space that follows another character a text may be cut where spaces become kSpace, begin
+// Before a space that follows another character a text may be cut where spaces become kSpelledSpace, begin
 // a chunk of their own and no step looks further than its own character.
 bool Pipeline::cuts_are_known(const TokenizerSpec& spec) const {
-  bool spelled = false;  // whether spaces are kSpace by now
+  bool spelled = false;  // whether spaces are kSpelledSpace by now
   if (!cuts_at_spaces_ || ignore_merges_) return false;
   for (const NormalizerStep& step : spec.normalizer) {
-    const bool spells =
-        step.kind == NormalizerStep::kReplace && step.pattern == " " && step.content == kSpace;
+    const bool spells = step.kind == NormalizerStep::kReplace && step.pattern == " " &&
+                        step.content == kSpelledSpace;
     if (!spells && step.kind != NormalizerStep::kPrepend) return false;
     spelled |= spells;
   }
   if (!spec.pre_tokenizer.empty()) {
     const PreTokenizerStep& step = spec.pre_tokenizer[0];
     if (spec.pre_tokenizer.size() > 1 || step.kind != PreTokenizerStep::kMetaspace ||
-        step.replacement != kSpace) {
+        step.replacement != kSpelledSpace) {
       return false;
     }
     spelled = true;
@@ -277,15 +267,7 @@ bool Pipeline::cuts_are_known(const TokenizerSpec& spec) const {
 }
 
 size_t Pipeline::safe_cut(std::string_view text) const {
-  if (!cuts_are_known_) return 0;
-  for (size_t i = text.size(); i-- > 1;) {
-    if (text[i] != ' ' || text[i - 1] == ' ' || text.substr(0, i).ends_with(kSpace)) continue;
-    const auto ends_there = [&](const std::string& token) {
-      return text.substr(0, i).ends_with(token);
-    };
-    if (std::none_of(added_texts_.begin(), added_texts_.end(), ends_there)) return i;
-  }
-  return 0;
+  return cuts_are_known_ ? last_cut_before_space(text, added_texts_) : 0;
 }
 
 }  // namespace

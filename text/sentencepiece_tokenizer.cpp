@@ -8,6 +8,7 @@
 #include "core/error.h"
 #include "text/normalize.h"
 #include "text/sentencepiece_model.h"
+#include "text/spelled_space.h"
 #include "text/text_decoder.h"
 #include "text/unigram.h"
 #include "text/utf8.h"
@@ -17,8 +18,6 @@ namespace {
 
 using Processor = sentencepiece::SentencePieceProcessor;
 using Type = SentencePieceModel::Type;
-
-constexpr std::string_view kSpace = "\u2581";  // as pieces spell it
 
 // NormalizerSpec.add_dummy_prefix = false as one more field of the model: a message that comes
 // twice is merged, the later fields win.
@@ -33,7 +32,7 @@ void load_model(Processor& processor, const std::string& bytes, const std::strin
 struct Piece {
   enum Kind : uint8_t { kText, kByte, kUnknown, kVerbatim };
   Kind kind = kVerbatim;  // kVerbatim: its name, as special and added tokens have it
-  std::string text;       // of a piece with its spaces as kSpace
+  std::string text;       // of a piece with its spaces as kSpelledSpace
 };
 
 // The library's own way back to text: a space that begins the first text belongs to the model, and
@@ -56,11 +55,11 @@ class PieceDecoder : public TextDecoder {
     if (piece.kind == Piece::kText) {
       bool dropped = false;
       if (at_start_ && (model_.add_dummy_prefix || model_.remove_extra_whitespaces)) {
-        dropped = text.starts_with(kSpace);
-        if (dropped) text.erase(0, kSpace.size());
+        dropped = text.starts_with(kSpelledSpace);
+        if (dropped) text.erase(0, kSpelledSpace.size());
       }
       begun_ |= dropped && !model_.remove_extra_whitespaces;
-      text = replace_all(text, kSpace, " ");
+      text = replace_all(text, kSpelledSpace, " ");
     }
     give(text, out);
   }
@@ -155,7 +154,7 @@ void SentencePieceTokenizer::read_tokens(const TokenizerSpec& spec) {
                    : type == Type::kControl ? Piece::kVerbatim
                                             : Piece::kText,
                    byte ? std::string(1, static_cast<char>(byte_of_token(text))) : text};
-    bytes_[id] = byte ? pieces_[id].text : replace_all(text, kSpace, " ");
+    bytes_[id] = byte ? pieces_[id].text : replace_all(text, kSpelledSpace, " ");
   }
   for (const AddedToken& token : spec.added) {
     const bool piece = static_cast<size_t>(token.id) < model_->pieces.size();
@@ -170,10 +169,7 @@ void SentencePieceTokenizer::read_tokens(const TokenizerSpec& spec) {
 void SentencePieceTokenizer::encode_text(std::string_view text, bool special, bool start,
                                          std::vector<int32_t>& out) const {
   std::string repaired;
-  if (valid_utf8_prefix(text) != text.size()) {
-    append_valid_utf8(text, repaired);
-    text = repaired;
-  }
+  text = as_valid_utf8(text, repaired);
   const bool after_added = !start && !out.empty() && is_added(out.back());
   for (const auto& [id, piece] : added_.cut(text, special)) {
     if (id >= 0) {
@@ -217,13 +213,11 @@ bool SentencePieceTokenizer::cuts_are_known(const TokenizerSpec& spec) const {
   const SentencePieceModel& m = *model_;
   if (m.algorithm != SentencePieceModel::kBpe || !m.identity_normalizer ||
       m.remove_extra_whitespaces || !m.escape_whitespaces || m.whitespace_as_suffix ||
-      !spec.vocabulary.contains(std::string(kSpace))) {
+      !spec.vocabulary.contains(std::string(kSpelledSpace))) {
     return false;
   }
   const auto has_inner_space = [](const SentencePieceModel::Piece& piece) {
-    const size_t first_other = piece.text.find_first_not_of(kSpace);
-    return first_other != std::string::npos &&
-           piece.text.find(kSpace, first_other) != std::string::npos;
+    return has_inner_spelled_space(piece.text);
   };
   if (std::any_of(m.pieces.begin(), m.pieces.end(), has_inner_space)) return false;
   return std::none_of(spec.added.begin(), spec.added.end(), [](const AddedToken& token) {
@@ -233,15 +227,7 @@ bool SentencePieceTokenizer::cuts_are_known(const TokenizerSpec& spec) const {
 }
 
 size_t SentencePieceTokenizer::safe_cut(std::string_view text) const {
-  if (!cuts_are_known_) return 0;
-  for (size_t i = text.size(); i-- > 1;) {
-    if (text[i] != ' ' || text[i - 1] == ' ' || text.substr(0, i).ends_with(kSpace)) continue;
-    const auto ends_there = [&](const std::string& token) {
-      return text.substr(0, i).ends_with(token);
-    };
-    if (std::none_of(added_texts_.begin(), added_texts_.end(), ends_there)) return i;
-  }
-  return 0;
+  return cuts_are_known_ ? last_cut_before_space(text, added_texts_) : 0;
 }
 
 }  // namespace

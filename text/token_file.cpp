@@ -129,6 +129,12 @@ int32_t TokenFile::id(int64_t position) const {
   return id;
 }
 
+std::map<int32_t, int64_t> TokenFile::special_tokens() const {
+  std::map<int32_t, int64_t> counts;
+  for (const auto& [id, count] : special_) counts[static_cast<int32_t>(id)] = count;
+  return counts;
+}
+
 void TokenFile::copy_ids(int64_t begin, std::span<int32_t> out) const {
   const std::byte* const from = ids_ + begin * id_bytes_;
   if (id_bytes_ == 4) {

@@ -85,7 +85,7 @@ class TokenFile {
   int64_t scored_tokens() const { return tokens_ - unscored_in({0, tokens_}); }
   int32_t largest_id() const { return largest_id_; }  // to be checked against the model's rows
   // By id; what was put around documents is not counted.
-  std::span<const SpecialCount> special_tokens() const { return special_; }
+  std::map<int32_t, int64_t> special_tokens() const;
   // Records of the sources that could not be read and were passed over.
   int64_t skipped_records() const { return skipped_records_; }
 

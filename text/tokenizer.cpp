@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "text/tokenizer.h"
 
-#include <algorithm>
-
 #include "text/byte_level_bpe.h"
 #include "text/pipeline_tokenizer.h"
 #include "text/sentencepiece_tokenizer.h"
@@ -35,19 +33,6 @@ std::vector<int32_t> Tokenizer::encode(std::string_view text) const {
   std::vector<int32_t> ids;
   encode(text, ids);
   return ids;
-}
-
-std::vector<int32_t> Tokenizer::encode_framed(std::string_view text) const {
-  const std::vector<int32_t> ids = encode(text);
-  std::vector<int32_t> framed;
-  const bool begun =
-      ids.size() >= prefix_.size() && std::equal(prefix_.begin(), prefix_.end(), ids.begin());
-  const bool ended =
-      ids.size() >= suffix_.size() && std::equal(suffix_.rbegin(), suffix_.rend(), ids.rbegin());
-  if (!begun) framed = prefix_;
-  framed.insert(framed.end(), ids.begin(), ids.end());
-  if (!ended) framed.insert(framed.end(), suffix_.begin(), suffix_.end());
-  return framed;
 }
 
 std::optional<std::string_view> Tokenizer::token(int32_t id) const {

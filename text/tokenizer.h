@@ -38,8 +38,6 @@ class Tokenizer {
   // The ids that the tokenizer's own files put before and behind a text (BOS, EOS); often none.
   const std::vector<int32_t>& prefix() const { return prefix_; }
   const std::vector<int32_t>& suffix() const { return suffix_; }
-  // The ids of `text` between prefix() and suffix(); what is there already is not put there twice.
-  std::vector<int32_t> encode_framed(std::string_view text) const;
 
   // Appends the ids of a text that goes on where another one ended, of which `out` holds the ids, or
   // nothing: unlike encode() and encode_plain(), it gets no space of the tokenizer's own before it

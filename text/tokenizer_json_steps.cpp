@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "core/error.h"
+#include "text/spelled_space.h"
 #include "text/unicode_classes.h"
 #include "text/utf8.h"
 
@@ -159,7 +160,7 @@ PreTokenizerStep read_pre_tokenizer(const JsonObject& step) {
     read.kind = PreTokenizerStep::kWords;
   } else if (type == "Metaspace") {
     read.kind = PreTokenizerStep::kMetaspace;
-    read.replacement = read_character(step, "replacement", "\u2581");
+    read.replacement = read_character(step, "replacement", std::string(kSpelledSpace));
     read.prepend = read_prepend(step);
     read.cut = step.boolean("split", true);
   } else {
@@ -195,7 +196,7 @@ DecoderStep read_decoder(const JsonObject& step) {
     read.right = static_cast<size_t>(step.integer("stop", 0, kMostStripped));
   } else if (type == "Metaspace") {
     read.kind = DecoderStep::kMetaspace;
-    read.pattern = read_character(step, "replacement", "\u2581");
+    read.pattern = read_character(step, "replacement", std::string(kSpelledSpace));
     read.drop_first = read_prepend(step) != PreTokenizerStep::kNever;
   } else {
     refuse_by_name(step.where(), "decoder", type,

@@ -93,6 +93,13 @@ void append_valid_utf8(std::string_view text, std::string& out) {
   }
 }
 
+std::string_view as_valid_utf8(std::string_view text, std::string& repaired) {
+  if (valid_utf8_prefix(text) == text.size()) return text;
+  repaired.clear();
+  append_valid_utf8(text, repaired);
+  return repaired;
+}
+
 void append_utf8(char32_t code, std::string& out) {
   const auto continuation = [&](int shift) {
     out += static_cast<char>(0x80 | (code >> shift & 0x3F));

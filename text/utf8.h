@@ -30,6 +30,9 @@ size_t unfinished_utf8_tail(std::string_view text);
 // Appends `text` with U+FFFD in the place of each maximal part that is not UTF-8.
 void append_valid_utf8(std::string_view text, std::string& out);
 
+// `text` itself where it is UTF-8, else what append_valid_utf8() makes of it, kept in `repaired`.
+std::string_view as_valid_utf8(std::string_view text, std::string& repaired);
+
 // Appends the character in UTF-8. Requires: code is a code point and no surrogate.
 void append_utf8(char32_t code, std::string& out);
 

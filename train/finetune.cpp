@@ -212,9 +212,7 @@ void print_plan(Console& console, const Job& job, const Machine& machine, const 
   console.line(fmt::format(
       "  data     {} documents, {} tokens, {} scored; {} rows of up to {} tokens, {:.1f} % full{}",
       s.documents, count(s.tokens), count(s.scored), s.rows, o.seq_len, 100 * s.fill, notes_of(s)));
-  std::map<int32_t, int64_t> special;
-  for (const auto& [id, times] : job.tokens->special_tokens())
-    special[static_cast<int32_t>(id)] = times;
+  const std::map<int32_t, int64_t> special = job.tokens->special_tokens();
   if (!special.empty()) {
     console.line(fmt::format("           special tokens in the text: {}",
                              special_tokens_text(*job.tokenizer, special)));

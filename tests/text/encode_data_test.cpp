@@ -165,8 +165,8 @@ TEST_CASE("special tokens that stand in the data are counted", "[encode_data]") 
       put_file(folder / "b.jsonl", "{\"text\": \"a\"}\n{\"text\": \"b<|endoftext|>\"}\n")};
   const TokenFile file = build_or_open(folder / "t.tokens", sources, *tokenizer);
   REQUIRE(file.special_tokens().size() == 1);
-  CHECK(file.special_tokens()[0].id == *tokenizer->eos_id());
-  CHECK(file.special_tokens()[0].count == 2);  // not those that end documents
+  CHECK(file.special_tokens().begin()->first == *tokenizer->eos_id());
+  CHECK(file.special_tokens().begin()->second == 2);  // not those that end documents
   CHECK(special_tokens_text(*tokenizer, {{*tokenizer->eos_id(), 2}}) == "<|endoftext|> x 2");
 }
 

@@ -6,6 +6,7 @@
 
 #include "core/file.h"
 #include "tests/text/text_cases.h"
+#include "text/document_tokens.h"
 #include "text/normalize.h"
 #include "text/sources.h"
 #include "text/text_decoder.h"
@@ -55,6 +56,15 @@ void expect_no_harm(const std::string& file, const std::string& bytes) {
   }
 }
 
+// The ids of a text between what the tokenizer's files put around one.
+Ids framed_ids(const Tokenizer& tokenizer, const std::string& text) {
+  Document document;
+  document.pieces.push_back({text});
+  DocumentTokens tokens;
+  tokenize_document(document, tokenizer, Framing::kPrompt, tokens);
+  return tokens.ids;
+}
+
 }  // namespace
 
 TEST_CASE("tokenizers of every kind give the ids and texts of their own libraries", "[tokenizer]") {
@@ -84,14 +94,14 @@ TEST_CASE("what is put around a text is not put there twice", "[tokenizer]") {
   const auto llama = reference_tokenizer("llama");
   CHECK(llama->prefix() == Ids{1});
   CHECK(llama->suffix().empty());
-  const Ids framed = llama->encode_framed("the lamp");
+  const Ids framed = framed_ids(*llama, "the lamp");
   CHECK(framed[0] == 1);
-  CHECK(llama->encode_framed("<s>the lamp") == framed);
+  CHECK(framed_ids(*llama, "<s>the lamp") == framed);
   const auto metaspace = reference_tokenizer("metaspace");
   CHECK(metaspace->prefix() == Ids{1});
   CHECK(metaspace->suffix() == Ids{2});
-  CHECK(metaspace->encode_framed("<s>a</s>").back() == 2);
-  CHECK(metaspace->encode_framed("<s>a</s>").size() == metaspace->encode("<s>a</s>").size());
+  CHECK(framed_ids(*metaspace, "<s>a</s>").back() == 2);
+  CHECK(framed_ids(*metaspace, "<s>a</s>").size() == metaspace->encode("<s>a</s>").size());
 }
 
 TEST_CASE("add_bos_token and add_eos_token go before the post_processor", "[tokenizer]") {
@@ -118,7 +128,7 @@ TEST_CASE("OPT's and GPT-2's files say whether a text begins with BOS", "[tokeni
                "add_bos_token": true, "pad_token": "[PAD]"})");
   const auto tokenizer = Tokenizer::load(folder.path());
   CHECK(tokenizer->prefix() == Ids{0});
-  CHECK(tokenizer->decode(tokenizer->encode_framed("a b")) == "<|endoftext|>a b");
+  CHECK(tokenizer->decode(framed_ids(*tokenizer, "a b")) == "<|endoftext|>a b");
   // A special token that the vocabulary lacks gets the next id, as in Hugging Face's.
   CHECK(tokenizer->encode("[PAD]") == Ids{539});
   CHECK(tokenizer->is_special(539));
