@@ -109,11 +109,6 @@ std::map<std::string, Linear*> linears_of(Model& model) {
   return all;
 }
 
-// A name by which config.json calls a dtype.
-const char* torch_name(DType dtype) {
-  return dtype == DType::kF32 ? "float32" : dtype == DType::kF16 ? "float16" : "bfloat16";
-}
-
 }  // namespace
 
 Merge::Merge(const fs::path& base, const std::vector<WeightedAdapter>& adapters,
@@ -208,19 +203,11 @@ int64_t Merge::parameters() const {
 
 // config.json as it was, but for the dtype and a head that is tied no longer.
 void Merge::write_config(const fs::path& folder) const {
-  const fs::path path = folder_ / "config.json";
-  const std::string text = read_text(path, kJsonFileBytes);
-  parse_json(text, shown(path));
-  auto config = nlohmann::ordered_json::parse(text);
-  bool stated = false;
-  for (const char* key : {"dtype", "torch_dtype"}) {
-    if (!config.contains(key)) continue;
-    stated = true;
-    if (dtype_) config[key] = torch_name(*dtype_);
-  }
-  if (dtype_ && !stated) config["torch_dtype"] = torch_name(*dtype_);
+  if (!dtype_ && !unties_head_) return;
+  nlohmann::ordered_json config = read_config(folder_);
+  if (dtype_) state_dtype(config, *dtype_);
   if (unties_head_) config["tie_word_embeddings"] = false;
-  if (dtype_ || unties_head_) write_text_atomic(folder / "config.json", config.dump(2) + "\n");
+  write_text_atomic(folder / "config.json", config.dump(2) + "\n");
 }
 
 void Merge::write(const fs::path& folder, int64_t max_shard_bytes) const {

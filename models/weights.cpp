@@ -5,6 +5,7 @@
 #include <cmath>
 #include <cstring>
 #include <map>
+#include <nlohmann/json.hpp>
 #include <numbers>
 
 #include "core/error.h"
@@ -231,6 +232,28 @@ void save_weights(Model& model, const fs::path& folder, DType dtype) {
                        }});
   });
   write_sharded(folder, tensors);
+}
+
+nlohmann::ordered_json read_config(const fs::path& folder) {
+  const fs::path path = folder / "config.json";
+  const std::string text = read_text(path, kJsonFileBytes);
+  parse_json(text, shown(path));  // says where it is wrong
+  return nlohmann::ordered_json::parse(text);
+}
+
+bool state_dtype(nlohmann::ordered_json& config, DType dtype) {
+  const char* const name = dtype == DType::kF32   ? "float32"
+                           : dtype == DType::kF16 ? "float16"
+                                                  : "bfloat16";
+  bool changed = false, stated = false;
+  for (const char* key : {"dtype", "torch_dtype"}) {
+    if (!config.contains(key)) continue;
+    stated = true;
+    changed |= config[key] != name;
+    config[key] = name;
+  }
+  if (!stated) config["torch_dtype"] = name;
+  return changed || !stated;
 }
 
 void copy_model_files(const fs::path& from, const fs::path& to) {

@@ -6,6 +6,7 @@
 #pragma once
 
 #include <filesystem>
+#include <nlohmann/json_fwd.hpp>
 #include <string>
 
 #include "core/safetensors.h"
@@ -35,6 +36,13 @@ void draw_weights(Model& model, uint64_t seed);
 // Writes the base parameters as `dtype` into `folder` (created): model.safetensors or shards,
 // Hugging Face names.
 void save_weights(Model& model, const std::filesystem::path& folder, DType dtype);
+
+// The config.json of a folder, its keys in their order. Throws Error(kInput).
+nlohmann::ordered_json read_config(const std::filesystem::path& folder);
+
+// Makes a config.json say that its weights are `dtype`, as "dtype" (transformers 5), "torch_dtype"
+// or both, by what it has. True when that changed something.
+bool state_dtype(nlohmann::ordered_json& config, DType dtype);
 
 // Copies config.json, generation_config.json and the tokenizer's files byte for byte, where they
 // exist.

@@ -80,25 +80,6 @@ bool is_tied_head(const WeightFiles& files, const TensorEntry& head, const JsonO
   return false;
 }
 
-// config.json says in which dtype the weights are, as "dtype" (transformers 5) or "torch_dtype".
-std::string config_text(const fs::path& path, const std::string& text, DType dtype) {
-  parse_json(text, shown(path));
-  auto config = nlohmann::ordered_json::parse(text);
-  const char* name = dtype == DType::kF32   ? "float32"
-                     : dtype == DType::kF16 ? "float16"
-                                            : "bfloat16";
-  bool changed = false, stated = false;
-  for (const char* key : {"dtype", "torch_dtype"}) {
-    if (!config.contains(key)) continue;
-    stated = true;
-    if (config[key] == name) continue;
-    config[key] = name;
-    changed = true;
-  }
-  if (!stated) config["torch_dtype"] = name;
-  return changed || !stated ? config.dump(2) + "\n" : text;
-}
-
 int convert(const ConvertOptions& options) {
   if (options.threads > 0) set_thread_count(options.threads);
   const fs::path model = options.model;
@@ -124,8 +105,9 @@ int convert(const ConvertOptions& options) {
     }
     copy_model_files(model, folder);
     if (dtype) {
-      const std::string text = read_text(model / "config.json", kJsonFileBytes);
-      write_text_atomic(folder / "config.json", config_text(model / "config.json", text, *dtype));
+      nlohmann::ordered_json stated = read_config(model);
+      if (state_dtype(stated, *dtype))
+        write_text_atomic(folder / "config.json", stated.dump(2) + "\n");
     }
     written = write_sharded(folder, tensors, options.out.shard_bytes);
   });

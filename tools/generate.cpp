@@ -12,6 +12,7 @@
 #include "models/generate.h"
 #include "models/weights.h"
 #include "text/chat_template.h"
+#include "text/document_tokens.h"
 #include "text/stop_text.h"
 #include "text/tokenizer.h"
 #include "tools/command.h"
@@ -89,18 +90,20 @@ void add_end_of_turn(const ChatTemplate& chat, const Tokenizer& tokenizer,
   }
 }
 
-// The ids of a prompt: as the chat template writes it, or framed as the tokenizer's files say,
-// without what ends a text.
+// The ids of a prompt that is continued as it is, behind what the tokenizer's files put before a text.
+std::vector<int32_t> plain_ids(const std::string& text, const Tokenizer& tokenizer) {
+  Document document;
+  document.pieces.push_back({text});
+  DocumentTokens tokens;
+  tokenize_document(document, tokenizer, Framing::kPrefix, tokens);
+  return tokens.ids;
+}
+
 Prompt prompt_of(const Asked& asked, const Tokenizer& tokenizer, const Model& model,
                  const ChatTemplate* chat, const std::string& system) {
   Prompt prompt{chat != nullptr ? chat_ids(asked.text, system, *chat, tokenizer)
-                                : tokenizer.encode_framed(asked.text),
+                                : plain_ids(asked.text, tokenizer),
                 asked.number};
-  const std::vector<int32_t>& suffix = tokenizer.suffix();
-  if (!suffix.empty() && prompt.ids.size() >= suffix.size() &&
-      std::equal(suffix.begin(), suffix.end(), prompt.ids.end() - std::ssize(suffix))) {
-    prompt.ids.resize(prompt.ids.size() - suffix.size());
-  }
   if (prompt.ids.empty() && tokenizer.bos_id()) prompt.ids.push_back(*tokenizer.bos_id());
   if (prompt.ids.empty()) fail_input("{}: expected some text", asked.where);
   check_tokens(prompt.ids, tokenizer, model.vocabulary(), asked.where);
