@@ -9,6 +9,7 @@
 #include "models/adapter.h"
 #include "models/weights.h"
 #include "tools/sampling_flags.h"
+#include "train/data.h"
 #include "train/job.h"
 
 namespace tenon {
@@ -37,7 +38,11 @@ Figures run_tasks(const EvaluateOptions& options, World& world, Console& console
                             .console = console};
   setting.generation.sampling = options.sampling->over({});
   setting.generation.dtype = options.compute.dtype();
-  setting.generation.end_tokens = end_tokens(options.model, *tokenizer, model->vocabulary());
+  if (options.task == "generate") {
+    const TokenizeOptions reading = tokenize_options(options.reading, options.model);
+    setting.generation.end_tokens = end_tokens(options.model, *tokenizer, model->vocabulary(),
+                                               reading.documents.chat_template.get());
+  }
   const EvaluationTask task =
       options.task == "generate" ? answer_task(setting) : loss_task(setting);
   const Figures figures = task(*model, adapted ? "adapter" : "model");

@@ -73,23 +73,6 @@ std::vector<int32_t> chat_ids(const std::string& text, const std::string& system
   return ids;
 }
 
-// Adds the token with which the template ends what an assistant said, where it is a special one.
-void add_end_of_turn(const ChatTemplate& chat, const Tokenizer& tokenizer,
-                     std::vector<int32_t>& ends) {
-  const std::string said = "yes";
-  const nlohmann::ordered_json messages = {{{"role", "user"}, {"content", "no"}},
-                                           {{"role", "assistant"}, {"content", said}}};
-  const std::string whole = chat.write(messages, false, nullptr);
-  const size_t at = whole.rfind(said);
-  if (at == whole.npos) return;
-  std::vector<int32_t> ids;
-  tokenizer.encode_continued(std::string_view(whole).substr(at + said.size()), true, ids);
-  if (!ids.empty() && tokenizer.is_special(ids[0]) &&
-      std::find(ends.begin(), ends.end(), ids[0]) == ends.end()) {
-    ends.push_back(ids[0]);
-  }
-}
-
 // The ids of a prompt that is continued as it is, behind what the tokenizer's files put before a text.
 std::vector<int32_t> plain_ids(const std::string& text, const Tokenizer& tokenizer) {
   Document document;
@@ -203,14 +186,13 @@ int run_generate(const GenerateOptions& options) {
   const Device device = options.compute.open();
   const std::unique_ptr<Model> model = build_model(options.model);
   const std::unique_ptr<Tokenizer> tokenizer = Tokenizer::load(options.model);
-  GenerationOptions generation{
+  const std::shared_ptr<const ChatTemplate> chat = chat_of(options);
+  const GenerationOptions generation{
       .max_tokens = options.max_tokens,
-      .end_tokens = end_tokens(options.model, *tokenizer, model->vocabulary()),
+      .end_tokens = end_tokens(options.model, *tokenizer, model->vocabulary(), chat.get()),
       .sampling = options.sampling->resolve(options.model),
       .dtype = options.compute.dtype(),
       .batch = options.batch};
-  const std::shared_ptr<const ChatTemplate> chat = chat_of(options);
-  if (chat != nullptr) add_end_of_turn(*chat, *tokenizer, generation.end_tokens);
   std::vector<Prompt> prompts;
   const std::vector<Asked> asked = options.prompts.empty()
                                        ? std::vector<Asked>{{options.prompt, "--prompt", 0}}

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "tools/sampling_flags.h"
 
+#include <algorithm>
 #include <cstdio>
 #include <limits>
+#include <nlohmann/json.hpp>
 
 #include "core/json.h"
 #include "tools/command.h"
@@ -37,6 +39,35 @@ SamplingOptions of_file(const fs::path& path) {
   options.top_p = file.number("top_p", 0, 1, options.top_p);
   options.min_p = file.number("min_p", 0, 1, options.min_p);
   return options;
+}
+
+// End tokens of the files of a model, or the tokenizer's.
+std::vector<int32_t> ends_of_files(const fs::path& folder, const Tokenizer& tokenizer,
+                                   int64_t vocabulary) {
+  for (const char* name : {"generation_config.json", "config.json"}) {
+    if (!fs::exists(folder / name)) continue;
+    const std::vector<int64_t> ids =
+        JsonObject::read(folder / name).integers("eos_token_id", 0, vocabulary - 1);
+    if (!ids.empty()) return {ids.begin(), ids.end()};
+  }
+  return tokenizer.eos_id() ? std::vector<int32_t>{*tokenizer.eos_id()} : std::vector<int32_t>{};
+}
+
+// Adds the token with which the template ends what an assistant said, where it is a special one.
+void add_end_of_turn(const ChatTemplate& chat, const Tokenizer& tokenizer,
+                     std::vector<int32_t>& ends) {
+  const std::string said = "yes";
+  const nlohmann::ordered_json messages = {{{"role", "user"}, {"content", "no"}},
+                                           {{"role", "assistant"}, {"content", said}}};
+  const std::string whole = chat.write(messages, false, nullptr);
+  const size_t at = whole.rfind(said);
+  if (at == whole.npos) return;
+  std::vector<int32_t> ids;
+  tokenizer.encode_continued(std::string_view(whole).substr(at + said.size()), true, ids);
+  if (!ids.empty() && tokenizer.is_special(ids[0]) &&
+      std::find(ends.begin(), ends.end(), ids[0]) == ends.end()) {
+    ends.push_back(ids[0]);
+  }
 }
 
 }  // namespace
@@ -79,14 +110,10 @@ SamplingOptions SamplingFlags::over(SamplingOptions options) const {
 }
 
 std::vector<int32_t> end_tokens(const fs::path& folder, const Tokenizer& tokenizer,
-                                int64_t vocabulary) {
-  for (const char* name : {"generation_config.json", "config.json"}) {
-    if (!fs::exists(folder / name)) continue;
-    const std::vector<int64_t> ids =
-        JsonObject::read(folder / name).integers("eos_token_id", 0, vocabulary - 1);
-    if (!ids.empty()) return {ids.begin(), ids.end()};
-  }
-  return tokenizer.eos_id() ? std::vector<int32_t>{*tokenizer.eos_id()} : std::vector<int32_t>{};
+                                int64_t vocabulary, const ChatTemplate* chat) {
+  std::vector<int32_t> ends = ends_of_files(folder, tokenizer, vocabulary);
+  if (chat != nullptr) add_end_of_turn(*chat, tokenizer, ends);
+  return ends;
 }
 
 }  // namespace tenon

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "models/generate.h"
+#include "text/chat_template.h"
 #include "text/tokenizer.h"
 
 namespace tenon {
@@ -35,8 +36,9 @@ class SamplingFlags {
   std::shared_ptr<Given> given_;
 };
 
-// The tokens that end a text: generation_config.json's, else config.json's, else the tokenizer's.
+// The tokens that end a text: generation_config.json's, else config.json's, else the tokenizer's; and
+// the special one with which `chat` (if not null) ends what an assistant says.
 std::vector<int32_t> end_tokens(const std::filesystem::path& folder, const Tokenizer& tokenizer,
-                                int64_t vocabulary);
+                                int64_t vocabulary, const ChatTemplate* chat);
 
 }  // namespace tenon
