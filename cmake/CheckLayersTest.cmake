@@ -24,7 +24,8 @@ expect(core/tensor.cpp "  #  include \"kernels/cpu/vec_avx2.h\"" "core/tensor.cp
 expect(kernels/cpu/gemm.cpp "#include <algorithm>" "kernels/cpu/gemm.cpp:2:")
 expect(kernels/cpu/gemm.cpp "#include \"core/tensor.h\"" "kernels/cpu/gemm.cpp:2:")
 expect(comm/self.cpp "#include <mpi.h>" "comm/self.cpp:2:")
-expect(models/gpt2.cpp "#include \"text/bpe.h\"" "models/gpt2.cpp:2:")
+expect(models/gpt2.cpp "#include \"text/tokenizer/bpe.h\"" "models/gpt2.cpp:2:")
+expect(text/tokenizer/bpe.cpp "#include \"text/data/documents.h\"" "text/tokenizer/bpe.cpp:2:")
 expect(utils/misc.cpp "#include <vector>" "no rule")
 expect(core/tensor.h "#include \"tensor.h\"" "core/tensor.h:2:")  # our headers are named from the root
 

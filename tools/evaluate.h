@@ -8,8 +8,8 @@
 #include <vector>
 
 #include "models/generate.h"
-#include "text/scores.h"
-#include "text/tokenizer.h"
+#include "text/scores/scores.h"
+#include "text/tokenizer/tokenizer.h"
 #include "tools/command.h"
 #include "tools/in_world.h"
 #include "tools/sampling_flags.h"

@@ -4,7 +4,7 @@
 #include <filesystem>
 
 #include "core/file.h"
-#include "text/document_tokens.h"
+#include "text/data/document_tokens.h"
 #include "tools/evaluate.h"
 #include "train/data.h"
 

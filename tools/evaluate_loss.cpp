@@ -5,8 +5,8 @@
 #include <cmath>
 #include <filesystem>
 
-#include "text/packing.h"
-#include "text/windows.h"
+#include "text/data/packing.h"
+#include "text/data/windows.h"
 #include "tools/evaluate.h"
 #include "train/data.h"
 #include "train/evaluation.h"

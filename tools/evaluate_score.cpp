@@ -2,7 +2,7 @@
 // Scores as they are printed, and those of a file of pairs.
 #include "core/file.h"
 #include "core/json.h"
-#include "text/record_reader.h"
+#include "text/data/record_reader.h"
 #include "tools/evaluate.h"
 #include "tools/version.h"
 

@@ -5,7 +5,7 @@
 #include <functional>
 
 #include "comm/communicator.h"
-#include "text/encode_data.h"
+#include "text/data/encode_data.h"
 
 namespace tenon {
 

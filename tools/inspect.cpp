@@ -10,8 +10,8 @@
 #include "models/adapter_config.h"
 #include "models/adapter_files.h"
 #include "models/weights.h"
-#include "text/token_file.h"
-#include "text/tokenizer.h"
+#include "text/data/token_file.h"
+#include "text/tokenizer/tokenizer.h"
 #include "tools/command.h"
 #include "train/checkpoint.h"
 

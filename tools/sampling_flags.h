@@ -10,8 +10,8 @@
 #include <vector>
 
 #include "models/generate.h"
-#include "text/chat_template.h"
-#include "text/tokenizer.h"
+#include "text/chat/chat_template.h"
+#include "text/tokenizer/tokenizer.h"
 
 namespace tenon {
 

@@ -8,7 +8,7 @@
 #include <nlohmann/json.hpp>
 
 #include "core/json.h"
-#include "text/sources.h"
+#include "text/data/sources.h"
 #include "tools/command.h"
 #include "tools/gather_parts.h"
 #include "tools/in_world.h"

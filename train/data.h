@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "text/packing.h"
+#include "text/data/packing.h"
 #include "train/options.h"
 
 namespace tenon {

@@ -6,7 +6,7 @@
 #include <numeric>
 
 #include "core/ops.h"
-#include "text/row_order.h"
+#include "text/data/row_order.h"
 
 namespace tenon {
 namespace {

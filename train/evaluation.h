@@ -7,7 +7,7 @@
 
 #include "comm/communicator.h"
 #include "models/model.h"
-#include "text/packing.h"
+#include "text/data/packing.h"
 
 namespace tenon {
 

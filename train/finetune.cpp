@@ -10,7 +10,7 @@
 #include "core/backend.h"
 #include "core/error.h"
 #include "core/parallel_for.h"
-#include "text/sources.h"
+#include "text/data/sources.h"
 #include "train/data.h"
 #include "train/identity.h"
 #include "train/job.h"

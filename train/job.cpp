@@ -4,7 +4,7 @@
 #include <algorithm>
 
 #include "core/error.h"
-#include "text/token_file.h"
+#include "text/data/token_file.h"
 #include "train/data.h"
 #include "train/trainer.h"
 

@@ -10,8 +10,8 @@
 
 #include "models/adapter.h"
 #include "models/weights.h"
-#include "text/packing.h"
-#include "text/tokenizer.h"
+#include "text/data/packing.h"
+#include "text/tokenizer/tokenizer.h"
 #include "train/run_folder.h"
 
 namespace tenon {

@@ -13,7 +13,7 @@
 
 #include "core/error.h"
 #include "core/file.h"
-#include "text/documents.h"
+#include "text/data/documents.h"
 
 namespace tenon {
 namespace {

@@ -11,8 +11,8 @@
 
 #include "comm/communicator.h"
 #include "parallel/strategy.h"
-#include "text/packing.h"
-#include "text/row_order.h"
+#include "text/data/packing.h"
+#include "text/data/row_order.h"
 #include "train/checkpoint.h"
 #include "train/console.h"
 #include "train/loss_scaler.h"

@@ -10,7 +10,7 @@
 #include "core/parallel_for.h"
 #include "parallel/strategy.h"
 #include "tests/models/tiny_model.h"
-#include "text/row_order.h"
+#include "text/data/row_order.h"
 
 namespace tenon::test {
 namespace {

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "text/bpe.h"
+#include "text/tokenizer/bpe.h"
 
 #include <catch2/catch.hpp>
 #include <map>
 #include <random>
 
-#include "text/word_cache.h"
+#include "text/tokenizer/word_cache.h"
 
 using namespace tenon;
 

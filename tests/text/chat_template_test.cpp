@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Chat templates write what transformers writes: golden outputs of make_chat_cases.py.
-#include "text/chat_template.h"
+#include "text/chat/chat_template.h"
 
 #include <catch2/catch.hpp>
 #include <ctime>

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Records of data files as documents: every kind of file, every shape, and what is wrong with them.
-#include "text/documents.h"
+#include "text/data/documents.h"
 
 #include <catch2/catch.hpp>
 #include <random>

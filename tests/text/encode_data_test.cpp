@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "text/encode_data.h"
+#include "text/data/encode_data.h"
 
 #include <fmt/format.h>
 
@@ -9,8 +9,8 @@
 #include "core/error.h"
 #include "core/parallel_for.h"
 #include "tests/text/text_cases.h"
-#include "text/in_order.h"
-#include "text/sources.h"
+#include "text/data/in_order.h"
+#include "text/data/sources.h"
 
 using namespace tenon;
 using namespace tenon::test;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "text/packing.h"
+#include "text/data/packing.h"
 
 #include <algorithm>
 #include <catch2/catch.hpp>
@@ -7,7 +7,7 @@
 #include <set>
 
 #include "tests/text/text_cases.h"
-#include "text/row_order.h"
+#include "text/data/row_order.h"
 
 using namespace tenon;
 using namespace tenon::test;

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "text/scores.h"
+#include "text/scores/scores.h"
 
 #include <algorithm>
 #include <catch2/catch.hpp>
 
 #include "tests/text/text_cases.h"
-#include "text/lcs.h"
-#include "text/ngrams.h"
+#include "text/scores/lcs.h"
+#include "text/scores/ngrams.h"
 
 using namespace tenon;
 using namespace tenon::test;

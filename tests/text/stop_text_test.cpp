@@ -3,7 +3,7 @@
 #include <catch2/catch.hpp>
 #include <random>
 
-#include "text/stop_text.h"
+#include "text/tokenizer/stop_text.h"
 
 namespace tenon::test {
 

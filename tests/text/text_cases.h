@@ -11,7 +11,7 @@
 
 #include "core/json.h"
 #include "tests/core/temp_folder.h"
-#include "text/tokenizer.h"
+#include "text/tokenizer/tokenizer.h"
 
 namespace tenon::test {
 

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "text/token_file.h"
+#include "text/data/token_file.h"
 
 #include <catch2/catch.hpp>
 #include <thread>
 
 #include "tests/text/text_cases.h"
-#include "text/sources.h"
-#include "text/split.h"
+#include "text/data/sources.h"
+#include "text/tokenizer/split.h"
 
 using namespace tenon;
 using namespace tenon::test;

@@ -2,7 +2,7 @@
 #include <catch2/catch.hpp>
 
 #include "tests/text/text_cases.h"
-#include "text/tokenizer.h"
+#include "text/tokenizer/tokenizer.h"
 
 using namespace tenon;
 using namespace tenon::test;

@@ -6,12 +6,12 @@
 
 #include "core/file.h"
 #include "tests/text/text_cases.h"
-#include "text/document_tokens.h"
-#include "text/normalize.h"
-#include "text/sources.h"
-#include "text/text_decoder.h"
-#include "text/token_file.h"
-#include "text/tokenizer.h"
+#include "text/data/document_tokens.h"
+#include "text/data/sources.h"
+#include "text/data/token_file.h"
+#include "text/tokenizer/normalize.h"
+#include "text/tokenizer/text_decoder.h"
+#include "text/tokenizer/tokenizer.h"
 #include "text/utf8.h"
 
 using namespace tenon;

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "text/tokenizer.h"
+#include "text/tokenizer/tokenizer.h"
 
 #include <catch2/catch.hpp>
 
 #include "core/file.h"
 #include "tests/text/text_cases.h"
-#include "text/bpe.h"
-#include "text/normalize.h"
-#include "text/split.h"
+#include "text/tokenizer/bpe.h"
+#include "text/tokenizer/normalize.h"
+#include "text/tokenizer/split.h"
 #include "text/utf8.h"
 
 using namespace tenon;

@@ -4,7 +4,7 @@
 #include <functional>
 
 #include "tests/text/text_cases.h"
-#include "text/split.h"
+#include "text/tokenizer/split.h"
 #include "text/utf8.h"
 
 using namespace tenon;

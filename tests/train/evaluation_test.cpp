@@ -8,7 +8,7 @@
 #include "core/json.h"
 #include "models/weights.h"
 #include "tests/core/temp_folder.h"
-#include "text/windows.h"
+#include "text/data/windows.h"
 
 using namespace tenon;
 using namespace tenon::test;

@@ -12,7 +12,7 @@
 #include "core/parallel_for.h"
 #include "tests/core/temp_folder.h"
 #include "tests/models/tiny_model.h"
-#include "text/token_file.h"
+#include "text/data/token_file.h"
 #include "train/trainer.h"
 
 namespace tenon::test {

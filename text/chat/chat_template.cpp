@@ -1,0 +1,326 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "text/chat/chat_template.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <ctime>
+#include <nlohmann/json.hpp>
+#include <optional>
+
+#include "core/error.h"
+#include "core/file.h"
+#include "core/json.h"
+#include "text/chat/chat_builtins.h"
+#include "text/jinja/template.h"
+#include "text/tokenizer/tokenizer.h"
+
+namespace tenon {
+namespace {
+
+namespace fs = std::filesystem;
+using jinja::Template;
+using nlohmann::ordered_json;
+using Tokens = std::vector<std::pair<std::string, std::string>>;  // name, text
+
+constexpr const char* kTokenNames[] = {"bos_token", "eos_token", "unk_token", "sep_token",
+                                       "pad_token", "cls_token", "mask_token"};
+
+bool has(const Tokens& tokens, std::string_view name) {
+  return std::any_of(tokens.begin(), tokens.end(), [&](auto& one) { return one.first == name; });
+}
+
+// The special tokens that a file names, each as a string or an object with "content".
+void add_tokens(const JsonObject& file, Tokens& tokens) {
+  for (const std::string name : kTokenNames) {
+    const Json* value = file.find(name);
+    if (!value || value->is_null() || has(tokens, name)) continue;
+    if (!value->is_string() && !value->is_object()) {
+      file.reject(name, "a string or an object with \"content\"");
+    }
+    tokens.emplace_back(
+        name, value->is_string() ? value->get<std::string>() : file.object(name).text("content"));
+  }
+}
+
+Tokens tokens_of(const fs::path& folder) {
+  Tokens tokens;
+  for (const char* name : {"tokenizer_config.json", "special_tokens_map.json"}) {
+    if (fs::exists(folder / name)) add_tokens(JsonObject::read(folder / name), tokens);
+  }
+  return tokens;
+}
+
+// Beginning and end as the model's tokenizer takes them, where no file spells them out.
+void add_boundaries(const fs::path& folder, Tokens& tokens) {
+  const bool known = has(tokens, "bos_token") && has(tokens, "eos_token");
+  const bool vocabulary =
+      fs::exists(folder / "tokenizer.json") || fs::exists(folder / "vocab.json");
+  if (known || !vocabulary) return;
+  const std::unique_ptr<Tokenizer> tokenizer = Tokenizer::load(folder);
+  const auto add = [&](const char* name, std::optional<int32_t> id) {
+    if (!id || has(tokens, name)) return;
+    if (const auto text = tokenizer->token(*id)) tokens.emplace_back(name, *text);
+  };
+  add("bos_token", tokenizer->bos_id());
+  add("eos_token", tokenizer->eos_id());
+}
+
+// "YYYY-MM-DD" or "YYYY-MM-DDTHH:MM:SS"; "" is nothing.
+std::optional<std::tm> parse_date(const std::string& date) {
+  if (date.empty()) return std::nullopt;
+  std::tm time{};
+  int used = 0;
+  const int fields =
+      std::sscanf(date.c_str(), "%4d-%2d-%2d%nT%2d:%2d:%2d%n", &time.tm_year, &time.tm_mon,
+                  &time.tm_mday, &used, &time.tm_hour, &time.tm_min, &time.tm_sec, &used);
+  time.tm_year -= 1900;
+  time.tm_mon -= 1;
+  std::tm exact = time;
+  // Days that do not exist would come back as others; UTC knows no hours that do not exist.
+  const bool real = timegm(&exact) != -1 && exact.tm_mday == time.tm_mday &&
+                    exact.tm_mon == time.tm_mon && exact.tm_hour == time.tm_hour &&
+                    exact.tm_min == time.tm_min && exact.tm_sec == time.tm_sec;
+  if ((fields != 3 && fields != 6) || used != static_cast<int>(date.size()) || !real ||
+      time.tm_year < 0) {
+    fail_input("date: expected YYYY-MM-DD or YYYY-MM-DDTHH:MM:SS, got \"{}\"", printable(date));
+  }
+  exact.tm_isdst = -1;
+  return exact;
+}
+
+std::tm local_now() {
+  const std::time_t now = std::time(nullptr);
+  std::tm time{};
+  localtime_r(&now, &time);
+  return time;
+}
+
+// transformers gives what a message calls its reasoning the names that templates read.
+ordered_json with_reasoning_names(const ordered_json& message) {
+  for (const char* name : {"reasoning_content", "thinking", "reasoning"}) {
+    const auto found = message.find(name);
+    if (found == message.end() || found->is_null()) continue;
+    ordered_json named = ordered_json::object();
+    named["thinking"] = *found;
+    for (const auto& [key, value] : message.items()) named[key] = value;
+    named["reasoning_content"] = *found;
+    return named;
+  }
+  return message;
+}
+
+bool is_assistant(const ordered_json& message) {
+  const auto role = message.find("role");
+  return role != message.end() && *role == "assistant";
+}
+
+class JinjaChat : public ChatTemplate {
+ public:
+  JinjaChat(std::string source, Template main, std::optional<Template> with_tools, Tokens tokens,
+            std::optional<std::tm> date)
+      : source_(std::move(source)),
+        main_(std::move(main)),
+        with_tools_(std::move(with_tools)),
+        tokens_(std::move(tokens)),
+        date_(date) {}
+
+  std::string write(const ordered_json& messages, bool add_generation_prompt,
+                    const ordered_json& extra) const override {
+    return render(checked(messages), add_generation_prompt, extra, now()).text;
+  }
+  WrittenChat write_with_spans(const ordered_json& messages,
+                               const ordered_json& extra) const override;
+  const std::string& source() const override { return source_; }
+
+ private:
+  std::tm now() const { return date_ ? *date_ : local_now(); }
+  ordered_json checked(const ordered_json& messages) const;
+  jinja::Written render(const ordered_json& messages, bool add_generation_prompt,
+                        const ordered_json& extra, const std::tm& now) const;
+  std::optional<ChatSpan> span_of(const ordered_json& messages, size_t turn,
+                                  const ordered_json& extra, const std::string& text,
+                                  const std::tm& now) const;
+
+  std::string source_;
+  Template main_;
+  std::optional<Template> with_tools_;
+  Tokens tokens_;
+  std::optional<std::tm> date_;
+};
+
+ordered_json JinjaChat::checked(const ordered_json& messages) const {
+  if (!messages.is_array()) fail_input("{}: expected a list of messages", source_);
+  ordered_json all = ordered_json::array();
+  for (size_t i = 0; i < messages.size(); ++i) {
+    if (!messages[i].is_object()) fail_input("{}: message {}: expected an object", source_, i + 1);
+    all.push_back(with_reasoning_names(messages[i]));
+  }
+  return all;
+}
+
+jinja::Written JinjaChat::render(const ordered_json& messages, bool add_generation_prompt,
+                                 const ordered_json& extra, const std::tm& now) const {
+  Template::Variables variables;
+  for (const auto& [name, text] : tokens_) variables.emplace_back(name, text);
+  variables.emplace_back("tools", nullptr);
+  variables.emplace_back("documents", nullptr);
+  bool tools = false;
+  if (!extra.is_null()) {
+    if (!extra.is_object()) fail_input("{}: expected an object of further variables", source_);
+    for (const auto& [name, value] : extra.items()) {
+      variables.emplace_back(name, value);
+      if (name == "tools") tools = !value.is_null();
+    }
+  }
+  variables.emplace_back("messages", messages);
+  variables.emplace_back("add_generation_prompt", add_generation_prompt);
+  const Template& chosen = tools && with_tools_ ? *with_tools_ : main_;
+  return chosen.write(variables, now);
+}
+
+// The span of the assistant's message `turn` in `text`; nothing where the template writes the turn
+// otherwise in the whole conversation.
+std::optional<ChatSpan> JinjaChat::span_of(const ordered_json& messages, size_t turn,
+                                           const ordered_json& extra, const std::string& text,
+                                           const std::tm& now) const {
+  ordered_json upto = ordered_json::array();
+  for (size_t i = 0; i < turn; ++i) upto.push_back(messages[i]);
+  try {
+    const std::string prompt = render(upto, true, extra, now).text;
+    const std::string before = render(upto, false, extra, now).text;
+    upto.push_back(messages[turn]);
+    const std::string after =
+        turn + 1 == messages.size() ? text : render(upto, false, extra, now).text;
+    if (!text.starts_with(after)) return std::nullopt;
+    if (after.starts_with(prompt)) return ChatSpan{prompt.size(), after.size()};
+    // The prompt opens what the template does not write of a turn that is there, such as reasoning.
+    const auto content = messages[turn].find("content");
+    if (!after.starts_with(before) || content == messages[turn].end() || !content->is_string()) {
+      return std::nullopt;
+    }
+    std::string said = content->get<std::string>();
+    const size_t first = said.find_first_not_of(" \t\r\n");
+    if (first == said.npos) return std::nullopt;
+    said = said.substr(first, said.find_last_not_of(" \t\r\n") + 1 - first);
+    const size_t begin = after.find(said, before.size());
+    if (begin == after.npos) return std::nullopt;
+    return ChatSpan{begin, after.size()};
+  } catch (const Error&) {
+    return std::nullopt;  // a template may refuse a conversation that ends before this turn
+  }
+}
+
+WrittenChat JinjaChat::write_with_spans(const ordered_json& messages,
+                                        const ordered_json& extra) const {
+  const ordered_json all = checked(messages);
+  const std::tm time = now();
+  jinja::Written written = render(all, false, extra, time);
+  WrittenChat chat{std::move(written.text), {}, 0};
+  if (!written.generations.empty() && written.generations_known) {
+    for (const auto& [begin, end] : written.generations) chat.assistant.push_back({begin, end});
+    return chat;
+  }
+  bool last_is_marked = true;
+  for (size_t i = 0; i < all.size(); ++i) {
+    if (!is_assistant(all[i])) continue;
+    const auto span = span_of(all, i, extra, chat.text, time);
+    last_is_marked = span.has_value();
+    if (span) {
+      chat.assistant.push_back(*span);
+    } else {
+      ++chat.unmarked;
+    }
+  }
+  if (!last_is_marked) {
+    fail_input(
+        "{}: cannot tell where the assistant's last turn stands: expected what the template writes "
+        "before it (with add_generation_prompt), or its content, within the whole; another "
+        "template "
+        "can be given by --chat-template",
+        source_);
+  }
+  return chat;
+}
+
+std::shared_ptr<const ChatTemplate> make(std::string source, Template main,
+                                         std::optional<Template> with_tools, Tokens tokens,
+                                         const std::string& date) {
+  return std::make_shared<JinjaChat>(std::move(source), std::move(main), std::move(with_tools),
+                                     std::move(tokens), parse_date(date));
+}
+
+Template read_template(const fs::path& path) {
+  return Template::parse(read_text(path, Template::kMaxBytes), shown(path));
+}
+
+// `chat_template` of tokenizer_config.json: a string, or a list of {name, template}.
+std::shared_ptr<const ChatTemplate> of_config(const fs::path& path, Tokens tokens,
+                                              const std::string& date) {
+  const JsonObject config = JsonObject::read(path);
+  const std::string where = config.where() + ": chat_template";
+  const Json* value = config.find("chat_template");
+  if (!value || value->is_null()) return nullptr;
+  if (value->is_string()) {
+    Template only = Template::parse(value->get<std::string>(), where);
+    return make(where, std::move(only), std::nullopt, std::move(tokens), date);
+  }
+  if (!value->is_array()) config.reject("chat_template", "a string or a list of templates");
+  std::optional<Template> main, with_tools;
+  for (const Json& entry : *value) {
+    const JsonObject one(entry, where);
+    const std::string name = one.text("name");
+    if (name != "default" && name != "tool_use") continue;
+    Template parsed = Template::parse(one.text("template"), fmt::format("{} \"{}\"", where, name));
+    (name == "default" ? main : with_tools) = std::move(parsed);
+  }
+  if (!main) config.reject("chat_template", "a template of the name \"default\"");
+  return make(where, std::move(*main), std::move(with_tools), std::move(tokens), date);
+}
+
+}  // namespace
+
+std::shared_ptr<const ChatTemplate> ChatTemplate::of_model(const fs::path& folder,
+                                                           const std::string& date) {
+  const fs::path file = folder / "chat_template.jinja", config = folder / "tokenizer_config.json";
+  if (fs::exists(file)) {
+    const fs::path for_tools = folder / "additional_chat_templates" / "tool_use.jinja";
+    std::optional<Template> with_tools;
+    if (fs::exists(for_tools)) with_tools = read_template(for_tools);
+    return make(shown(file), read_template(file), std::move(with_tools), tokens_of(folder), date);
+  }
+  if (!fs::exists(config)) return nullptr;
+  return of_config(config, tokens_of(folder), date);
+}
+
+std::vector<std::string> ChatTemplate::names() {
+  std::vector<std::string> names;
+  for (const ChatBuiltin& one : chat_builtins()) names.emplace_back(one.name);
+  return names;
+}
+
+std::shared_ptr<const ChatTemplate> ChatTemplate::named(const std::string& name_or_file,
+                                                        const fs::path& folder,
+                                                        const std::string& date) {
+  Tokens tokens = tokens_of(folder);
+  add_boundaries(folder, tokens);
+  for (const ChatBuiltin& one : chat_builtins()) {
+    if (one.name != name_or_file) continue;
+    if (!one.bos.empty() && !has(tokens, "bos_token")) tokens.emplace_back("bos_token", one.bos);
+    if (!one.eos.empty() && !has(tokens, "eos_token")) tokens.emplace_back("eos_token", one.eos);
+    return make(name_or_file, Template::parse(one.source, name_or_file), std::nullopt,
+                std::move(tokens), date);
+  }
+  if (!fs::exists(name_or_file)) {
+    const std::vector<std::string> known = names();
+    fail_input("chat template \"{}\": expected a file, or one of {}{}", printable(name_or_file),
+               fmt::format("{}", fmt::join(known, ", ")),
+               nearest(name_or_file, known).empty()
+                   ? ""
+                   : fmt::format("; did you mean {}?", nearest(name_or_file, known)));
+  }
+  return make(shown(name_or_file), read_template(name_or_file), std::nullopt, std::move(tokens),
+              date);
+}
+
+}  // namespace tenon

@@ -1,0 +1,37 @@
+// SPDX-License-Identifier: Apache-2.0
+// A document as a model reads it: its pieces' ids, each piece tokenized by itself, so that what is
+// given stands there as it will when the model is asked.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "text/data/documents.h"
+#include "text/tokenizer/tokenizer.h"
+
+namespace tenon {
+
+struct TokenRun {
+  int64_t count;
+  bool scored;
+};
+
+struct DocumentTokens {
+  std::vector<int32_t> ids;
+  std::vector<TokenRun> runs;  // in order; together all ids
+  bool sample = false;
+  int64_t front = 0, back = 0;  // how many of the ids the framing has put there
+};
+
+// What stands around the ids of a framed document; none of it twice.
+enum class Framing {
+  kNone,
+  kPrefix,    // the tokenizer's prefix(); nothing where the document has no text
+  kDocument,  // prefix() and the end-of-text token, which is scored; the same
+  kPrompt,    // prefix() and suffix()
+};
+
+void tokenize_document(const Document& document, const Tokenizer& tokenizer, Framing framing,
+                       DocumentTokens& tokens);
+
+}  // namespace tenon

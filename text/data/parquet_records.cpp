@@ -1,0 +1,106 @@
+// SPDX-License-Identifier: Apache-2.0
+// Rows of .parquet, through the library beside the program that knows how to read them.
+#include <dlfcn.h>
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <cstdlib>
+
+#include "core/error.h"
+#include "core/file.h"
+#include "core/json.h"
+#include "text/data/byte_source.h"
+#include "text/data/parquet_plugin.h"
+#include "text/data/record_reader.h"
+
+namespace tenon {
+namespace {
+
+namespace fs = std::filesystem;
+
+// The library stays open: Arrow's threads and caches outlive a file.
+OpenParquet open_parquet(const std::string& file) {
+  static const OpenParquet function = []() -> OpenParquet {
+    std::error_code ignored;
+    const fs::path program = fs::read_symlink("/proc/self/exe", ignored).parent_path();
+    // As it is installed, and as it lies in a build folder.
+    for (const char* folder : {".", "../lib/tenon", "../lib", "../../lib"}) {
+      const fs::path path = program / folder / "libtenon_parquet.so";
+      if (!fs::exists(path, ignored)) continue;
+      void* const library = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
+      if (library == nullptr) fail(Exit::kEnvironment, "{}: {}", shown(path), printable(dlerror()));
+      void* const found = dlsym(library, kOpenParquet);
+      if (found != nullptr) return reinterpret_cast<OpenParquet>(found);
+    }
+    return nullptr;
+  }();
+  if (function == nullptr) {
+    fail(Exit::kEnvironment,
+         "{}: this program was built without Parquet (TENON_PARQUET; tools/dev build installs what "
+         "it needs)",
+         file);
+  }
+  return function;
+}
+
+// A packed file, unpacked into a file without a name that goes away with this object: Parquet is
+// read from its end.
+class Unpacked {
+ public:
+  explicit Unpacked(const fs::path& path) {
+    std::string name = (fs::temp_directory_path() / "tenon-parquet-XXXXXX").string();
+    file_ = mkstemp(name.data());
+    if (file_ < 0) fail(Exit::kIo, "{}: cannot be made to unpack {}", name, shown(path));
+    unlink(name.c_str());
+    const auto source = open_bytes(path);
+    std::vector<char> buffer(size_t{1} << 18);
+    while (const size_t count = source->read(buffer)) {
+      write_all(file_, std::as_bytes(std::span(buffer).first(count)), name);
+    }
+  }
+  ~Unpacked() { close(file_); }
+  Unpacked(const Unpacked&) = delete;
+  Unpacked& operator=(const Unpacked&) = delete;
+  fs::path path() const { return fmt::format("/proc/self/fd/{}", file_); }
+
+ private:
+  int file_;
+};
+
+class ParquetReader : public RecordReader {
+ public:
+  explicit ParquetReader(const fs::path& path) : file_(shown(path)) {
+    MappedFile::open(path);  // says what is wrong with what is no file
+    fs::path readable = path;
+    if (!data_file_name(path).compression.empty()) readable = unpacked_.emplace(path).path();
+    std::string fault;
+    rows_.reset(open_parquet(file_)(readable.c_str(), fault));
+    if (rows_ == nullptr) fail_input("{}: invalid Parquet: {}", file_, printable(fault, 200));
+  }
+
+  bool next(Record& record) override {
+    std::string fault;
+    record.place = fmt::format("{}: row {}", file_, ++row_);
+    record.begin.clear();
+    record.fault.clear();
+    switch (rows_->next(record.value, fault)) {
+      case ParquetRows::Next::kRow: return true;
+      case ParquetRows::Next::kEnd: return false;
+      default: fail_input("{}: invalid Parquet: {}", record.place, printable(fault, 200));
+    }
+  }
+
+ private:
+  std::string file_;
+  std::optional<Unpacked> unpacked_;
+  std::unique_ptr<ParquetRows> rows_;
+  int64_t row_ = 0;
+};
+
+}  // namespace
+
+std::unique_ptr<RecordReader> read_parquet(const fs::path& path) {
+  return std::make_unique<ParquetReader>(path);
+}
+
+}  // namespace tenon
