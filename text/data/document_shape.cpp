@@ -10,6 +10,7 @@
 
 #include "core/error.h"
 #include "core/json.h"
+#include "text/data/chat_document.h"
 #include "text/utf8.h"
 
 namespace tenon {
@@ -183,54 +184,6 @@ Json messages_of(const Json& list, const std::string& field, const std::string& 
 
 OrderedJson said(const char* role, const std::string& content) {
   return {{"role", role}, {"content", content}};
-}
-
-// A record as a conversation: what was said before, and of which message on the assistant's turns
-// are to be learnt.
-struct Conversation {
-  OrderedJson messages = OrderedJson::array(), extra;
-  size_t from = 0;  // messages before it are given, whoever says them
-};
-
-void add_piece(std::string_view text, bool scored, Document& document) {
-  if (text.empty()) return;
-  if (!document.pieces.empty() && document.pieces.back().scored == scored) {
-    document.pieces.back().text += text;
-  } else {
-    document.pieces.push_back({std::string(text), scored});
-  }
-}
-
-// The conversation as the template writes it, with the scored turns apart.
-void write_chat(const Conversation& chat, const DocumentOptions& options, const std::string& place,
-                Document& document) {
-  WrittenChat written;
-  try {
-    written = options.chat_template->write_with_spans(chat.messages, chat.extra);
-  } catch (const Error& error) {
-    if (error.code() != Exit::kInput) throw;
-    fail_input("{}: {}", place, error.what());
-  }
-  int64_t given = 0;  // turns of the assistant that are not to be learnt
-  for (size_t i = 0; i < chat.from && i < chat.messages.size(); ++i) {
-    given += chat.messages[i].value("role", "") == "assistant" ? 1 : 0;
-  }
-  std::vector<ChatSpan>& spans = written.assistant;
-  spans.erase(spans.begin(),
-              spans.begin() + std::min<int64_t>(given, static_cast<int64_t>(spans.size())));
-  if (options.train_on == TrainOn::kLast && spans.size() > 1) {
-    spans.erase(spans.begin(), spans.end() - 1);
-  }
-  if (options.train_on == TrainOn::kEverything) spans = {{0, written.text.size()}};
-  document.framed = false;
-  const std::string_view text = written.text;
-  size_t at = 0;
-  for (const ChatSpan& span : spans) {
-    add_piece(text.substr(at, span.begin - at), false, document);
-    add_piece(text.substr(span.begin, span.end - span.begin), true, document);
-    at = span.end;
-  }
-  add_piece(text.substr(at), false, document);
 }
 
 // ------------------------------------------------------------------------------------- shapes
