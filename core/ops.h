@@ -164,17 +164,20 @@ Tensor attention_cached(const Tensor& qkv, const CachedKeys& cache,
                         const AttentionOptions& options);
 
 // The sum over scored rows of -log softmax(x W^T)[target], times `scale`. Targets lie on the host;
-// rows with target -100 are left out, not masked; the logits exist for a chunk of rows at a time and never as a whole. Where
-// a gradient is wanted it is computed in the same pass (dlogits overwrite the chunk's logits), so
-// backward only hands it over: the loss must be the last thing computed, its incoming gradient is
-// taken to be 1.
+// rows with target -100 are left out, not masked; the logits exist for a chunk of rows at a time,
+// about `chunk_bytes` (at least 64 rows), and never as a whole. Where a gradient is wanted it is
+// computed in the same pass (dlogits overwrite the chunk's logits), so backward only hands it over:
+// the loss must be the last thing computed, its incoming gradient is taken to be 1.
+//
+// 104 MiB are 512 rows of GPT-2's vocabulary, for which a pass over its head pays.
+inline constexpr int64_t kLogitsBytes = int64_t{104} << 20;
 struct LossSum {
   Tensor losses;       // (scored), fp32, not scaled: what backward starts from
   int64_t scored = 0;  // rows that counted
   double sum() const;  // of the losses, in row order; waits for the device
 };
 LossSum linear_cross_entropy(const Tensor& x, const Tensor& weight, const Tensor& targets,
-                             float scale);
+                             float scale, int64_t chunk_bytes = kLogitsBytes);
 
 // x W^T for some rows, as fp32: logits to sample from. No gradient.
 Tensor logits(const Tensor& x, const Tensor& weight);

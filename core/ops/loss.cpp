@@ -9,13 +9,11 @@ namespace tenon {
 namespace {
 
 constexpr int32_t kIgnored = -100;
-// Logits at a time: 104 MiB are 512 rows of GPT-2's vocabulary, for which a pass over its head pays.
-constexpr int64_t kChunkBytes = int64_t{104} << 20;
 
 // Rows of logits that exist at a time, so that all chunks are about as large: a multiple of 16, and
 // at least 64 whatever the vocabulary.
-int64_t chunk_rows(int64_t rows, int64_t vocabulary) {
-  const int64_t most = std::max<int64_t>(kChunkBytes / (vocabulary * 4), 64);
+int64_t chunk_rows(int64_t rows, int64_t vocabulary, int64_t bytes) {
+  const int64_t most = std::max<int64_t>(bytes / (vocabulary * 4), 64);
   const int64_t chunks = std::max<int64_t>((rows + most - 1) / most, 1);
   return std::max<int64_t>(((rows + chunks - 1) / chunks + 15) / 16 * 16, 64);
 }
@@ -87,7 +85,7 @@ double LossSum::sum() const {
 }
 
 LossSum linear_cross_entropy(const Tensor& x, const Tensor& weight, const Tensor& targets,
-                             float scale) {
+                             float scale, int64_t chunk_bytes) {
   const int64_t channels = x.dim(-1), rows = x.numel() / channels;
   const Device device = x.device();
   TENON_CHECK(weight.dim(1) == channels && targets.numel() == rows,
@@ -113,7 +111,7 @@ LossSum linear_cross_entropy(const Tensor& x, const Tensor& weight, const Tensor
   Tensor dx =
       wants_dx ? Tensor::empty({scored, channels}, DType::kF32, device) : Tensor{};  // (scored, C)
   const Tensor dweight = wants_dweight ? weight.slot()->grad : Tensor{};             // (V, C)
-  const int64_t chunk = chunk_rows(scored, weight.dim(0));
+  const int64_t chunk = chunk_rows(scored, weight.dim(0), chunk_bytes);
   for (int64_t begin = 0; begin < scored; begin += chunk) {
     head_chunk(head, begin, std::min(begin + chunk, scored), result.losses, dx, dweight);
   }

@@ -372,7 +372,9 @@ TEST_CASE("gradients of an embedding that begins at other rows and has a padding
 }
 
 TEST_CASE("linear_cross_entropy: loss, gradients, and rows that are not scored", "[ops]") {
-  const int64_t rows = 150, channels = 12, vocabulary = 31;
+  // 200 rows are scored: in one chunk, in chunks of 112, or in chunks of 64 and a rest.
+  const int64_t chunk_bytes = GENERATE(kLogitsBytes, int64_t{128 * 31 * 4}, int64_t{1});
+  const int64_t rows = 300, channels = 12, vocabulary = 31;
   const Tensor x = leaf(filled({rows, channels}, 1));
   Tensor weight = filled({vocabulary, channels}, 2);
   require_grad(weight);
@@ -385,7 +387,7 @@ TEST_CASE("linear_cross_entropy: loss, gradients, and rows that are not scored",
   LossSum loss;
   {
     const Recording scope(tape);
-    loss = linear_cross_entropy(x, weight, integers({rows}, targets), scale);
+    loss = linear_cross_entropy(x, weight, integers({rows}, targets), scale, chunk_bytes);
   }
   tape.backward(loss.losses);
 
