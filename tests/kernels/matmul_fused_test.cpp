@@ -260,6 +260,19 @@ TEST_CASE("matmul's epilogues in half precision", "[kernels]") {
               2 * static_cast<double>(s.k) * unit_roundoff(DType::kF32) * static_cast<double>(s.k);
         }
         CHECK_WITHIN(grad.values(), want, Bound::share(1, rounding));
+
+        // GELU is that of `pre` as it is stored, rounded once more: what backward goes by.
+        args = o.product(c);
+        args.epilogue = Epilogue::kActivation;
+        args.activation = Activation::kGeluTanh;
+        args.pre = pre.data();
+        table->matmul(args);
+        for (int64_t i = 0; i < c.count(); ++i) {
+          want[static_cast<size_t>(i)] = reference::activation(args.activation, pre.get(i));
+          // An argument off by 5 u, which the sigmoid multiplies by at most |z|, and a few ulps.
+          rounding[static_cast<size_t>(i)] = 64 * u32() * std::fabs(pre.get(i));
+        }
+        CHECK_WITHIN(c.values(), want, Bound{rounding}.then_round(dtype));
       }
     }
   }
