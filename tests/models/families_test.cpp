@@ -4,10 +4,13 @@
 // adapters' dropout.
 #include <catch2/catch.hpp>
 #include <cmath>
+#include <map>
 #include <numbers>
 #include <numeric>
+#include <set>
 
 #include "models/adapter.h"
+#include "models/family_parts.h"
 #include "models/generate.h"
 #include "models/rope.h"
 #include "tests/models/tiny_model.h"
@@ -189,6 +192,91 @@ TEST_CASE("families: each adapter's dropout draws from a stream of its own", "[m
   context.step = 0;
   context.sequence0 = 1;
   CHECK(sum(context) != once);
+}
+
+TEST_CASE("every dropout site of every block has a stream of its own", "[models]") {
+  Context context;
+  context.ids = integers({1, 1}, {0});
+  context.training = true;
+  std::set<uint32_t> purposes;
+  for (int64_t block = 0; block < 200; ++block) {
+    for (uint32_t site = 0; site < 16; ++site) {
+      const uint32_t purpose = dropout_at(context, block, site, 0.5f, 8).random.purpose;
+      CHECK(purposes.insert(purpose).second);
+    }
+  }
+  CHECK(*purposes.begin() > static_cast<uint32_t>(Purpose::kSample));
+}
+
+namespace {
+
+// Block 1 gets what block 0 has.
+void make_blocks_alike(Model& model) {
+  std::map<std::string, Tensor> first;
+  model.visit_parameters([&](const std::string& path, Parameter& p) {
+    if (const size_t at = path.find(".0."); at != path.npos)
+      first[path.substr(0, at) + ".1." + path.substr(at + 3)] = p.value;
+  });
+  model.visit_parameters([&](const std::string& path, Parameter& p) {
+    if (const auto found = first.find(path); found != first.end())
+      std::copy_n(found->second.data<float>(), p.value.numel(), p.value.data<float>());
+  });
+}
+
+// What two blocks of the same weights make of the same x, in training.
+std::pair<std::vector<float>, std::vector<float>> of_both_blocks(Model& model, bool training) {
+  TinyBatch batch = tiny_batch(2, 7, 6, 37);
+  batch.context.training = training;
+  batch.context.model_dropout = true;
+  batch.context.seed = 3;
+  const Tensor x = filled({2, 7, model.embed(batch.context).dim(2)}, 4);
+  return {values(model.block(0, x, batch.context)), values(model.block(1, x, batch.context))};
+}
+
+void check_blocks_drop_apart(Model& model) {
+  make_blocks_alike(model);
+  const auto [first, second] = of_both_blocks(model, false);
+  CHECK(first == second);
+  const auto [first_dropped, second_dropped] = of_both_blocks(model, true);
+  CHECK(first_dropped != first);
+  CHECK(first_dropped != second_dropped);
+}
+
+}  // namespace
+
+TEST_CASE("families: blocks of the same weights drop different elements", "[models]") {
+  const Json gpt2 = {{"model_type", "gpt2"}, {"vocab_size", 37}, {"n_positions", 16},
+                     {"n_embd", 24},         {"n_layer", 2},     {"n_head", 3},
+                     {"embd_pdrop", 0},      {"attn_pdrop", 0},  {"resid_pdrop", 0}};
+  SECTION("each of the adapters") {
+    const Json config = GENERATE_COPY(gpt2, llama_config(), opt_config({{"dropout", 0}}));
+    std::vector<std::string> names;
+    drawn(config)->visit_linears([&](const std::string& path, Linear&) {
+      if (const size_t at = path.find(".0."); at != path.npos) names.push_back(path.substr(at + 3));
+    });
+    REQUIRE(names.size() >= 4);
+    for (const std::string& name : names) {
+      CAPTURE(config.at("model_type"), name);
+      const std::unique_ptr<Model> model = drawn(config);
+      give_lora(*model, {.rank = 3, .alpha = 30, .dropout = 0.5, .targets = {name}});
+      check_blocks_drop_apart(*model);
+    }
+  }
+  SECTION("each of the model's own") {
+    for (const char* field : {"attn_pdrop", "resid_pdrop"}) {
+      CAPTURE(field);
+      Json config = gpt2;
+      config[field] = 0.5;
+      check_blocks_drop_apart(*drawn(config));
+    }
+    for (const char* field : {"dropout", "attention_dropout"}) {
+      CAPTURE(field);
+      Json config = opt_config({{"dropout", 0}});
+      config[field] = 0.5;
+      check_blocks_drop_apart(*drawn(config));
+    }
+    check_blocks_drop_apart(*drawn(llama_config({{"attention_dropout", 0.5}})));
+  }
 }
 
 }  // namespace tenon::test

@@ -73,6 +73,30 @@ TEST_CASE("greedy tokens are those of the whole text computed anew", "[generate]
   CHECK(std::set<int32_t>(anew.begin() + 5, anew.end()).size() > 1);  // else any path would do
 }
 
+TEST_CASE("repetition has its price for tokens that were made too", "[generate]") {
+  const auto model = tiny_model();
+  give_lora(*model);
+  const double penalty = 1.6;
+  const std::vector<int32_t> prompt = {3, 1, 40, 0, 7};
+  std::vector<int32_t> cached = prompt, anew = prompt, for_prompt_alone = prompt;
+  generate(*model, cached, 9, {}, {.repetition_penalty = penalty}, DType::kF32, 0);
+  const auto next = [&](const std::vector<int32_t>& text, size_t counted) {
+    std::vector<float> all = logits_of(*model, context_of(text));
+    const auto last = all.end() - static_cast<long>(model->vocabulary());
+    for (const int32_t id :
+         std::set<int32_t>(text.begin(), text.begin() + static_cast<long>(counted))) {
+      last[id] *= static_cast<float>(last[id] < 0 ? penalty : 1 / penalty);
+    }
+    return static_cast<int32_t>(std::max_element(last, all.end()) - last);
+  };
+  for (int i = 0; i < 9; ++i) {
+    anew.push_back(next(anew, anew.size()));
+    for_prompt_alone.push_back(next(for_prompt_alone, prompt.size()));
+  }
+  CHECK(cached == anew);
+  CHECK(anew != for_prompt_alone);  // else it would not matter
+}
+
 TEST_CASE("logits from the cache are those of the whole text", "[generate]") {
   const auto model = tiny_model();
   const TinyBatch batch = tiny_batch(1, 14, 3);
