@@ -32,14 +32,7 @@ struct Context {
 
 // Purposes of random streams (RandomStream::purpose); dropout sites are kDropout + 16 * block +
 // site.
-enum class Purpose : uint32_t {
-  kInit = 1,
-  kAdapterInit = 2,
-  kShuffle = 3,
-  kSample = 4,
-  kSplit = 5,
-  kDropout = 1024
-};
+enum class Purpose : uint32_t { kInit = 1, kAdapterInit = 2, kSample = 4, kDropout = 1024 };
 
 struct BlockHooks {
   std::function<void(int64_t)> before_block, after_block;
