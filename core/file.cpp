@@ -211,6 +211,10 @@ std::shared_ptr<const MappedFile> MappedFile::open(const std::filesystem::path& 
   if (size == 0) return std::shared_ptr<const MappedFile>(new MappedFile(path, &kEmpty, 0));
   void* data = ::mmap(nullptr, static_cast<size_t>(size), PROT_READ, MAP_SHARED, file.fd, 0);
   if (data == MAP_FAILED) {
+    if (errno == ENOMEM) {
+      fail(Exit::kMemory, "{}: its {} bytes could not be mapped: {}", shown(path), size,
+           std::strerror(errno));
+    }
     fail(Exit::kIo, "{}: could not be mapped: {}", shown(path), std::strerror(errno));
   }
   return std::shared_ptr<const MappedFile>(

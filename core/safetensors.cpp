@@ -11,6 +11,7 @@
 #include <set>
 
 #include "core/error.h"
+#include "core/finite.h"
 #include "core/json.h"
 
 namespace tenon {
@@ -290,17 +291,27 @@ class HeaderReader {
   std::vector<Found> found_;
 };
 
+void require_finite(const TensorToWrite& tensor, const void* data) {
+  const std::optional<DType> dtype = format_of(tensor).dtype;
+  if (tensor.any_number || !dtype) return;
+  const int64_t index = first_not_finite(data, tensor.elements(), *dtype);
+  if (index < 0) return;
+  fail(Exit::kNumeric, "tensor \"{}\": element {} would be written as {}{}{}",
+       printable(tensor.name), place_text(tensor.shape, index),
+       number_text(static_cast<double>(element_of(data, index, *dtype))), tensor.origin ? ": " : "",
+       tensor.origin ? tensor.origin(index) : "");
+}
+
 void write_bytes(AtomicFile& file, const TensorToWrite& tensor) {
   const int64_t bytes = tensor.bytes();
-  if (tensor.data != nullptr || bytes == 0) {
-    return file.write(
-        std::span(static_cast<const std::byte*>(tensor.data), static_cast<size_t>(bytes)));
-  }
-  const Tensor made = tensor.make();
-  TENON_CHECK(made.device() == Device::kCPU && made.bytes() == bytes,
+  if (bytes == 0) return;
+  const Tensor made = tensor.data == nullptr ? tensor.make() : Tensor();
+  const void* data = tensor.data == nullptr ? made.raw() : tensor.data;
+  TENON_CHECK(tensor.data != nullptr || (made.device() == Device::kCPU && made.bytes() == bytes),
               "[write_safetensors] {}: expected {} bytes, got {}", tensor.name, bytes,
               made.bytes());
-  file.write(std::span(static_cast<const std::byte*>(made.raw()), static_cast<size_t>(bytes)));
+  require_finite(tensor, data);
+  file.write(std::span(static_cast<const std::byte*>(data), static_cast<size_t>(bytes)));
 }
 
 }  // namespace

@@ -41,6 +41,9 @@ struct TensorToWrite {
   const void* data;                   // its elements, or null where `make` gives them
   std::function<Tensor()> make = {};  // a tensor on the host with as many bytes
   std::string format = {};  // any dtype name of the format, to be written instead of dtype's
+  // What a message says of an element that is inf or NaN: where it came from.
+  std::function<std::string(int64_t index)> origin = {};
+  bool any_number = false;  // inf and NaN may be written
 
   int64_t elements() const;
   int64_t bytes() const;
@@ -57,7 +60,9 @@ std::string_view safetensors_name(DType dtype);
 std::optional<DType> dtype_of_format(std::string_view name);
 
 // Writes atomically, in the standard order (widest dtype first, then by name) whatever the order
-// given. Requires: names are distinct UTF-8 and not "__metadata__".
+// given. A tensor that would be written with an inf or a NaN, by a cast or from the start, is
+// Error(kNumeric) with its name and the element, and nothing is written. Requires: names are distinct
+// UTF-8 and not "__metadata__".
 WrittenFile write_safetensors(const std::filesystem::path& path,
                               std::span<const TensorToWrite> tensors,
                               const std::map<std::string, std::string>& metadata = {

@@ -156,15 +156,17 @@ void WeightFiles::open_shards(const fs::path& path) {
                some_of(outside));
   }
 
-  std::vector<std::string_view> absent, unexpected, repeated;
-  std::unordered_set<const std::byte*> counted;  // tensors that share their bytes count once
+  std::vector<std::string_view> absent, repeated;
+  std::unordered_set<std::string_view> unlisted;  // an index need not name all that lies beside
+  std::unordered_set<const std::byte*> counted;   // tensors that share their bytes count once
   uint64_t total = 0;
   for (const std::string& shard : index.shards) {
     files_.push_back(TensorFile::open(folder / shard));
     for (const TensorEntry& entry : files_.back().entries()) {
       const auto mapped = index.shard_of.find(entry.name);
-      if (mapped == index.shard_of.end()) unexpected.push_back(entry.name);
-      if (mapped != index.shard_of.end() && mapped->second != shard) repeated.push_back(entry.name);
+      const bool listed = mapped != index.shard_of.end();
+      if (listed ? mapped->second != shard : !unlisted.insert(entry.name).second)
+        repeated.push_back(entry.name);
       if (entry.bytes > 0 && counted.insert(entry.data).second)
         total += static_cast<uint64_t>(entry.bytes);
     }
@@ -175,7 +177,6 @@ void WeightFiles::open_shards(const fs::path& path) {
     if (files_[static_cast<size_t>(at)].find(name) == nullptr) absent.push_back(name);
   }
   std::vector<std::string> faults = {list("tensors missing from their shard", absent),
-                                     list("tensors that the index does not name", unexpected),
                                      list("tensors that also lie in another shard", repeated)};
   std::erase(faults, "");
   if (!faults.empty()) {

@@ -23,8 +23,8 @@ class WeightFiles {
  public:
   // `path` is a model folder, or a file as TensorFile::open() reads it. Takes safetensors before
   // .bin, and the single file before the index.
-  // Throws Error(kInput) with all disagreements of index and shards together, and for weights in
-  // formats that Tenon does not read.
+  // Throws Error(kInput) with all disagreements of index and shards together (a tensor that the
+  // index does not name is none), and for weights in formats that Tenon does not read.
   static WeightFiles open(const std::filesystem::path& path);
   WeightFiles(WeightFiles&&) = default;
   WeightFiles& operator=(WeightFiles&&) = default;

@@ -29,22 +29,14 @@ void give_factors(Linear& linear, int64_t rank, double scale, const LoraOptions&
   linear.lora = std::move(lora);
 }
 
-// PEFT trains a module that is tied to another apart from it, so that the two are no longer one.
-void untie(Model& model, const AdapterRules& rules, const std::set<std::string>& more) {
-  if (!has_tied_head(model)) return;
-  bool apart = rules.saves(kHeadWeight) || more.contains(kHeadWeight);
-  model.visit_parameters([&](const std::string& path, Parameter& parameter) {
-    if (&parameter == &model.head()) apart = apart || rules.saves(path);
-  });
-  if (apart) model.untie_head();
-}
-
 // The adapter's parameters without values, everything frozen, and the base parameters marked that
-// the adapter has a value for: those that the rules name and `more`.
-void shape_adapter(Model& model, const LoraOptions& options, const AdapterRules& rules,
-                   const std::set<std::string>& more) {
+// are trained with it.
+void shape_adapter(Model& model, const LoraOptions& options, const AdapterRules& rules) {
   rules.check(model);
-  untie(model, rules, more);
+  const std::string tied = tied_path(model);
+  const bool saves_tied = !tied.empty() && (rules.saves(tied) || rules.saves(kHeadWeight));
+  // PEFT trains a module that is tied to another apart from it, so that the two are no longer one.
+  if (saves_tied && !options.tie_saved) model.untie_head();
   std::set<std::string> biases;
   model.visit_linears([&](const std::string& path, Linear& linear) {
     linear.lora.reset();
@@ -54,9 +46,11 @@ void shape_adapter(Model& model, const LoraOptions& options, const AdapterRules&
   });
   model.visit_parameters([&](const std::string& path, Parameter& parameter) {
     parameter.trainable = false;
+    parameter.carried = {};
     if (parameter.adapter) return;
     const bool bias = options.bias == "all" && path.ends_with(".bias");
-    parameter.saved = bias || biases.contains(path) || rules.saves(path) || more.contains(path);
+    const bool both = saves_tied && options.tie_saved && path == tied;
+    parameter.saved = bias || biases.contains(path) || rules.saves(path) || both;
   });
 }
 
@@ -94,7 +88,7 @@ void train_adapter(Model& model) {
 }  // namespace
 
 void attach_lora(Model& model, const LoraOptions& options, uint64_t seed) {
-  shape_adapter(model, options, AdapterRules(options, ""), {});
+  shape_adapter(model, options, AdapterRules(options));
   copy_saved(model);
   uint64_t index = 0;  // of every linear: a module's A does not depend on the other targets
   model.visit_linears([&](const std::string&, Linear& linear) {
@@ -111,13 +105,10 @@ void attach_lora(Model& model, const LoraOptions& options, uint64_t seed) {
 
 LoraOptions read_adapter(Model& model, const std::filesystem::path& folder, bool trainable) {
   const AdapterConfig config = read_adapter_config(folder);
-  const AdapterFile file = AdapterFile::open(folder);
-  const std::set<std::string> values = file.base_names(model);
-  if (trainable && config.ties_weights && values.contains(kHeadWeight) && has_tied_head(model)) {
-    fail_input("{}: field \"ensure_weight_tying\": a head that stays tied cannot be trained",
-               config.where);
-  }
-  shape_adapter(model, config.options, AdapterRules(config.options, config.where), values);
+  AdapterFile file = AdapterFile::open(folder);
+  const std::string tied = tied_path(model);
+  shape_adapter(model, config.options, AdapterRules(config.options, config.where, file.ranks()));
+  file.settle_tied(model, tied);
   file.load(model);
   if (trainable) train_adapter(model);
   update_norms(model);

@@ -34,6 +34,7 @@ struct LoraOptions {
   std::string bias = "none";                           // biases of the base trained: none, all, or
                                                        // lora_only, those of adapted linears
   std::vector<std::string> modules_to_save;            // ends of paths of modules trained whole
+  bool tie_saved = false;  // ensure_weight_tying: a tied head in modules_to_save stays tied
 };
 
 // Freezes the base and gives every target a fresh adapter: A uniform in +-1/sqrt(in) (PEFT's
@@ -42,7 +43,8 @@ struct LoraOptions {
 // Requires: the weights are read.
 void attach_lora(Model& model, const LoraOptions& options, uint64_t seed);
 
-// Gives `model` the adapter in `folder`, trainable or not. Kinds of adapter that Tenon does not
+// Gives `model` the adapter in `folder`, trainable or not. What is trained is what the config says;
+// what the file carries beside it is read and stays frozen. Kinds of adapter that Tenon does not
 // compute are refused by name. Returns the options that repeat it. Requires: the weights are read.
 LoraOptions read_adapter(Model& model, const std::filesystem::path& folder, bool trainable);
 

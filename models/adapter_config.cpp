@@ -50,6 +50,18 @@ void refuse_unsupported(const JsonObject& config) {
   if (config.text("peft_type", "LORA") != "LORA") config.reject("peft_type", "\"LORA\"");
 }
 
+// mlx-lm calls its files and fields otherwise, and stores the factors transposed.
+void refuse_mlx(const JsonObject& config, const fs::path& folder) {
+  const bool mlx = !config.has("peft_type") && !config.has("r") &&
+                   (config.has("lora_parameters") || config.has("fine_tune_type"));
+  if (!mlx) return;
+  fail_input(
+      "{}: an adapter of mlx-lm (adapters.safetensors, lora_a and lora_b), which is not read: "
+      "write "
+      "it in PEFT's layout first (lora_A is lora_a transposed, lora_alpha is scale times rank)",
+      shown(folder));
+}
+
 // A list of strings; absent or null is an empty one.
 std::vector<std::string> names(const JsonObject& config, const char* key) {
   std::vector<std::string> list;
@@ -131,12 +143,13 @@ double lora_scale(double alpha, int64_t rank, bool rslora) {
 
 AdapterConfig read_adapter_config(const fs::path& folder) {
   const JsonObject json = JsonObject::read(folder / kConfigName, kConfigBytes);
+  refuse_mlx(json, folder);
   refuse_unsupported(json);
   AdapterConfig config;
   config.where = json.where();
   config.base = json.optional_text("base_model_name_or_path").value_or("");
-  config.ties_weights = json.boolean("ensure_weight_tying", false);
   LoraOptions& options = config.options;
+  options.tie_saved = json.boolean("ensure_weight_tying", false);
   options.rank = json.integer("r", 1, kMostRank);
   options.alpha = json.number("lora_alpha", 0, 1e9, 8);
   options.dropout = json.number("lora_dropout", 0, 0.999, 0);
@@ -153,7 +166,7 @@ AdapterConfig read_adapter_config(const fs::path& folder) {
 
 void write_adapter_config(Model& model, const fs::path& folder, const LoraOptions& options,
                           const std::string& base) {
-  const AdapterRules rules(options, "");
+  const ByModule<double> own_alphas(options.alphas, "alpha_pattern");
   std::vector<std::string> targets = options.targets;
   if (std::find(targets.begin(), targets.end(), "all-linear") != targets.end())
     targets = linear_names(model);
@@ -169,12 +182,12 @@ void write_adapter_config(Model& model, const fs::path& folder, const LoraOption
     };
     if (rank != options.rank) ranks[path] = rank;
     if (gives_scale(options.alpha)) return;
-    const double alpha = rules.alpha(path);
+    const double alpha = own_alphas.find(path).value_or(options.alpha);
     alphas[path] = alpha_json(gives_scale(alpha) ? alpha
                                                  : static_cast<double>(scale) /
                                                        lora_scale(1, rank, options.rslora));
   });
-  const nlohmann::ordered_json config = {
+  nlohmann::ordered_json config = {
       {"peft_type", "LORA"},
       {"task_type", "CAUSAL_LM"},
       {"base_model_name_or_path", base},
@@ -184,7 +197,6 @@ void write_adapter_config(Model& model, const fs::path& folder, const LoraOption
       {"lora_alpha", alpha_json(options.alpha)},
       {"lora_dropout", options.dropout},
       {"target_modules", names_json(targets, options.target_pattern)},
-      {"exclude_modules", names_json(options.exclude, options.exclude_pattern)},
       {"fan_in_fan_out", model.fan_in_fan_out()},
       {"bias", options.bias},
       {"modules_to_save", list_json(options.modules_to_save)},
@@ -192,10 +204,15 @@ void write_adapter_config(Model& model, const fs::path& folder, const LoraOption
       {"layers_to_transform", options.layers.empty() ? Json(nullptr) : Json(options.layers)},
       {"layers_pattern", list_json(options.layers_pattern)},
       {"rank_pattern", ranks},
-      {"alpha_pattern", alphas},
-      {"use_rslora", options.rslora},
-      {"use_dora", options.dora},
-      {"lora_bias", options.lora_bias}};
+      {"alpha_pattern", alphas}};
+  if (const Json exclude = names_json(options.exclude, options.exclude_pattern); !exclude.is_null())
+    config["exclude_modules"] = exclude;
+  for (const auto& [name, set] : {std::pair{"use_rslora", options.rslora},
+                                  {"use_dora", options.dora},
+                                  {"lora_bias", options.lora_bias},
+                                  {"ensure_weight_tying", options.tie_saved}}) {
+    if (set) config[name] = true;
+  }
   write_text_atomic(folder / kConfigName, config.dump(2) + "\n");
 }
 

@@ -8,9 +8,8 @@ namespace tenon {
 
 struct AdapterConfig {
   LoraOptions options;
-  std::string base;           // base_model_name_or_path, or ""
-  bool ties_weights = false;  // ensure_weight_tying: a tied head that is trained stays tied
-  std::string where;          // the file, for messages
+  std::string base;   // base_model_name_or_path, or ""
+  std::string where;  // the file, for messages
 };
 
 // Throws Error(kInput) naming file and field; kinds of adapter that Tenon does not compute are
@@ -18,7 +17,8 @@ struct AdapterConfig {
 AdapterConfig read_adapter_config(const std::filesystem::path& folder);
 
 // Writes the config of the adapter that `model` has. Ranks and alphas that a module has to itself go
-// in under its path.
+// in under its path. Old versions of PEFT refuse names that they do not know, so what PEFT 0.6 does
+// not is written where it says something only.
 void write_adapter_config(Model& model, const std::filesystem::path& folder,
                           const LoraOptions& options, const std::string& base);
 

@@ -2,12 +2,12 @@
 #include "models/adapter_files.h"
 
 #include <algorithm>
+#include <set>
 
 #include "core/error.h"
 #include "core/file.h"
 #include "core/safetensors.h"
 #include "models/adapter.h"
-#include "models/adapter_rules.h"
 #include "models/weights.h"
 
 namespace tenon {
@@ -17,6 +17,7 @@ namespace fs = std::filesystem;
 
 constexpr const char* kWeightsName = "adapter_model.safetensors";
 constexpr const char* kTorchName = "adapter_model.bin";
+constexpr const char* kOriginal = ".original_module.";
 
 void remove_all(std::string& text, const std::string& part, const std::string& by) {
   for (size_t at = 0; (at = text.find(part, at)) != std::string::npos; at += by.size())
@@ -28,6 +29,7 @@ std::string plain_name(std::string name) {
   if (name.starts_with(kPeftPrefix)) name.erase(0, std::string(kPeftPrefix).size());
   remove_all(name, ".modules_to_save.default.", ".");
   remove_all(name, ".modules_to_save.", ".");
+  remove_all(name, kOriginal, ".");
   remove_all(name, ".base_layer.", ".");
   for (const char* part : {"lora_A", "lora_B", "lora_magnitude_vector"})
     remove_all(name, fmt::format(".{}.default", part), fmt::format(".{}", part));
@@ -37,16 +39,24 @@ std::string plain_name(std::string name) {
   return name;
 }
 
-// Copies of what the base has, which PEFT writes beside trained values.
-bool repeats_base(const std::string& name) {
-  return name.find(".original_module.") != std::string::npos ||
-         name.ends_with(".base_layer.weight");
-}
+// What a module was before it was trained as a whole.
+bool is_original(const std::string& name) { return name.find(kOriginal) != std::string::npos; }
 
 // A module that is saved has its values under its own name, and may have them once more under the
 // wrapper's.
 bool is_second_name(const std::string& name) {
   return name.find(".modules_to_save.") != std::string::npos;
+}
+
+// Why an embedding or a head may have another number of rows than the base's.
+std::string about_rows(const Model& model, const TensorEntry& entry, const Shape& shape) {
+  const bool resized = shape.rank() == 2 && shape[0] == model.vocabulary() &&
+                       entry.shape.size() == 2 && entry.shape[1] == shape[1];
+  if (!resized) return "";
+  return fmt::format(
+      " (the adapter was made with a vocabulary resized to {} entries: give the base as many with "
+      "resize_token_embeddings and save it, and take that as the model)",
+      entry.shape[0]);
 }
 
 }  // namespace
@@ -58,9 +68,10 @@ AdapterFile AdapterFile::open(const fs::path& folder) {
   const std::vector<TensorEntry>& entries = adapter.entries();
   for (const bool second : {false, true}) {
     for (const TensorEntry& entry : entries) {
-      if (repeats_base(entry.name) || is_second_name(entry.name) != second) continue;
+      if (is_second_name(entry.name) != second) continue;
       const std::string name = plain_name(entry.name);
-      if (!adapter.tensors_.emplace(name, &entry).second && !second)
+      auto& tensors = is_original(entry.name) ? adapter.originals_ : adapter.tensors_;
+      if (!tensors.emplace(name, &entry).second && !second)
         fail_input("{}: {} is there twice", shown(path), printable(name));
     }
   }
@@ -78,13 +89,39 @@ int64_t AdapterFile::elements() const {
   return count;
 }
 
-std::set<std::string> AdapterFile::base_names(Model& model) const {
-  std::set<std::string> names;
-  if (find(kHeadWeight) != nullptr) names.insert(kHeadWeight);
+std::map<std::string, int64_t> AdapterFile::ranks() const {
+  std::map<std::string, int64_t> ranks;
+  for (const auto& [suffix, axis] : {std::pair{".lora_A.weight", 0}, {".lora_B.weight", 1}}) {
+    for (const auto& [path, entry] : tensors_) {
+      if (!path.ends_with(suffix) || entry->shape.size() != 2) continue;
+      const int64_t rank = entry->shape[static_cast<size_t>(axis)];
+      if (rank > 0)
+        ranks.emplace(path.substr(0, path.size() - std::string_view(suffix).size()), rank);
+    }
+  }
+  return ranks;
+}
+
+void AdapterFile::settle_tied(Model& model, const std::string& tied) {
+  if (tied.empty()) return;
+  const auto give = [](auto& to, const std::string& path, const auto& from,
+                       const std::string& name) {
+    const auto found = from.find(name);
+    if (found != from.end()) to.insert_or_assign(path, found->second);
+    return found != from.end();
+  };
+  if (has_tied_head(model)) {
+    if (give(tensors_, tied, tensors_, kHeadWeight)) tensors_.erase(kHeadWeight);
+    return;
+  }
+  bool trains_embedding = false, trains_head = false;
   model.visit_parameters([&](const std::string& path, Parameter& parameter) {
-    if (!parameter.adapter && find(path) != nullptr) names.insert(path);
+    if (path == tied) trains_embedding = parameter.saved;
+    if (path == kHeadWeight) trains_head = parameter.saved;
   });
-  return names;
+  // The one that is not trained is what the other was before.
+  if (!trains_head && find(kHeadWeight) == nullptr) give(tensors_, kHeadWeight, originals_, tied);
+  if (!trains_embedding) give(tensors_, tied, originals_, kHeadWeight);
 }
 
 std::string AdapterFile::problems(Model& model) const {
@@ -100,13 +137,16 @@ std::string AdapterFile::problems(Model& model) const {
   };
   std::set<std::string> used;
   model.visit_parameters([&](const std::string& path, Parameter& parameter) {
-    if (!parameter.adapter && !parameter.saved) return;
     const TensorEntry* entry = find(path);
-    if (entry == nullptr) return problem(fmt::format("{} is missing", path));
+    if (entry == nullptr) {
+      if (parameter.adapter || parameter.saved) problem(fmt::format("{} is missing", path));
+      return;
+    }
     used.insert(path);
     if (!has_shape(*entry, parameter.shape)) {
-      return problem(
-          fmt::format("{} is {}, expected {}", path, shape_text(*entry), parameter.shape.text()));
+      return problem(fmt::format("{} is {}, expected {}{}", path, shape_text(*entry),
+                                 parameter.shape.text(),
+                                 about_rows(model, *entry, parameter.shape)));
     }
     if (!entry->dtype || !is_float(*entry->dtype)) {
       problem(fmt::format("{} has dtype {}, expected F32, F16 or BF16", path, entry->dtype_name));
@@ -123,26 +163,36 @@ void AdapterFile::load(Model& model) const {
     fail_input("{}: the adapter does not fit this model: {}", shown(file_.file()->path()), text);
   }
   model.visit_parameters([&](const std::string& path, Parameter& parameter) {
-    if (parameter.adapter || parameter.saved)
-      parameter.value = own_fp32(*find(path), parameter.shape);
+    const TensorEntry* entry = find(path);
+    if (entry == nullptr) return;
+    const bool trained = parameter.adapter || parameter.saved;
+    if (!trained) parameter.carried = stored_tensor(*entry, parameter.shape);
+    parameter.value =
+        trained || parameter.vector ? own_fp32(*entry, parameter.shape) : parameter.carried;
   });
 }
 
 void write_adapter_weights(Model& model, const fs::path& folder) {
-  std::set<std::string> wrapped;  // biases of linears that PEFT wraps
+  std::set<std::string> wrapped;  // parameters of linears that PEFT wraps
   model.visit_linears([&](const std::string& path, Linear& linear) {
-    if (linear.lora && linear.bias) wrapped.insert(path + ".bias");
+    if (linear.lora) wrapped.insert({path + ".weight", path + ".bias"});
   });
+  const std::string tied = tied_path(model);
   std::vector<Tensor> values;  // keeps the bytes alive until they are written
   std::vector<TensorToWrite> tensors;
   model.visit_parameters([&](const std::string& path, Parameter& parameter) {
-    if (!parameter.adapter && !parameter.saved) return;
-    values.push_back(parameter.value.to(Device::kCPU));
+    const bool carried = parameter.carried.defined();
+    if (!parameter.adapter && !parameter.saved && !carried) return;
+    values.push_back(carried ? parameter.carried : parameter.value.to(Device::kCPU));
     std::string name = kPeftPrefix + path;
     if (wrapped.contains(path)) name.insert(name.rfind('.'), ".base_layer");
     std::vector<int64_t> dims;
     for (int axis = 0; axis < parameter.shape.rank(); ++axis) dims.push_back(parameter.shape[axis]);
-    tensors.push_back({std::move(name), DType::kF32, std::move(dims), values.back().raw()});
+    tensors.push_back(
+        {std::move(name), values.back().dtype(), std::move(dims), values.back().raw()});
+    if (path != tied) return;
+    tensors.push_back(tensors.back());  // as PEFT does, under both names
+    tensors.back().name = std::string(kPeftPrefix) + kHeadWeight;
   });
   write_safetensors(folder / kWeightsName, tensors);
 }

@@ -3,7 +3,7 @@
 #pragma once
 
 #include <map>
-#include <set>
+#include <string>
 
 #include "core/tensor_file.h"
 #include "models/model.h"
@@ -12,36 +12,40 @@ namespace tenon {
 
 // An adapter's tensors by the paths that Tenon's parameters have. Other tools drop PEFT's prefix or
 // keep the adapter's name ("default") before ".weight": both are understood, as are the names that
-// PEFT's wrappers insert ("base_layer", "modules_to_save").
+// PEFT's wrappers insert ("base_layer", "modules_to_save", "original_module").
 class AdapterFile {
  public:
   // Takes safetensors before .bin. Throws Error(kInput).
   static AdapterFile open(const std::filesystem::path& folder);
 
-  // The parameters of the base, a tied head included, that the file has values for.
-  std::set<std::string> base_names(Model& model) const;
+  // The modules that there are factors for, and their ranks.
+  std::map<std::string, int64_t> ranks() const;
 
-  // Every tensor that does not fit `model`, whose adapter has its shape: missing, misshapen,
-  // unexpected; "" where all fit.
-  std::string problems(Model& model) const;
+  // Gives every name the parameter that PEFT gives it where a head and an embedding are, or were,
+  // one: PEFT fills `model` in the order of its modules, and the last value stays. `tied` is the
+  // embedding's path where the base ties its head, else "".
+  void settle_tied(Model& model, const std::string& tied);
 
-  // Gives each parameter that belongs to the adapter, or is marked saved, its value in fp32. Throws
-  // Error(kInput) naming all problems.
+  // Gives each parameter of the adapter, or that is trained with it, its value in fp32, and each
+  // other one that there is a value for that value, as carried. Throws Error(kInput) naming every
+  // tensor that is missing, misshapen or unexpected.
   void load(Model& model) const;
 
   const TensorEntry* find(const std::string& path) const;
   const std::vector<TensorEntry>& entries() const { return file_.entries(); }
-  // By path, without those that repeat what the base has.
+  // By path, without what PEFT keeps of a module before it was trained.
   const std::map<std::string, const TensorEntry*>& tensors() const { return tensors_; }
   int64_t elements() const;  // of them
 
  private:
   explicit AdapterFile(TensorFile file) : file_(std::move(file)) {}
+  std::string problems(Model& model) const;
+
   TensorFile file_;
-  std::map<std::string, const TensorEntry*> tensors_;  // by path
+  std::map<std::string, const TensorEntry*> tensors_, originals_;  // by path
 };
 
-// Writes all values that belong to the adapter of `model` as fp32.
+// Writes all values that belong to the adapter of `model` as fp32, and what it carries as it was.
 void write_adapter_weights(Model& model, const std::filesystem::path& folder);
 
 }  // namespace tenon

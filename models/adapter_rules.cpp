@@ -13,25 +13,11 @@
 namespace tenon {
 namespace {
 
-constexpr size_t kPatternBytes = 2048;
-constexpr int64_t kRepetitions = 16;  // of counted repetitions, multiplied
 constexpr int64_t kEndPatterns = 64;  // that are no plain names
 constexpr const char* kPatternLetters = "\\^$*+?()[]{}|";
 
-// How many copies of its parts a pattern's counted repetitions ask for: {2,3} and {5} make 15.
-int64_t repetitions(const std::string& pattern) {
-  int64_t product = 1;
-  for (size_t i = 0; i < pattern.size(); ++i) {
-    if (pattern[i] != '{') continue;
-    int64_t most = 1, number = 0;
-    for (++i; i < pattern.size() && pattern[i] != '}'; ++i) {
-      const bool digit = pattern[i] >= '0' && pattern[i] <= '9';
-      number = digit ? std::min<int64_t>(1000, 10 * number + (pattern[i] - '0')) : 0;
-      most = std::max(most, number);
-    }
-    product = std::min<int64_t>(1'000'000, product * most);
-  }
-  return product;
+bool is_plain_name(const std::string& name) {
+  return name.find_first_of(kPatternLetters) == std::string::npos;
 }
 
 // The flag of a field of adapter_config.json.
@@ -89,25 +75,8 @@ std::set<std::string> modules_of(Model& model) {
 
 }  // namespace
 
-PathPattern::PathPattern(const std::string& pattern, const std::string& where) {
-  if (pattern.size() > kPatternBytes)
-    fail_input("{}: a pattern of {} bytes, at most {} are read", where, pattern.size(),
-               kPatternBytes);
-  if (repetitions(pattern) > kRepetitions)
-    fail_input("{}: \"{}\" repeats its parts more than {} times", where, printable(pattern),
-               kRepetitions);
-  try {
-    // Breadth first: a backtracking search could be made to run for years.
-    regex_.assign(pattern, std::regex_constants::ECMAScript | std::regex_constants::__polynomial);
-  } catch (const std::regex_error&) {
-    fail_input("{}: \"{}\" is not a regular expression that is understood", where,
-               printable(pattern));
-  }
-}
-
 EndPattern::EndPattern(const std::string& key, const std::string& where) : name_(key) {
-  if (key.find_first_of(kPatternLetters) != std::string::npos)
-    pattern_.emplace("(.*\\.)?(" + key + ")", where);
+  if (!is_plain_name(key)) pattern_.emplace("(.*\\.)?(" + key + ")", where);
 }
 
 bool EndPattern::matches(const std::string& path) const {
@@ -132,36 +101,61 @@ std::vector<std::string> linear_names(Model& model) {
   return names;
 }
 
-bool has_tied_head(Model& model) {
-  bool own = false;
-  model.visit_parameters(
-      [&](const std::string& path, Parameter&) { own = own || path == kHeadWeight; });
-  return !own;
+template <class Number>
+ByModule<Number>::ByModule(const std::vector<std::pair<std::string, Number>>& entries,
+                           const std::string& where) {
+  for (const auto& [key, number] : entries) entries_.emplace_back(EndPattern(key, where), number);
+  if (std::count_if(entries_.begin(), entries_.end(),
+                    [](const auto& entry) { return !entry.first.is_plain(); }) > kEndPatterns)
+    fail_input("{}: more than {} regular expressions", where, kEndPatterns);
 }
 
-AdapterRules::AdapterRules(const LoraOptions& options, std::string where)
-    : options_(options), where_(std::move(where)) {
+template <class Number>
+std::optional<Number> ByModule<Number>::find(const std::string& path) const {
+  for (const auto& [pattern, number] : entries_) {
+    if (pattern.matches(path)) return number;
+  }
+  return std::nullopt;
+}
+template class ByModule<int64_t>;
+template class ByModule<double>;
+
+AdapterRules::AdapterRules(const LoraOptions& options) : options_(options) { understand(); }
+
+AdapterRules::AdapterRules(const LoraOptions& options, std::string where,
+                           std::map<std::string, int64_t> ranks)
+    : options_(options), where_(std::move(where)), stored_(std::move(ranks)) {
+  understand();
+}
+
+void AdapterRules::understand() {
   const auto all = std::find(options_.targets.begin(), options_.targets.end(), "all-linear");
   all_ = all != options_.targets.end();
   if (all_) options_.targets.erase(all);
-  if (!options_.target_pattern.empty())
-    target_.emplace_back(options_.target_pattern, name_of("target_modules"));
-  if (!options_.exclude_pattern.empty())
-    exclude_.emplace_back(options_.exclude_pattern, name_of("exclude_modules"));
-  for (const auto& [key, rank] : options_.ranks)
-    ranks_.emplace_back(EndPattern(key, name_of("rank_pattern")), rank);
-  for (const auto& [key, alpha] : options_.alphas)
-    alphas_.emplace_back(EndPattern(key, name_of("alpha_pattern")), alpha);
-  const auto no_name = [](const auto& entry) { return !entry.first.is_plain(); };
-  if (std::count_if(ranks_.begin(), ranks_.end(), no_name) > kEndPatterns ||
-      std::count_if(alphas_.begin(), alphas_.end(), no_name) > kEndPatterns) {
-    fail_input("{}: more than {} regular expressions", name_of("rank_pattern"), kEndPatterns);
-  }
-  for (const std::string& name : options_.layers_pattern) {
-    if (name.find_first_of(kPatternLetters) == std::string::npos) continue;
-    fail_input("{}: expected the plain name of a list of blocks, got \"{}\"",
-               name_of("layers_pattern"), printable(name));
-  }
+  // What is not understood is left to the tensors where there are some.
+  const auto unless_stored = [&](bool& as_stored, const auto& compile) {
+    try {
+      compile();
+    } catch (const UnsupportedPattern&) {
+      if (!stored_) throw;
+      as_stored = true;
+    }
+  };
+  unless_stored(modules_as_stored_, [&] {
+    if (!options_.target_pattern.empty())
+      target_.emplace(options_.target_pattern, name_of("target_modules"));
+    if (!options_.exclude_pattern.empty())
+      exclude_.emplace(options_.exclude_pattern, name_of("exclude_modules"));
+    for (const std::string& name : options_.layers_pattern) {
+      if (is_plain_name(name)) continue;
+      throw UnsupportedPattern(
+          Exit::kInput, fmt::format("{}: expected the plain name of a list of blocks, got \"{}\"",
+                                    name_of("layers_pattern"), printable(name)));
+    }
+  });
+  unless_stored(ranks_as_stored_,
+                [&] { ranks_ = ByModule<int64_t>(options_.ranks, name_of("rank_pattern")); });
+  alphas_ = ByModule<double>(options_.alphas, name_of("alpha_pattern"));
 }
 
 std::string AdapterRules::name_of(const char* field) const {
@@ -169,16 +163,19 @@ std::string AdapterRules::name_of(const char* field) const {
 }
 
 bool AdapterRules::adapts(const std::string& path) const {
-  if (any_names(options_.exclude, path) || (!exclude_.empty() && exclude_[0].matches(path)))
-    return false;
+  if (modules_as_stored_) return stored_->contains(path);
+  return adapts_in_any_block(path) && (target_ || in_layers(path));
+}
+
+bool AdapterRules::adapts_in_any_block(const std::string& path) const {
+  if (any_names(options_.exclude, path) || (exclude_ && exclude_->matches(path))) return false;
   // A module that is trained whole has no factors, nor has anything in it.
   const auto lies_in = [&](const std::string& name) {
     return ("." + path + ".").find("." + name + ".") != std::string::npos;
   };
   if (std::any_of(options_.modules_to_save.begin(), options_.modules_to_save.end(), lies_in))
     return false;
-  if (!target_.empty()) return target_[0].matches(path);
-  return (all_ || any_names(options_.targets, path)) && in_layers(path);
+  return target_ ? target_->matches(path) : all_ || any_names(options_.targets, path);
 }
 
 // The number of a path's block is its first number behind two names, or behind one of the patterns.
@@ -221,17 +218,15 @@ bool AdapterRules::saves(const std::string& path) const {
 }
 
 int64_t AdapterRules::rank(const std::string& path) const {
-  for (const auto& [pattern, rank] : ranks_) {
-    if (pattern.matches(path)) return rank;
+  if (ranks_as_stored_) {
+    const auto stored = stored_->find(path);
+    if (stored != stored_->end()) return stored->second;
   }
-  return options_.rank;
+  return ranks_.find(path).value_or(options_.rank);
 }
 
 double AdapterRules::alpha(const std::string& path) const {
-  for (const auto& [pattern, alpha] : alphas_) {
-    if (pattern.matches(path)) return alpha;
-  }
-  return options_.alpha;
+  return alphas_.find(path).value_or(options_.alpha);
 }
 
 double AdapterRules::scale(const std::string& path) const {
@@ -254,14 +249,37 @@ void AdapterRules::check_names(Model& model) const {
     need("target_modules", name, [&](const std::string& p) { return names_module(p, name); });
   for (const std::string& name : options_.exclude)
     need("exclude_modules", name, [&](const std::string& p) { return names_module(p, name); });
-  for (size_t i = 0; i < ranks_.size(); ++i)
-    need("rank_pattern", options_.ranks[i].first,
-         [&](const std::string& p) { return ranks_[i].first.matches(p); });
-  for (size_t i = 0; i < alphas_.size(); ++i)
-    need("alpha_pattern", options_.alphas[i].first,
-         [&](const std::string& p) { return alphas_[i].first.matches(p); });
-  if (!all_ && options_.targets.empty() && target_.empty())
+  const auto need_pattern = [&](const char* field, const std::string& key) {
+    const EndPattern pattern(key, name_of(field));
+    need(field, key, [&](const std::string& p) { return pattern.matches(p); });
+  };
+  for (const auto& [key, rank] : options_.ranks) need_pattern("rank_pattern", key);
+  for (const auto& [key, alpha] : options_.alphas) need_pattern("alpha_pattern", key);
+  for (const int64_t layer : options_.layers) {
+    if (layer < model.blocks()) continue;
+    fail_input("{}: there is no block {} in this model, which has {} (the first is 0)",
+               name_of("layers_to_transform"), layer, model.blocks());
+  }
+  if (!all_ && options_.targets.empty() && !target_)
     fail_input("{}: expected at least one of {}", name_of("target_modules"), known);
+}
+
+// Where linears would get an adapter but for the numbers of their blocks: says so.
+void AdapterRules::check_layers(Model& model) const {
+  if (options_.layers.empty() || target_ || modules_as_stored_) return;
+  bool meant = false;
+  model.visit_linears(
+      [&](const std::string& path, Linear&) { meant = meant || adapts_in_any_block(path); });
+  if (!meant) return;
+  const std::vector<int64_t>& layers = options_.layers;
+  if (std::any_of(layers.begin(), layers.end(),
+                  [&](int64_t layer) { return layer < model.blocks(); })) {
+    if (options_.layers_pattern.empty()) return;
+    fail_input("{}: no list of blocks in this model is named so: {}", name_of("layers_pattern"),
+               printable(fmt::format("{}", fmt::join(options_.layers_pattern, ", "))));
+  }
+  fail_input("{}: there is no block {} in this model, which has {} (the first is 0)",
+             name_of("layers_to_transform"), fmt::join(layers, ", "), model.blocks());
 }
 
 void AdapterRules::check(Model& model) const {
@@ -276,6 +294,7 @@ void AdapterRules::check(Model& model) const {
   model.visit_linears([&](const std::string& path, Linear&) { linears.push_back(path); });
   if (std::none_of(linears.begin(), linears.end(),
                    [&](const std::string& path) { return adapts(path); })) {
+    check_layers(model);
     fail_input("{}: matches no linear layer of this model (it has {})", name_of("target_modules"),
                fmt::join(linear_names(model), ", "));
   }

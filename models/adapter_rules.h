@@ -3,23 +3,13 @@
 // (peft/tuners/tuners_utils.py, check_target_module_exists).
 #pragma once
 
+#include <map>
 #include <optional>
-#include <regex>
 
 #include "models/adapter.h"
+#include "models/path_pattern.h"
 
 namespace tenon {
-
-// A regular expression that a whole path must match, in time that is bounded by its length: one of
-// many bytes or repetitions is refused. Throws Error(kInput), beginning with `where`.
-class PathPattern {
- public:
-  PathPattern(const std::string& pattern, const std::string& where);
-  bool matches(const std::string& path) const { return std::regex_match(path, regex_); }
-
- private:
-  std::regex regex_;
-};
 
 // A key of rank_pattern or alpha_pattern, which matches the end of a path after a dot. Nearly all are
 // plain names: those cost no regular expression.
@@ -34,10 +24,26 @@ class EndPattern {
   std::optional<PathPattern> pattern_;
 };
 
+// A number of single modules: rank_pattern's or alpha_pattern's.
+template <class Number>
+class ByModule {
+ public:
+  ByModule() = default;
+  // `where` begins messages.
+  ByModule(const std::vector<std::pair<std::string, Number>>& entries, const std::string& where);
+  std::optional<Number> find(const std::string& path) const;  // the first that matches
+
+ private:
+  std::vector<std::pair<EndPattern, Number>> entries_;
+};
+
 class AdapterRules {
  public:
-  // `where` begins messages: the config's file, or "" where flags said it.
-  AdapterRules(const LoraOptions& options, std::string where);
+  // The rules of options that flags gave.
+  explicit AdapterRules(const LoraOptions& options);
+  // Those of the adapter whose config is the file `where`. `ranks` are those of the modules that its
+  // tensors belong to: they decide where a pattern is one that Tenon does not understand.
+  AdapterRules(const LoraOptions& options, std::string where, std::map<std::string, int64_t> ranks);
 
   // Whether the module at `path` gets low-rank factors, if it is a linear.
   bool adapts(const std::string& path) const;
@@ -56,14 +62,19 @@ class AdapterRules {
 
  private:
   bool in_layers(const std::string& path) const;
+  bool adapts_in_any_block(const std::string& path) const;
+  void understand();
   void check_names(Model& model) const;
+  void check_layers(Model& model) const;
 
   LoraOptions options_;
   std::string where_;
   bool all_ = false;
-  std::vector<PathPattern> target_, exclude_;  // one or none
-  std::vector<std::pair<EndPattern, int64_t>> ranks_;
-  std::vector<std::pair<EndPattern, double>> alphas_;
+  std::optional<std::map<std::string, int64_t>> stored_;  // ranks by module; none for flags
+  bool modules_as_stored_ = false, ranks_as_stored_ = false;
+  std::optional<PathPattern> target_, exclude_;
+  ByModule<int64_t> ranks_;
+  ByModule<double> alphas_;
 };
 
 // PEFT's rule for an entry of a list: the whole path, or its end after a dot.
@@ -71,11 +82,5 @@ bool names_module(const std::string& path, const std::string& entry);
 
 // The last parts of the linears' paths, each once: c_attn, c_proj, c_fc.
 std::vector<std::string> linear_names(Model& model);
-
-// Whether the head is the token embedding's matrix.
-bool has_tied_head(Model& model);
-
-inline constexpr const char* kHeadModule = "lm_head";
-inline constexpr const char* kHeadWeight = "lm_head.weight";
 
 }  // namespace tenon

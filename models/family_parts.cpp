@@ -1,9 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "models/family_parts.h"
 
+#include <nlohmann/json.hpp>
+
 #include "core/error.h"
 
 namespace tenon {
+
+std::optional<JsonObject> stated_object(const JsonObject& config, const std::string& key) {
+  std::optional<JsonObject> object = config.optional_object(key);
+  if (object && object->json().empty()) return std::nullopt;
+  return object;
+}
 
 Activation activation_of(const JsonObject& config, const std::string& key,
                          const std::string& fallback) {

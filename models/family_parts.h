@@ -8,6 +8,9 @@
 
 namespace tenon {
 
+// The object in field `key` where it says something: an empty one is as good as none.
+std::optional<JsonObject> stated_object(const JsonObject& config, const std::string& key);
+
 // The activation that field `key` names as transformers does. Throws Error(kInput) for others.
 Activation activation_of(const JsonObject& config, const std::string& key,
                          const std::string& fallback);

@@ -153,7 +153,7 @@ class Gpt2 final : public Model {
 
   void visit_parameters(const ParameterVisitor& f) override {
     for_each_parameter(transformer_, "transformer", f);
-    if (lm_head_) f("lm_head.weight", *lm_head_);
+    if (lm_head_) f(kHeadWeight, *lm_head_);
   }
   void visit_linears(const LinearVisitor& f) override {
     for_each_linear(transformer_, "transformer", f);
@@ -165,9 +165,6 @@ class Gpt2 final : public Model {
     const bool residual = path.ends_with(".c_proj.weight");
     return residual ? config_.init_std / std::sqrt(2.0 * static_cast<double>(config_.layers))
                     : config_.init_std;
-  }
-  bool ignorable(const std::string& path) const override {
-    return path.ends_with(".attn.bias") || path.ends_with(".attn.masked_bias");
   }
   const char* optional_prefix() const override { return "transformer."; }
   std::vector<std::string> default_targets() const override { return {"c_attn"}; }

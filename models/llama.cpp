@@ -119,8 +119,8 @@ struct Decoder {
 
 class Llama final : public Model {
  public:
-  Llama(const LlamaConfig& c, Rope rope, int64_t most_positions)
-      : config_(c), rope_(std::move(rope)), most_positions_(most_positions) {
+  Llama(const LlamaConfig& c, Rope rope, int64_t window)
+      : config_(c), rope_(std::move(rope)), window_(window) {
     decoder_.embed_tokens.shape = {c.vocabulary, c.channels};
     for (int64_t i = 0; i < c.layers; ++i) decoder_.layers.emplace_back(c);
     decoder_.norm = RmsNorm(c.channels, c.eps);
@@ -130,7 +130,13 @@ class Llama final : public Model {
   const char* family() const override { return config_.family; }
   int64_t blocks() const override { return config_.layers; }
   int64_t vocabulary() const override { return config_.vocabulary; }
-  int64_t max_positions() const override { return most_positions_; }
+  int64_t max_positions() const override { return std::min(rope_.max_positions(), window_); }
+  std::string positions_text() const override {
+    if (window_ >= rope_.max_positions()) return Model::positions_text();
+    return fmt::format(
+        "{0} positions (config.json: \"sliding_window\" is {0}, and longer texts are not computed)",
+        window_);
+  }
   int64_t cache_channels() const override { return config_.kv_heads * config_.head_size; }
 
   Tensor embed(const Context& context) const override {
@@ -153,14 +159,11 @@ class Llama final : public Model {
 
   void visit_parameters(const ParameterVisitor& f) override {
     for_each_parameter(decoder_, "model", f);
-    if (lm_head_) f("lm_head.weight", *lm_head_);
+    if (lm_head_) f(kHeadWeight, *lm_head_);
   }
   void visit_linears(const LinearVisitor& f) override { for_each_linear(decoder_, "model", f); }
 
   double init_std(const std::string&) const override { return config_.init_std; }
-  bool ignorable(const std::string& path) const override {
-    return path.ends_with(".rotary_emb.inv_freq");
-  }
   const char* optional_prefix() const override { return "model."; }
   std::vector<std::string> default_targets() const override { return {"q_proj", "v_proj"}; }
   bool fan_in_fan_out() const override { return false; }
@@ -195,15 +198,14 @@ class Llama final : public Model {
 
   LlamaConfig config_;
   Rope rope_;
-  int64_t most_positions_;
+  int64_t window_;  // how far back a position may look
   Decoder decoder_;
   std::optional<Parameter> lm_head_;
 };
 
 std::unique_ptr<Model> build(const JsonObject& json, const LlamaConfig& config, int64_t window) {
   Rope rope(json, config.head_size, config.positions);
-  const int64_t most = std::min(rope.max_positions(), window);
-  return std::make_unique<Llama>(config, std::move(rope), most);
+  return std::make_unique<Llama>(config, std::move(rope), window);
 }
 
 }  // namespace

@@ -2,16 +2,17 @@
 #include "models/merge.h"
 
 #include <algorithm>
+#include <cmath>
 #include <map>
 #include <nlohmann/json.hpp>
 
 #include "core/backend.h"
 #include "core/error.h"
 #include "core/file.h"
+#include "core/finite.h"
 #include "core/safetensors.h"
-#include "core/weight_files.h"
 #include "models/adapter.h"
-#include "models/adapter_rules.h"
+#include "models/weight_check.h"
 #include "models/weights.h"
 
 namespace tenon {
@@ -113,10 +114,10 @@ std::map<std::string, Linear*> linears_of(Model& model) {
 
 Merge::Merge(const fs::path& base, const std::vector<WeightedAdapter>& adapters,
              std::optional<DType> dtype)
-    : folder_(base), dtype_(dtype), base_(load(base)) {
+    : folder_(base), dtype_(dtype), base_(load(base)), files_(WeightFiles::open(base)) {
   const bool tied = has_tied_head(*base_);
   for (const WeightedAdapter& adapter : adapters) {
-    parts_.push_back({load(base), adapter.weight});
+    parts_.push_back({load(base), adapter.weight, adapter.folder});
     Model& model = *parts_.back().model;
     read_adapter(model, adapter.folder, false);
     unties_head_ = unties_head_ || (tied && !has_tied_head(model));
@@ -127,18 +128,11 @@ Merge::Merge(const fs::path& base, const std::vector<WeightedAdapter>& adapters,
     });
   }
   if (unties_head_) base_->untie_head();
-  find_sources(base, dtype);
+  find_sources(dtype);
 }
 
-void Merge::find_sources(const fs::path& folder, std::optional<DType> dtype) {
-  const WeightFiles files = WeightFiles::open(folder);
-  const std::string prefix = base_->optional_prefix();
-  const auto stored_dtype = [&](const std::string& path) -> std::optional<DType> {
-    const TensorEntry* entry = files.find(path);
-    if (entry == nullptr && path.starts_with(prefix))
-      entry = files.find(path.substr(prefix.size()));
-    return entry == nullptr ? std::nullopt : entry->dtype;
-  };
+void Merge::find_sources(std::optional<DType> dtype) {
+  const StoredWeights stored = StoredWeights::of(*base_, files_);
   std::vector<std::map<std::string, Parameter*>> parameters;
   std::vector<std::map<std::string, Linear*>> linears;
   for (const Part& part : parts_) {
@@ -146,13 +140,19 @@ void Merge::find_sources(const fs::path& folder, std::optional<DType> dtype) {
     linears.push_back(linears_of(*part.model));
   }
   base_->visit_parameters([&](const std::string& path, Parameter& parameter) {
-    Source source{.path = path, .base = &parameter, .is_bias = path.ends_with(".bias")};
-    source.dtype = dtype ? *dtype : stored_dtype(path).value_or(parameter.value.dtype());
+    Source source{.path = path,
+                  .base = &parameter,
+                  .stored = stored.find(path),
+                  .is_bias = path.ends_with(".bias")};
+    source.dtype = dtype                      ? *dtype
+                   : source.stored != nullptr ? *source.stored->dtype
+                                              : parameter.value.dtype();
     const std::string module = path.substr(0, path.rfind('.'));
     for (size_t i = 0; i < parts_.size(); ++i) {
       const auto own = parameters[i].find(path);
-      const bool saved = own != parameters[i].end() && own->second->saved;
-      source.own.push_back(saved ? own->second : nullptr);
+      const bool has_own =
+          own != parameters[i].end() && (own->second->saved || own->second->carried.defined());
+      source.own.push_back(has_own ? own->second : nullptr);
       const auto linear = linears[i].find(module);
       bool adapted = linear != linears[i].end() && linear->second->lora;
       if (adapted && source.is_bias) adapted = linear->second->lora->bias.has_value();
@@ -162,18 +162,18 @@ void Merge::find_sources(const fs::path& folder, std::optional<DType> dtype) {
   });
 }
 
-Tensor Merge::value_of(const Source& source) const {
+Tensor Merge::value_of(const Source& source, DType dtype) const {
   const Tensor& stored = source.base->value;
   const auto untouched = [](const auto& list) {
     return std::all_of(list.begin(), list.end(), [](const auto* each) { return each == nullptr; });
   };
   if (untouched(source.own) && untouched(source.adapted))
-    return cast(stored, source.dtype, MemoryKind::kWorkspace);
+    return cast(stored, dtype, MemoryKind::kWorkspace);
   const Shape& shape = source.base->shape;
   const bool matrix = shape.rank() == 2;
   const int64_t rows = matrix ? shape[0] : 1, columns = shape.numel() / rows;
   const auto as_rows = [&](const Tensor& value) { return value.view({rows, columns}); };
-  Tensor merged = Tensor::empty(shape, source.dtype, MemoryKind::kWorkspace);
+  Tensor merged = Tensor::empty(shape, dtype, MemoryKind::kWorkspace);
   for (int64_t begin = 0; begin < rows; begin += kRows) {
     const int64_t end = std::min(rows, begin + kRows);
     const Tensor base = fp32_rows(as_rows(stored), begin, end);
@@ -190,9 +190,32 @@ Tensor Merge::value_of(const Source& source) const {
         add_adapter(*source.adapted[i], begin, base, weight, sum);
       }
     }
-    as_rows(merged).rows(begin, end).assign(cast(sum, source.dtype, MemoryKind::kWorkspace));
+    as_rows(merged).rows(begin, end).assign(cast(sum, dtype, MemoryKind::kWorkspace));
   }
   return merged;
+}
+
+// Where an element came from that is not finite in what is to be written.
+std::string Merge::origin_of(const Source& source, int64_t index) const {
+  const auto not_finite = [](const Tensor& value) {
+    return first_not_finite(value.raw(), value.numel(), value.dtype()) >= 0;
+  };
+  const Tensor& base = source.base->value;
+  const auto before = static_cast<double>(element_of(base.raw(), index, base.dtype()));
+  if (source.stored != nullptr && !std::isfinite(before))
+    return origin_text(*source.stored, index, source.dtype);
+  for (size_t i = 0; i < parts_.size(); ++i) {
+    bool broken = source.own[i] != nullptr && not_finite(source.own[i]->value);
+    if (const Linear* linear = source.adapted[i]; linear != nullptr) {
+      Lora lora = *linear->lora;
+      lora.visit([&](const char*, const Parameter& p) { broken = broken || not_finite(p.value); });
+    }
+    if (broken) return fmt::format("values of {} are so", shown(parts_[i].folder));
+  }
+  const Tensor merged = value_of(source, DType::kF32);
+  return fmt::format("it is {} merged, {}",
+                     number_text(static_cast<double>(merged.data<float>()[index])),
+                     beyond_text(source.dtype));
 }
 
 int64_t Merge::parameters() const {
@@ -218,8 +241,13 @@ void Merge::write(const fs::path& folder, int64_t max_shard_bytes) const {
     std::vector<int64_t> dims;
     for (int axis = 0; axis < source.base->shape.rank(); ++axis)
       dims.push_back(source.base->shape[axis]);
-    tensors.push_back({source.path, source.dtype, std::move(dims), nullptr,
-                       [this, &source] { return value_of(source); }});
+    tensors.push_back(
+        {.name = source.path,
+         .dtype = source.dtype,
+         .shape = std::move(dims),
+         .data = nullptr,
+         .make = [this, &source] { return value_of(source, source.dtype); },
+         .origin = [this, &source](int64_t index) { return origin_of(source, index); }});
   }
   write_sharded(folder, tensors, max_shard_bytes);
 }

@@ -10,7 +10,7 @@
 #include <string>
 #include <vector>
 
-#include "models/model.h"
+#include "models/stored_weights.h"
 
 namespace tenon {
 
@@ -28,7 +28,8 @@ class Merge {
         std::optional<DType> dtype);
 
   // Writes config.json, generation and tokenizer files, and the weights in shards of at most
-  // `max_shard_bytes`. A weight is computed in fp32 and rounded once.
+  // `max_shard_bytes`. A weight is computed in fp32 and rounded once. Throws Error(kNumeric) for one
+  // that is not finite.
   void write(const std::filesystem::path& folder, int64_t max_shard_bytes) const;
 
   int64_t parameters() const;
@@ -39,6 +40,7 @@ class Merge {
   struct Part {
     std::unique_ptr<Model> model;
     double weight = 1;
+    std::filesystem::path folder;
   };
   // A tensor of the result, and where its values come from: one Parameter and Linear (or none) of
   // the base and of each part.
@@ -46,17 +48,20 @@ class Merge {
     std::string path;
     DType dtype = DType::kF32;
     Parameter* base = nullptr;
-    std::vector<const Parameter*> own;   // by part; null where it leaves the base's value
-    std::vector<const Linear*> adapted;  // by part; null where this is no weight or bias it adapts
+    const TensorEntry* stored = nullptr;  // the base's, or null where the adapters made it
+    std::vector<const Parameter*> own;    // by part; null where it leaves the base's value
+    std::vector<const Linear*> adapted;   // by part; null where this is no weight or bias it adapts
     bool is_bias = false;
   };
-  void find_sources(const std::filesystem::path& folder, std::optional<DType> dtype);
-  Tensor value_of(const Source& source) const;
+  void find_sources(std::optional<DType> dtype);
+  Tensor value_of(const Source& source, DType dtype) const;
+  std::string origin_of(const Source& source, int64_t index) const;
   void write_config(const std::filesystem::path& folder) const;
 
   std::filesystem::path folder_;
   std::optional<DType> dtype_;
   std::unique_ptr<Model> base_;
+  WeightFiles files_;  // of the base
   std::vector<Part> parts_;
   std::vector<Source> sources_;
   bool unties_head_ = false;

@@ -9,6 +9,16 @@ void Model::untie_head() {
   fail_input("{}: the head is tied to the embedding and cannot be trained apart from it", family());
 }
 
+std::string Model::positions_text() const { return fmt::format("{} positions", max_positions()); }
+
+std::string tied_path(Model& model) {
+  std::string tied;
+  model.visit_parameters([&](const std::string& path, Parameter& parameter) {
+    if (&parameter == &model.head() && path != kHeadWeight) tied = path;
+  });
+  return tied;
+}
+
 Tensor forward(const Model& model, const Context& context, const RunOptions& options) {
   const auto hook = [&](const std::function<void(int64_t)>& f, int64_t i) {
     if (f) f(i);

@@ -48,7 +48,9 @@ class Model {
   virtual const char* family() const = 0;  // "gpt2"
   virtual int64_t blocks() const = 0;
   virtual int64_t vocabulary() const = 0;
-  virtual int64_t max_positions() const = 0;   // longest sequence
+  virtual int64_t max_positions() const = 0;  // longest sequence
+  // That number with what sets it: "64 positions".
+  virtual std::string positions_text() const;
   virtual int64_t cache_channels() const = 0;  // G D: width of a cached key
 
   virtual Tensor embed(const Context& context) const = 0;  // (B, T, C)
@@ -66,8 +68,6 @@ class Model {
   virtual void visit_linears(const LinearVisitor& f) = 0;
   // Standard deviation of a parameter's random initial values, as the family's own code draws them.
   virtual double init_std(const std::string& path) const = 0;
-  // True for tensors that checkpoints of this family carry without need (masks kept as buffers).
-  virtual bool ignorable(const std::string& path) const = 0;
   // The prefix that some checkpoints leave out ("transformer.").
   virtual const char* optional_prefix() const = 0;
   // The linears that get an adapter where nothing else is said: PEFT's own choice for the family.
@@ -75,6 +75,14 @@ class Model {
   // PEFT's fan_in_fan_out: weights lie (in, out).
   virtual bool fan_in_fan_out() const = 0;
 };
+
+// Where a head of its own lies.
+inline constexpr const char* kHeadModule = "lm_head";
+inline constexpr const char* kHeadWeight = "lm_head.weight";
+
+// The path of the token embedding that is the head as well; "" where the head is its own.
+std::string tied_path(Model& model);
+inline bool has_tied_head(Model& model) { return !tied_path(model).empty(); }
 
 // The model that config.json describes, shapes only. Throws Error(kInput) naming file and field.
 std::unique_ptr<Model> build_model(const std::string& folder);

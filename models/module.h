@@ -20,7 +20,10 @@ struct Parameter {
   bool trainable = false;
   bool vector = false;   // norms and biases: small, always fp32 in memory, no weight decay
   bool adapter = false;  // belongs to a LoRA adapter, not to the base model
-  bool saved = false;    // of the base model, with a value of its own in the adapter
+  bool saved = false;    // of the base model, and trained as part of the adapter
+  // Of the base model and frozen: the value that the adapter's file carries for it, as it lies there
+  // (PEFT's save_embedding_layers). It is `value`, and belongs into the adapter that is written.
+  Tensor carried;
 };
 
 struct LayerNorm {

@@ -171,16 +171,13 @@ class Opt final : public Model {
 
   void visit_parameters(const ParameterVisitor& f) override {
     for_each_parameter(decoder_, "model.decoder", f);
-    if (lm_head_) f("lm_head.weight", *lm_head_);
+    if (lm_head_) f(kHeadWeight, *lm_head_);
   }
   void visit_linears(const LinearVisitor& f) override {
     for_each_linear(decoder_, "model.decoder", f);
   }
 
   double init_std(const std::string&) const override { return config_.init_std; }
-  bool ignorable(const std::string& path) const override {
-    return path.ends_with("decoder.version");  // of the checkpoints' first form
-  }
   const char* optional_prefix() const override { return "model."; }
   std::vector<std::string> default_targets() const override { return {"q_proj", "v_proj"}; }
   bool fan_in_fan_out() const override { return false; }

@@ -6,6 +6,7 @@
 #include "core/error.h"
 #include "core/file.h"
 #include "models/families.h"
+#include "models/family_parts.h"
 
 namespace tenon {
 namespace {
@@ -46,8 +47,7 @@ std::string type_of(const JsonObject& config) {
 std::unique_ptr<Model> build_model(const Json& config, const std::string& where) {
   const JsonObject object(config, where);
   const std::string type = type_of(object);
-  if (const Json* quantized = object.find("quantization_config");
-      quantized != nullptr && !quantized->is_null()) {
+  if (stated_object(object, "quantization_config")) {
     object.reject("quantization_config",
                   "no quantization (quantized checkpoints cannot be read yet)");
   }

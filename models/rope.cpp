@@ -7,17 +7,18 @@
 #include <numbers>
 
 #include "core/error.h"
+#include "models/family_parts.h"
 
 namespace tenon {
 namespace {
 
 constexpr double kMostFactor = 1e6;
 
-// The object with the scaling's fields, whichever of its two names it has; nothing where both are
-// absent or null.
+// The object with the scaling's fields, whichever of its two names it has; nothing where neither says
+// anything.
 std::optional<JsonObject> rope_object(const JsonObject& config) {
   for (const char* name : {"rope_scaling", "rope_parameters"}) {
-    std::optional<JsonObject> object = config.optional_object(name);
+    std::optional<JsonObject> object = stated_object(config, name);
     if (!object) continue;
     for (const std::string& key : object->keys()) {
       if (object->find(key)->is_object())

@@ -4,13 +4,15 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
-#include <map>
 #include <nlohmann/json.hpp>
 #include <numbers>
 
 #include "core/error.h"
+#include "core/finite.h"
 #include "core/parallel_for.h"
 #include "core/weight_files.h"
+#include "models/stored_weights.h"
+#include "models/weight_check.h"
 
 namespace tenon {
 namespace {
@@ -23,20 +25,12 @@ bool aligned(const TensorEntry& entry) {
          0;
 }
 
-// The stored bytes as a tensor: in place where they are aligned, else a copy.
-Tensor stored(const TensorEntry& entry, const Shape& shape) {
-  if (aligned(entry)) return Tensor::borrow(entry.data, shape, *entry.dtype, entry.file);
-  Tensor copy = Tensor::empty(shape, *entry.dtype, MemoryKind::kWeights);
-  std::memcpy(copy.raw(), entry.data, static_cast<size_t>(entry.bytes));
-  return copy;
-}
-
 void read_parameter(Parameter& parameter, const TensorEntry& entry) {
   // Vectors are small, and copies of them do not keep a file mapped whose matrices were converted.
   if (parameter.trainable || parameter.vector) {
     parameter.value = own_fp32(entry, parameter.shape);
   } else {
-    parameter.value = stored(entry, parameter.shape);
+    parameter.value = stored_tensor(entry, parameter.shape);
   }
   if (parameter.trainable) require_grad(parameter.value);
 }
@@ -60,14 +54,6 @@ std::string joined(std::initializer_list<std::string> parts) {
   return text;
 }
 
-// A tied head may be stored as well; transformers would untie it where it differs, which is not the
-// model asked for.
-bool repeats_tied_head(const Model& model, const TensorEntry& head, const TensorEntry* embedding) {
-  return embedding != nullptr && has_shape(head, model.head().shape) &&
-         head.dtype == embedding->dtype && head.bytes == embedding->bytes &&
-         std::memcmp(head.data, embedding->data, static_cast<size_t>(head.bytes)) == 0;
-}
-
 }  // namespace
 
 bool has_shape(const TensorEntry& entry, const Shape& shape) {
@@ -85,63 +71,41 @@ std::string shape_text(const TensorEntry& entry) {
   return text + "]";
 }
 
+Tensor stored_tensor(const TensorEntry& entry, const Shape& shape) {
+  if (aligned(entry)) return Tensor::borrow(entry.data, shape, *entry.dtype, entry.file);
+  Tensor copy = Tensor::empty(shape, *entry.dtype, MemoryKind::kWeights);
+  std::memcpy(copy.raw(), entry.data, static_cast<size_t>(entry.bytes));
+  return copy;
+}
+
 Tensor own_fp32(const TensorEntry& entry, const Shape& shape) {
-  const Tensor tensor = stored(entry, shape);
+  const Tensor tensor = stored_tensor(entry, shape);
   return tensor.dtype() == DType::kF32 ? tensor.clone(MemoryKind::kWeights)
                                        : cast(tensor, DType::kF32, MemoryKind::kWeights);
 }
 
 LoadedWeights load_weights(Model& model, const fs::path& folder) {
   const WeightFiles files = WeightFiles::open(folder);
-  const std::string prefix = model.optional_prefix();
-  // A name as the model has it, whether or not the file leaves the prefix out.
-  const auto full_name = [&](const std::string& name) {
-    return name.starts_with(prefix) || name == "lm_head.weight" ? name : prefix + name;
-  };
-  std::map<std::string, const TensorEntry*> unused;
-  std::vector<std::string> missing, wrong;
-  for (const TensorFile& file : files.files()) {
-    for (const TensorEntry& entry : file.entries()) {
-      if (model.ignorable(entry.name)) continue;
-      const std::string name = full_name(entry.name);
-      if (!unused.emplace(name, &entry).second)
-        wrong.push_back(fmt::format("{} is there twice, with and without \"{}\"", name, prefix));
-    }
-  }
+  StoredWeights stored = StoredWeights::of(model, files);
   LoadedWeights loaded{.file = shown(files.source())};
-  const TensorEntry* head = nullptr;
+  std::vector<std::string> missing, wrong = stored.conflicts, unexpected;
   model.visit_parameters([&](const std::string& path, Parameter& parameter) {
     if (parameter.adapter) return;
-    const auto found = unused.find(path);
-    if (found == unused.end()) return missing.push_back(path);
-    const TensorEntry& entry = *found->second;
-    unused.erase(found);
-    if (!has_shape(entry, parameter.shape)) {
+    const TensorEntry* entry = stored.find(path);
+    if (entry == nullptr) return missing.push_back(path);
+    stored.by_path.erase(path);
+    if (!has_shape(*entry, parameter.shape)) {
       return wrong.push_back(
-          fmt::format("{} is {}, expected {}", path, shape_text(entry), parameter.shape.text()));
+          fmt::format("{} is {}, expected {}", path, shape_text(*entry), parameter.shape.text()));
     }
-    if (!entry.dtype || !is_float(*entry.dtype)) {
+    if (!entry->dtype || !is_float(*entry->dtype)) {
       return wrong.push_back(
-          fmt::format("{} has dtype {}, expected F32, F16 or BF16", path, entry.dtype_name));
+          fmt::format("{} has dtype {}, expected F32, F16 or BF16", path, entry->dtype_name));
     }
-    if (&parameter == &model.head()) {
-      head = &entry;
-      loaded.dtype = *entry.dtype;
-    }
-    read_parameter(parameter, entry);
+    if (&parameter == &model.head()) loaded.dtype = *entry->dtype;
+    read_parameter(parameter, *entry);
   });
-  if (const auto tied = unused.find("lm_head.weight"); tied != unused.end()) {
-    if (repeats_tied_head(model, *tied->second, head)) {
-      unused.erase(tied);
-    } else {
-      wrong.push_back(
-          "lm_head.weight differs from the token embedding, though tie_word_embeddings is true");
-    }
-  }
-  std::vector<std::string> unexpected;
-  for (const auto& [name, entry] : unused) {
-    if (name != "lm_head.weight") unexpected.push_back(entry->name);
-  }
+  for (const auto& [path, entry] : stored.by_path) unexpected.push_back(entry->name);
   const std::string problems = joined(
       {listed(missing, " is missing"), listed(wrong, ""), listed(unexpected, " is unexpected")});
   if (!problems.empty())
@@ -222,14 +186,24 @@ void save_weights(Model& model, const fs::path& folder, DType dtype) {
     if (parameter.adapter) return;
     std::vector<int64_t> dims;
     for (int axis = 0; axis < parameter.shape.rank(); ++axis) dims.push_back(parameter.shape[axis]);
-    tensors.push_back({.name = path,
-                       .dtype = dtype,
-                       .shape = dims,
-                       .data = nullptr,
-                       .make = [value = parameter.value.detach(), dtype] {
-                         return cast(value, dtype, MemoryKind::kWorkspace)
-                             .to(Device::kCPU, MemoryKind::kWorkspace);
-                       }});
+    tensors.push_back(
+        {.name = path,
+         .dtype = dtype,
+         .shape = dims,
+         .data = nullptr,
+         .make =
+             [value = parameter.value.detach(), dtype] {
+               return cast(value, dtype, MemoryKind::kWorkspace)
+                   .to(Device::kCPU, MemoryKind::kWorkspace);
+             },
+         .origin =
+             [value = parameter.value.detach(), dtype](int64_t index) {
+               const Tensor host = value.to(Device::kCPU, MemoryKind::kWorkspace);
+               const auto number = static_cast<double>(element_of(host.raw(), index, host.dtype()));
+               return std::isfinite(number)
+                          ? fmt::format("it is {}, {}", number_text(number), beyond_text(dtype))
+                          : "its value is so";
+             }});
   });
   write_sharded(folder, tensors);
 }

@@ -52,7 +52,9 @@ void copy_model_files(const std::filesystem::path& from, const std::filesystem::
 bool has_shape(const TensorEntry& entry, const Shape& shape);
 std::string shape_text(const TensorEntry& entry);
 
-// An fp32 copy of a stored tensor. Requires: its dtype is a float's, its shape `shape`.
+// A stored tensor where it lies, or copied where its address is not aligned; and an fp32 copy of it.
+// Requires: its dtype is a float's, its shape has as many elements as `shape`.
+Tensor stored_tensor(const TensorEntry& entry, const Shape& shape);
 Tensor own_fp32(const TensorEntry& entry, const Shape& shape);
 
 // A standard normal for each element of `out`, from the stream (Box-Muller over Philox).

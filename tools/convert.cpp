@@ -9,6 +9,8 @@
 #include "core/file.h"
 #include "core/parallel_for.h"
 #include "core/weight_files.h"
+#include "models/stored_weights.h"
+#include "models/weight_check.h"
 #include "models/weights.h"
 #include "tools/command.h"
 #include "tools/model_folder.h"
@@ -58,7 +60,12 @@ TensorToWrite converted(const TensorEntry& entry, const std::optional<DType>& dt
                shown(entry.file->path()), printable(entry.name), name_of(*dtype), entry.dtype_name);
   }
   const bool casts = dtype && entry.dtype && is_float(*entry.dtype) && *entry.dtype != *dtype;
-  return casts ? as_dtype(entry, *dtype) : as_stored(entry);
+  TensorToWrite tensor = casts ? as_dtype(entry, *dtype) : as_stored(entry);
+  tensor.any_number = is_buffer(entry.name);  // a mask may hold -inf
+  tensor.origin = [entry, to = casts ? *dtype : DType::kF32](int64_t index) {
+    return origin_text(entry, index, to);
+  };
+  return tensor;
 }
 
 // True when the head repeats the embedding and loading ties them anyway. Where config.json is

@@ -7,6 +7,7 @@
 #include <cstdio>
 
 #include "models/adapter.h"
+#include "models/weight_check.h"
 #include "models/weights.h"
 #include "tools/sampling_flags.h"
 #include "train/data.h"
@@ -32,6 +33,7 @@ Figures run_tasks(const EvaluateOptions& options, World& world, Console& console
   EvaluationSetting setting{.options = options,
                             .positions = model->max_positions(),
                             .rows = model->vocabulary(),
+                            .positions_text = model->positions_text(),
                             .generation = options.generation,
                             .tokenizer = *tokenizer,
                             .world = world.communicator(),
@@ -45,7 +47,9 @@ Figures run_tasks(const EvaluateOptions& options, World& world, Console& console
   }
   const EvaluationTask task =
       options.task == "generate" ? answer_task(setting) : loss_task(setting);
-  const Figures figures = task(*model, adapted ? "adapter" : "model");
+  const Figures figures = naming_weights(*model, options.model, options.adapter, [&] {
+    return task(*model, adapted ? "adapter" : "model");
+  });
   if (!options.compare_base) return figures;
   // One after the other, so that both need the memory of one; the adapter first, for it is the
   // adapter's files that may be bad.

@@ -51,6 +51,7 @@ using EvaluationTask = std::function<Figures(const Model& model, const std::stri
 struct EvaluationSetting {
   const EvaluateOptions& options;
   int64_t positions = 0, rows = 0;  // of the models: the longest text; embedding rows
+  std::string positions_text;       // the first, as a message says it
   GenerationOptions generation;     // end tokens included
   const Tokenizer& tokenizer;
   Communicator& world;

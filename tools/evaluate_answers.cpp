@@ -94,9 +94,9 @@ std::vector<Question> read_questions(const EvaluationSetting& setting) {
         ++overlong;
       } else {
         fail_input(
-            "{}: a prompt of {} tokens, but the model has {} positions (--overlong drop leaves "
-            "such prompts out)",
-            document.place, length, setting.positions);
+            "{}: a prompt of {} tokens, but the model has {} (--overlong drop leaves such prompts "
+            "out)",
+            document.place, length, setting.positions_text);
       }
     }
     bad += reader->skipped();

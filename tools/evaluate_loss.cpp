@@ -67,7 +67,7 @@ Rows rows_of(const EvaluationSetting& setting) {
   Rows rows{.seq_len = o.seq_len > 0 ? o.seq_len : std::min<int64_t>(1024, positions),
             .documents = static_cast<int64_t>(documents.size())};
   if (rows.seq_len > positions) {
-    fail_input("--seq-len: {} tokens, but the model has {} positions", rows.seq_len, positions);
+    fail_input("--seq-len: {} tokens, but the model has {}", rows.seq_len, setting.positions_text);
   }
   const int32_t pad_id = setting.tokenizer.eos_id().value_or(0);
   if (o.stride == 0) {

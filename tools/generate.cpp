@@ -10,6 +10,7 @@
 #include "core/parallel_for.h"
 #include "models/adapter.h"
 #include "models/generate.h"
+#include "models/weight_check.h"
 #include "models/weights.h"
 #include "text/chat/chat_template.h"
 #include "text/data/document_tokens.h"
@@ -91,8 +92,8 @@ Prompt prompt_of(const Asked& asked, const Tokenizer& tokenizer, const Model& mo
   if (prompt.ids.empty()) fail_input("{}: expected some text", asked.where);
   check_tokens(prompt.ids, tokenizer, model.vocabulary(), asked.where);
   if (std::ssize(prompt.ids) >= model.max_positions()) {
-    fail_input("{}: {} tokens, but the model has {} positions", asked.where, prompt.ids.size(),
-               model.max_positions());
+    fail_input("{}: {} tokens, but the model has {}", asked.where, prompt.ids.size(),
+               model.positions_text());
   }
   return prompt;
 }
@@ -203,7 +204,8 @@ int run_generate(const GenerateOptions& options) {
   if (!options.adapter.empty()) read_adapter(*model, options.adapter, false);
   place(*model, device, options.compute.dtype());
   Speaker speaker(*tokenizer, options, prompts.size());
-  generate_batch(*model, prompts, generation, speaker.events());
+  naming_weights(*model, options.model, options.adapter,
+                 [&] { generate_batch(*model, prompts, generation, speaker.events()); });
   speaker.note_full_contexts();
   return 0;
 }

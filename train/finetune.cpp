@@ -10,6 +10,7 @@
 #include "core/backend.h"
 #include "core/error.h"
 #include "core/parallel_for.h"
+#include "models/weight_check.h"
 #include "text/data/sources.h"
 #include "train/data.h"
 #include "train/identity.h"
@@ -326,7 +327,8 @@ int finetune(const TrainOptions& options, Communicator& world, const Machine& ma
                    .result_name = result});
   if (resumed.state) trainer.restore(*resumed.state);
   install_stop_signals();
-  const RunOutcome outcome = trainer.run();
+  const RunOutcome outcome =
+      naming_weights(*job.model, o.model, o.adapter, [&] { return trainer.run(); });
 
   if (rank0 && outcome.end != RunEnd::kSignal)
     replace_folder(folder->path() / result, write_weights);

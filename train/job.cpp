@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "core/error.h"
+#include "models/weight_check.h"
 #include "text/data/token_file.h"
 #include "train/data.h"
 #include "train/trainer.h"
@@ -17,8 +18,8 @@ TrainOptions resolve(TrainOptions options, const Model& model) {
   if (options.lr == 0) options.lr = options.method == "full" ? 2e-5 : 2e-4;
   if (options.seq_len == 0) options.seq_len = std::min<int64_t>(1024, model.max_positions());
   if (options.seq_len > model.max_positions()) {
-    fail_input("--seq-len: {} tokens, but the model has {} positions", options.seq_len,
-               model.max_positions());
+    fail_input("--seq-len: {} tokens, but the model has {}", options.seq_len,
+               model.positions_text());
   }
   if (options.method == "lora" && options.targets.empty()) {
     options.targets = model.default_targets();
@@ -126,6 +127,9 @@ Job read_model(const TrainOptions& options, Device device) {
     job.lora = given_adapter(job.options, *job.model);
   }
   place(*job.model, device, activation_dtype(options.precision));
+  // As much as is read in well under a second.
+  if (options.check_weights || weight_bytes(*job.model) <= int64_t{2} << 30)
+    check_finite(*job.model, options.model, options.adapter);
   job.trained = count_parameters(*job.model, [](const Parameter& p) { return p.trainable; });
   job.all = count_parameters(*job.model, [](const Parameter&) { return true; });
   return job;

@@ -248,6 +248,11 @@ std::vector<OptionRow> make_rows() {
       integer_row("keep", &O::keep, 1, "Checkpoints kept", true),
       text_row("resume", &O::resume,
                "auto: go on from the newest good checkpoint; or a checkpoint folder", true),
+      flag_row(
+          "check-weights", &O::check_weights,
+          "Look for inf and NaN in the weights before the first step, whatever their size (up to "
+          "2 GiB that is done always)",
+          true),
       text_row("device", &O::device,
                "Where to compute: cpu, cuda, cuda:N, or auto: a card where there is one"),
       text_row("parallel", &O::parallel,

@@ -60,7 +60,8 @@ struct TrainOptions : DataOptions {
   bool checkpoint_activations = false;
   int64_t save_every = 200;
   int64_t keep = 2;
-  std::string resume;   // "", "auto" or a checkpoint folder
+  std::string resume;  // "", "auto" or a checkpoint folder
+  bool check_weights = false;
   int64_t threads = 0;  // 0: this rank's share of the machine
   int64_t seed = 42;
   int64_t log_every = 1;

@@ -193,7 +193,7 @@ TEST_CASE("kinds of adapter that are not computed are refused by name", "[adapte
       {{{"bias", "some"}}, "field \"bias\": expected"},
       {{{"use_dora", true}, {"lora_bias", true}}, "field \"lora_bias\": expected false"},
       {{{"peft_type", "IA3"}}, "field \"peft_type\": expected \"LORA\", got \"IA3\""},
-      {{{"layers_to_transform", {5}}}, "field \"target_modules\": matches no linear layer"},
+      {{{"layers_to_transform", {5}}}, "field \"layers_to_transform\": there is no block 5"},
       {{{"layers_to_transform", {"0"}}}, "field \"layers_to_transform[0]\": expected an integer"},
       {{{"target_modules", {"c_attn", "wte"}}}, "matches transformer.wte, but only linear layers"},
       {{{"init_lora_weights", "pissa_niter_4"}}, "field \"init_lora_weights\""},
@@ -201,6 +201,8 @@ TEST_CASE("kinds of adapter that are not computed are refused by name", "[adapte
       {{{"target_modules", {"q_proj"}}},
        "matches no linear layer of this model (it has c_attn, c_proj, c_fc)"},
       {{{"target_modules", "(c_attn"}}, "is not a regular expression"},
+      {{{"alpha_pattern", {{"(c_fc)\\1", 2}}}},
+       "has a backreference, which Tenon does not understand"},
       {{{"target_modules", nullptr}}, "field \"target_modules\": expected a list of names"},
       {{{"rank_pattern", {{"c_fc", "2"}}}}, "field \"rank_pattern.c_fc\": expected an integer"},
   };

@@ -104,6 +104,50 @@ TEST_CASE("a sliding window is how far a Mistral may read", "[models]") {
   CHECK(positions({{"sliding_window", nullptr}}) == 64);
   CHECK(positions({{"sliding_window", 48}}) == 48);
   CHECK(positions({{"max_position_embeddings", 8192}}) == 4096);
+  const auto text = [](const Json& changes) {
+    Json config = llama_config(changes);
+    config["model_type"] = "mistral";
+    return build_model(config, "config.json")->positions_text();
+  };
+  CHECK(text({{"sliding_window", 48}}) ==
+        "48 positions (config.json: \"sliding_window\" is 48, and longer texts are not computed)");
+  CHECK(text({{"sliding_window", 64}}) == "64 positions");
+}
+
+TEST_CASE("an empty object in config.json says nothing", "[models]") {
+  const Json linear = {{"rope_type", "linear"}, {"factor", 4}, {"rope_theta", 500}};
+  const auto same = [](const Json& one, const Json& other) {
+    return frequencies(rope_of(one)) == frequencies(rope_of(other));
+  };
+  CHECK(same({{"rope_scaling", Json::object()}, {"rope_parameters", linear}},
+             {{"rope_parameters", linear}}));
+  CHECK(same({{"rope_scaling", linear}, {"rope_parameters", Json::object()}},
+             {{"rope_scaling", linear}}));
+  CHECK(same({{"rope_scaling", Json::object()}, {"rope_theta", 500}}, {{"rope_theta", 500}}));
+  CHECK_FALSE(same({{"rope_parameters", linear}}, {{"rope_theta", 500}}));
+  CHECK_NOTHROW(
+      build_model(llama_config({{"quantization_config", Json::object()}}), "config.json"));
+  check_refused(llama_config({{"quantization_config", {{"quant_method", "gptq"}}}}),
+                "quantization_config");
+}
+
+TEST_CASE("the original positions of the model come before those of its scaling", "[models]") {
+  const std::string type = GENERATE("llama3", "yarn");
+  const auto with = [&](const Json& inside, const Json& outside) {
+    Json scaling = {
+        {"rope_type", type}, {"factor", 8.0}, {"low_freq_factor", 1}, {"high_freq_factor", 4}};
+    if (!inside.is_null()) scaling["original_max_position_embeddings"] = inside;
+    Json config = {{"rope_theta", 500}, {"rope_scaling", scaling}};
+    if (!outside.is_null()) config["original_max_position_embeddings"] = outside;
+    return frequencies(rope_of(config, 16, 4096));
+  };
+  const std::vector<double> of_24 = with(24, nullptr);
+  CHECK(with(nullptr, 24) == of_24);
+  CHECK(with(400, 24) == of_24);
+  CHECK(with(24, 400) != of_24);
+  CHECK(with(24, 400) == with(400, nullptr));
+  CHECK(with(nullptr, nullptr) == with(4096, nullptr));
+  CHECK(with(nullptr, nullptr) != of_24);
 }
 
 TEST_CASE("rotary frequencies by type", "[models]") {

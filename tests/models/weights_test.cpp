@@ -6,6 +6,7 @@
 #include <cstring>
 
 #include "core/json.h"
+#include "models/stored_weights.h"
 #include "tests/core/temp_folder.h"
 #include "tests/models/tiny_model.h"
 
@@ -91,6 +92,76 @@ TEST_CASE("weights are read with and without the prefix, and masks are passed ov
   CHECK(loaded.file == shown(folder / "model.safetensors"));
   const TinyBatch batch = tiny_batch(2, 9, 3);
   CHECK(logits_of(*read, batch.context) == logits_of(*model, batch.context));
+}
+
+TEST_CASE("names are read with what training wrappers put in front", "[weights]") {
+  const char* const wrapper = GENERATE("module.", "_orig_mod.", "module._orig_mod.",
+                                       "_orig_mod.module.", "_fsdp_wrapped_module.");
+  const bool prefix = GENERATE(true, false), tied = GENERATE(true, false);
+  Json config = tiny_config();
+  config["tie_word_embeddings"] = tied;
+  const TempFolder folder;
+  const auto model = tiny_model(config), read = unread(config);
+  Checkpoint file(*model);
+  file.add("transformer.h.0.attn.bias", filled({4, 4}, 1), {1, 1, 4, 4});
+  file.rename(
+      [&](const std::string& name) { return wrapper + (prefix ? name : without_prefix(name)); });
+  file.write(folder);
+  load_weights(*read, folder.path());
+  CHECK(weights_of(*read) == weights_of(*model));
+  // FSDP wraps modules on the way down as well.
+  file.rename([](std::string name) {
+    const size_t at = name.find("h.1.");
+    return at == std::string::npos ? name : name.insert(at + 4, "_checkpoint_wrapped_module.");
+  });
+  file.write(folder);
+  load_weights(*read, folder.path());
+  CHECK(weights_of(*read) == weights_of(*model));
+}
+
+TEST_CASE("buffers of old versions are no weights", "[weights]") {
+  for (const char* name : {"model.layers.0.self_attn.rotary_emb.inv_freq", "rotary_emb.inv_freq",
+                           "module.h.3.attn.masked_bias", "h.0.attn.bias",
+                           "model.rotary_emb.cos_cached", "decoder.version"}) {
+    INFO(name);
+    CHECK(is_buffer(name));
+  }
+  for (const char* name : {"h.0.attn.c_attn.bias", "h.0.xattn.bias", "inv_freq",
+                           "h.0.attn.bias.weight", "model.layers.0.self_attn.q_proj.bias"}) {
+    INFO(name);
+    CHECK_FALSE(is_buffer(name));
+  }
+}
+
+TEST_CASE("a tied head may be stored instead of the embedding, or in another dtype", "[weights]") {
+  const TempFolder folder;
+  const auto model = tiny_model(), read = unread();
+  Checkpoint alone(*model);
+  const char* const name = GENERATE("lm_head.weight", "module.lm_head.weight");
+  alone.rename(
+      [&](const std::string& old) { return old == "transformer.wte.weight" ? name : old; });
+  alone.write(folder);
+  CHECK(load_weights(*read, folder.path()).dtype == DType::kF32);
+  CHECK(weights_of(*read) == weights_of(*model));
+
+  const Tensor embedding = model->head().value;
+  const DType dtype = GENERATE(DType::kBF16, DType::kF16);
+  Checkpoint narrow_head(*model);
+  narrow_head.add(name, cast(embedding, dtype), {41, 24});
+  narrow_head.write(folder);
+  CHECK(load_weights(*read, folder.path()).dtype == DType::kF32);
+  CHECK(weights_of(*read) == weights_of(*model));
+  Checkpoint wide_head(*model, dtype);
+  wide_head.add(name, cast(cast(embedding, dtype), DType::kF32), {41, 24});
+  wide_head.write(folder);
+  CHECK(load_weights(*read, folder.path()).dtype == dtype);
+  Checkpoint other(*model, dtype);
+  Tensor changed = embedding.clone();
+  changed.data<float>()[7] += 1;
+  other.add(name, changed, {41, 24});
+  other.write(folder);
+  CHECK_THAT(load_error(folder),
+             Catch::Contains("lm_head.weight differs from the token embedding"));
 }
 
 TEST_CASE("a tied head may be stored again, but not be another", "[weights]") {
@@ -210,7 +281,8 @@ TEST_CASE("a tensor under both of its names is refused", "[weights]") {
   file.write(folder);
   CHECK_THAT(
       load_error(folder),
-      Catch::Contains("transformer.wpe.weight is there twice, with and without \"transformer.\""));
+      Catch::Contains("transformer.wpe.weight is there twice, as transformer.wpe.weight and as "
+                      "wpe.weight"));
 }
 
 TEST_CASE("weights that are saved are read again", "[weights]") {

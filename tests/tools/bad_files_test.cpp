@@ -360,12 +360,13 @@ TEST_CASE("what inspect and verify do not know") {
   check_refused(lab, {"verify", lab.at("folder")}, {lab.at("folder"), "inputs.safetensors"});
 }
 
-// A model that computes numbers but for texts of more than 40 tokens.
-void spoil_late_positions(const Lab& lab) {
-  lab.edit_tensors("model/model.safetensors", [](Json& header, std::string& data) {
+// All of the embedding of position 40 becomes `value`: all that makes a loss nan for texts of more
+// than 40 tokens.
+void spoil_late_positions(const Lab& lab, float value) {
+  lab.edit_tensors("model/model.safetensors", [value](Json& header, std::string& data) {
     const int64_t begin = header["transformer.wpe.weight"]["data_offsets"][0];
-    const float nan = std::numeric_limits<float>::quiet_NaN();
-    std::memcpy(data.data() + begin + 40 * 32 * 4, &nan, sizeof nan);
+    for (int64_t i = 0; i < 32; ++i)
+      std::memcpy(data.data() + begin + (40 * 32 + i) * 4, &value, sizeof value);
   });
 }
 
@@ -376,7 +377,7 @@ std::string last_line(const Result& result) {
 
 TEST_CASE("a loss that is not a number names the step and the last good checkpoint") {
   const Lab lab;
-  spoil_late_positions(lab);
+  spoil_late_positions(lab, 3e38f);  // a number, but its sums are none
   std::string documents;
   for (int i = 0; i < 12; ++i) documents += "{\"text\": \"The fox saw the river.\"}\n";
   lab.put("short.jsonl", documents);
@@ -419,6 +420,27 @@ TEST_CASE("a loss that is not a number names the step and the last good checkpoi
     lab.put("long.txt", sentences(10));
     check_refused(lab, {"evaluate", "--model", lab.model(), "--data", lab.at("long.txt")},
                   {"the loss of the model is nan"}, 4);
+  }
+}
+
+TEST_CASE("weights that are no numbers are named with their file") {
+  const Lab lab;
+  spoil_late_positions(lab, std::numeric_limits<float>::quiet_NaN());
+  const std::string weight = lab.at("model/model.safetensors") +
+                             ": tensor \"transformer.wpe.weight\": element [40, 0] is nan";
+  check_refused(lab, lab.finetune(), {"tenon: error: " + weight}, 4);
+  lab.put("long.txt", sentences(10));
+  check_refused(lab, {"evaluate", "--model", lab.model(), "--data", lab.at("long.txt")},
+                {"the loss of the model is nan; " + weight}, 4);
+  for (const Words& words : {Words{"convert"}, Words{"convert", "--dtype", "bf16"}}) {
+    Words all = words;
+    all.insert(all.end(), {"--model", lab.model(), "--out", lab.at("new")});
+    check_refused(
+        lab, all,
+        {"tensor \"transformer.wpe.weight\": element [40, 0] would be written as nan: it is "
+         "nan in " +
+         lab.at("model/model.safetensors")},
+        4);
   }
 }
 

@@ -172,4 +172,24 @@ TEST_CASE("convert: what is wrong is named and nothing is written") {
 }
 
 }  // namespace
+TEST_CASE("a cast that would lose a value writes nothing") {
+  const Lab lab;
+  lab.edit_tensors("model/model.safetensors", [](Json& header, std::string& data) {
+    const int64_t begin = header["transformer.h.1.mlp.c_fc.weight"]["data_offsets"][0];
+    const float large = -1e5f;
+    std::memcpy(data.data() + begin + 130 * 4, &large, sizeof large);
+  });
+  const Words words = {"convert", "--model", lab.model(), "--out", lab.at("new"), "--dtype"};
+  Words fp16 = words, bf16 = words;
+  fp16.push_back("fp16");
+  bf16.push_back("bf16");
+  check_refused(lab, fp16,
+                {"tensor \"transformer.h.1.mlp.c_fc.weight\": element [1, 2] would be written as "
+                 "-inf: it is -100000 in " +
+                     lab.at("model/model.safetensors"),
+                 "more than fp16 holds (65504)"},
+                4);
+  CHECK(tenon(bf16).code == 0);
+}
+
 }  // namespace tenon::test
