@@ -37,8 +37,8 @@ class ChatTemplate {
   // now; "": the clock. Throws Error(kInput) with file and line.
   static std::shared_ptr<const ChatTemplate> of_model(const std::filesystem::path& folder,
                                                       const std::string& date = {});
-  // One of names(), or a file; special tokens as the model folder says, else those that the named
-  // template is known with. Throws Error(kInput) listing the names.
+  // One of names(), or a file; special tokens as the model folder says. Throws Error(kInput) listing
+  // the names.
   static std::shared_ptr<const ChatTemplate> named(const std::string& name_or_file,
                                                    const std::filesystem::path& folder,
                                                    const std::string& date = {});
