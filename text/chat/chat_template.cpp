@@ -42,10 +42,12 @@ void add_tokens(const JsonObject& file, Tokens& tokens) {
   }
 }
 
-Tokens tokens_of(const fs::path& folder) {
+Tokens tokens_of(const std::vector<fs::path>& folders) {
   Tokens tokens;
-  for (const char* name : {"tokenizer_config.json", "special_tokens_map.json"}) {
-    if (fs::exists(folder / name)) add_tokens(JsonObject::read(folder / name), tokens);
+  for (const fs::path& folder : folders) {
+    for (const char* name : {"tokenizer_config.json", "special_tokens_map.json"}) {
+      if (fs::exists(folder / name)) add_tokens(JsonObject::read(folder / name), tokens);
+    }
   }
   return tokens;
 }
@@ -256,8 +258,13 @@ std::shared_ptr<const ChatTemplate> make(const TemplateSource& source, Tokens to
 std::shared_ptr<const ChatTemplate> ChatTemplate::of_model(const fs::path& folder,
                                                            const std::string& date) {
   const std::optional<TemplateSource> source = model_template(folder);
-  if (!source) return nullptr;
-  return make(*source, tokens_of(folder), date);
+  return source ? of(*source, {folder}, date) : nullptr;
+}
+
+std::shared_ptr<const ChatTemplate> ChatTemplate::of(const TemplateSource& source,
+                                                     const std::vector<fs::path>& folders,
+                                                     const std::string& date) {
+  return make(source, tokens_of(folders), date);
 }
 
 std::vector<std::string> ChatTemplate::names() {
@@ -269,7 +276,7 @@ std::vector<std::string> ChatTemplate::names() {
 std::shared_ptr<const ChatTemplate> ChatTemplate::named(const std::string& name_or_file,
                                                         const fs::path& folder,
                                                         const std::string& date) {
-  Tokens tokens = tokens_of(folder);
+  Tokens tokens = tokens_of({folder});
   add_boundaries(folder, tokens);
   return make(named_template(name_or_file), std::move(tokens), date);
 }

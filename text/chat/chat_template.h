@@ -10,6 +10,8 @@
 #include <string>
 #include <vector>
 
+#include "text/chat/template_source.h"
+
 namespace tenon {
 
 // A stretch of a written conversation: what the assistant says, its end-of-turn token included.
@@ -43,6 +45,10 @@ class ChatTemplate {
                                                    const std::filesystem::path& folder,
                                                    const std::string& date = {});
   static std::vector<std::string> names();
+  // That of a source, with special tokens as the first of the folders says that names them.
+  static std::shared_ptr<const ChatTemplate> of(const TemplateSource& source,
+                                                const std::vector<std::filesystem::path>& folders,
+                                                const std::string& date = {});
   virtual ~ChatTemplate() = default;
 
   // `messages`: a list of {"role", "content", ...}; other variables (tools, documents) in `extra`,

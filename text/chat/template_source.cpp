@@ -18,7 +18,6 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr const char* kMain = "chat_template.jinja";
-constexpr const char* kAdditional = "additional_chat_templates";
 
 std::string text_of(const fs::path& file) { return read_text(file, jinja::Template::kMaxBytes); }
 
@@ -77,8 +76,8 @@ bool TemplateSource::asks_date() const {
 std::vector<fs::path> template_files(const fs::path& folder) {
   if (!fs::exists(folder / kMain)) return {};
   std::vector<fs::path> files = {folder / kMain};
-  if (!fs::is_directory(folder / kAdditional)) return files;
-  for (const fs::directory_entry& entry : fs::directory_iterator(folder / kAdditional)) {
+  if (!fs::is_directory(folder / kAdditionalTemplates)) return files;
+  for (const fs::directory_entry& entry : fs::directory_iterator(folder / kAdditionalTemplates)) {
     if (entry.path().extension() == ".jinja") files.push_back(entry.path());
   }
   std::sort(files.begin() + 1, files.end());
@@ -112,11 +111,11 @@ TemplateSource named_template(const std::string& name_or_file) {
 void write_template(const TemplateSource& source, const fs::path& folder) {
   write_text_atomic(folder / kMain, source.main.text);
   if (source.additional.empty()) return;
-  fs::create_directories(folder / kAdditional);
+  fs::create_directories(folder / kAdditionalTemplates);
   for (const TemplateText& one : source.additional) {
     if (fs::path(one.name).filename() != one.name)
       fail_input("{}: expected a name that a file can have", one.where);
-    write_text_atomic(folder / kAdditional / (one.name + ".jinja"), one.text);
+    write_text_atomic(folder / kAdditionalTemplates / (one.name + ".jinja"), one.text);
   }
 }
 

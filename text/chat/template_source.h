@@ -10,6 +10,9 @@
 
 namespace tenon {
 
+// The folder of a model's further templates.
+inline constexpr const char* kAdditionalTemplates = "additional_chat_templates";
+
 struct TemplateText {
   std::string name;   // "tool_use"; "" of the one that all else is written by
   std::string where;  // file, or file and field, or a built-in's name: for messages
