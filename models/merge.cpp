@@ -226,7 +226,10 @@ int64_t Merge::parameters() const {
 
 // config.json as it was, but for the dtype and a head that is tied no longer.
 void Merge::write_config(const fs::path& folder) const {
-  if (!dtype_ && !unties_head_) return;
+  if (!dtype_ && !unties_head_) {
+    write_text_atomic(folder / "config.json", read_text(folder_ / "config.json", kJsonFileBytes));
+    return;
+  }
   nlohmann::ordered_json config = read_config(folder_);
   if (dtype_) state_dtype(config, *dtype_);
   if (unties_head_) config["tie_word_embeddings"] = false;
@@ -234,7 +237,7 @@ void Merge::write_config(const fs::path& folder) const {
 }
 
 void Merge::write(const fs::path& folder, int64_t max_shard_bytes) const {
-  copy_model_files(folder_, folder);
+  std::filesystem::create_directories(folder);
   write_config(folder);
   std::vector<TensorToWrite> tensors;
   for (const Source& source : sources_) {

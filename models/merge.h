@@ -27,9 +27,8 @@ class Merge {
   Merge(const std::filesystem::path& base, const std::vector<WeightedAdapter>& adapters,
         std::optional<DType> dtype);
 
-  // Writes config.json, generation and tokenizer files, and the weights in shards of at most
-  // `max_shard_bytes`. A weight is computed in fp32 and rounded once. Throws Error(kNumeric) for one
-  // that is not finite.
+  // Writes config.json and the weights, in shards of at most `max_shard_bytes`. A weight is computed
+  // in fp32 and rounded once. Throws Error(kNumeric) for one that is not finite.
   void write(const std::filesystem::path& folder, int64_t max_shard_bytes) const;
 
   int64_t parameters() const;

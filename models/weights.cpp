@@ -230,15 +230,4 @@ bool state_dtype(nlohmann::ordered_json& config, DType dtype) {
   return changed || !stated;
 }
 
-void copy_model_files(const fs::path& from, const fs::path& to) {
-  fs::create_directories(to);
-  for (const char* name :
-       {"config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json",
-        "vocab.json", "merges.txt", "special_tokens_map.json", "added_tokens.json",
-        "tokenizer.model", "chat_template.jinja"}) {
-    if (!fs::exists(from / name)) continue;
-    write_text_atomic(to / name, MappedFile::open(from / name)->text());
-  }
-}
-
 }  // namespace tenon

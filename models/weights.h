@@ -44,10 +44,6 @@ nlohmann::ordered_json read_config(const std::filesystem::path& folder);
 // or both, by what it has. True when that changed something.
 bool state_dtype(nlohmann::ordered_json& config, DType dtype);
 
-// Copies config.json, generation_config.json and the tokenizer's files byte for byte, where they
-// exist.
-void copy_model_files(const std::filesystem::path& from, const std::filesystem::path& to);
-
 // True when the stored tensor has exactly this shape; the shape as text for a message.
 bool has_shape(const TensorEntry& entry, const Shape& shape);
 std::string shape_text(const TensorEntry& entry);

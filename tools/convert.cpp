@@ -14,6 +14,8 @@
 #include "models/weights.h"
 #include "tools/command.h"
 #include "tools/model_folder.h"
+#include "train/model_card.h"
+#include "train/model_files.h"
 
 namespace tenon {
 namespace {
@@ -87,6 +89,19 @@ bool is_tied_head(const WeightFiles& files, const TensorEntry& head, const JsonO
   return false;
 }
 
+// The model's own card, or that of a copy.
+void write_card(const fs::path& model, const std::optional<DType>& dtype, const fs::path& folder) {
+  if (fs::exists(model / kModelCard)) return copy_files({model / kModelCard}, model, folder);
+  write_model_card(
+      {.base = model.string(),
+       .adapter = false,
+       .chat = model_template(model).has_value(),
+       .tags = {"converted", "tenon"},
+       .summary = fmt::format("The same weights in safetensors, {}, by `tenon convert`.",
+                              dtype ? name_of(*dtype) : "as they were stored")},
+      folder);
+}
+
 int convert(const ConvertOptions& options) {
   if (options.threads > 0) set_thread_count(options.threads);
   const fs::path model = options.model;
@@ -110,7 +125,8 @@ int convert(const ConvertOptions& options) {
       fail(Exit::kIo, "--out {}: no space left: needed {} bytes, {} free", options.out.folder,
            bytes, left);
     }
-    copy_model_files(model, folder);
+    copy_files(model_files(model), model, folder);
+    write_card(model, dtype, folder);
     if (dtype) {
       nlohmann::ordered_json stated = read_config(model);
       if (state_dtype(stated, *dtype))

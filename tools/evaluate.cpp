@@ -41,9 +41,9 @@ Figures run_tasks(const EvaluateOptions& options, World& world, Console& console
   setting.generation.sampling = options.sampling->over({});
   setting.generation.dtype = options.compute.dtype();
   if (options.task == "generate") {
-    const TokenizeOptions reading = tokenize_options(options.reading, options.model);
-    setting.generation.end_tokens = end_tokens(options.model, *tokenizer, model->vocabulary(),
-                                               reading.documents.chat_template.get());
+    const auto chat = chat_template(options.reading, options.model, options.adapter);
+    setting.generation.end_tokens =
+        end_tokens(options.model, *tokenizer, model->vocabulary(), chat.get());
   }
   const EvaluationTask task =
       options.task == "generate" ? answer_task(setting) : loss_task(setting);
@@ -60,7 +60,11 @@ Figures run_tasks(const EvaluateOptions& options, World& world, Console& console
   return {{"base", base}, {"adapter", figures}};
 }
 
-int run_evaluate(const EvaluateOptions& options, World& world) {
+int run_evaluate(const EvaluateOptions& given, World& world) {
+  EvaluateOptions options = given;
+  if (options.score.empty()) {
+    settle_date(options.reading, options.model, options.adapter, world.communicator());
+  }
   const bool speaks = world.rank() == 0;
   Console console(speaks, 1);
   if (!options.score.empty() && !speaks) return 0;

@@ -77,7 +77,8 @@ std::vector<Question> read_questions(const EvaluationSetting& setting) {
   const int64_t limit = setting.options.limit;
   const std::vector<std::string> specials = special_names(setting.tokenizer);
   const DataOptions& reading = setting.options.reading;
-  const DocumentOptions options = tokenize_options(reading, setting.options.model).documents;
+  const DocumentOptions options =
+      tokenize_options(reading, setting.options.model, setting.options.adapter).documents;
   std::vector<Question> questions;
   int64_t overlong = 0, bad = 0;
   for (const std::string& path : setting.options.data) {

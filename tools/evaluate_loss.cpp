@@ -6,8 +6,10 @@
 #include <filesystem>
 
 #include "text/data/packing.h"
+#include "text/data/sources.h"
 #include "text/data/windows.h"
 #include "tools/evaluate.h"
+#include "train/choices.h"
 #include "train/data.h"
 #include "train/evaluation.h"
 #include "train/trainer.h"
@@ -37,18 +39,33 @@ class ScratchFolder {
   fs::path path_;
 };
 
-// The data as a token file that has no name any more: nothing stays behind, however the job ends.
 // Windows see the texts as they are, without an end-of-text token: so perplexity is usually given.
+TokenizeOptions reading_of(const EvaluateOptions& options) {
+  TokenizeOptions reading = tokenize_options(options.reading, options.model, options.adapter);
+  reading.append_eos = options.stride == 0;
+  return reading;
+}
+
+// The data as a token file that has no name any more: nothing stays behind, however the job ends.
 TokenFile tokenized(const EvaluationSetting& setting) {
   const EvaluateOptions& options = setting.options;
   const ScratchFolder scratch(setting.world.rank());
   const std::vector<fs::path> sources(options.data.begin(), options.data.end());
-  TokenizeOptions reading = tokenize_options(options.reading, options.model);
-  reading.append_eos = options.stride == 0;
-  TokenFile file =
-      build_or_open(scratch.path() / "data.tokens", sources, setting.tokenizer, reading);
-  check_token(file.largest_id(), setting.tokenizer, setting.rows, shown(sources.front()));
+  TokenFile file = build_or_open(scratch.path() / "data.tokens", sources, setting.tokenizer,
+                                 reading_of(options));
+  file.call(shown(sources.front()));
+  check_token(file.largest_id(), setting.tokenizer, setting.rows, file.name());
   return file;
+}
+
+// Where a document stands in the files; nothing for a token file.
+std::function<std::string(int64_t)> places_of(const EvaluationSetting& setting) {
+  const EvaluateOptions& o = setting.options;
+  const std::vector<fs::path> sources(o.data.begin(), o.data.end());
+  if (is_token_file(sources.front())) return {};
+  return [sources, &setting](int64_t number) {
+    return document_place(sources, setting.tokenizer, reading_of(setting.options), number);
+  };
 }
 
 // The rows of the data, and what of the figures follows from the data alone.
@@ -73,7 +90,11 @@ Rows rows_of(const EvaluationSetting& setting) {
   if (o.stride == 0) {
     const auto packed = std::make_shared<PackedRows>(
         tokens, documents,
-        PackingOptions{.mode = packing_mode(o.packing), .seq_len = rows.seq_len, .pad_id = pad_id});
+        PackingOptions{.mode = packing_mode(o.packing),
+                       .seq_len = rows.seq_len,
+                       .overlong = chosen(kOverlongs, "--overlong", o.reading.overlong),
+                       .pad_id = pad_id,
+                       .place = places_of(setting)});
     rows.source = {packed->rows(),
                    [packed](std::span<const int64_t> chosen) { return packed->batch(chosen); }};
     return rows;

@@ -18,6 +18,7 @@
 #include "text/tokenizer/tokenizer.h"
 #include "tools/command.h"
 #include "tools/sampling_flags.h"
+#include "train/data.h"
 #include "train/job.h"
 
 namespace tenon {
@@ -168,9 +169,9 @@ std::shared_ptr<const ChatTemplate> chat_of(const GenerateOptions& options) {
   if (!options.chat && !options.chat_template.empty())
     fail_input("--chat-template: goes with --chat");
   if (!options.chat) return nullptr;
-  std::shared_ptr<const ChatTemplate> chat =
-      options.chat_template.empty() ? ChatTemplate::of_model(options.model)
-                                    : ChatTemplate::named(options.chat_template, options.model);
+  DataOptions reading;
+  reading.chat_template = options.chat_template;
+  std::shared_ptr<const ChatTemplate> chat = chat_template(reading, options.model, options.adapter);
   if (chat == nullptr)
     fail_input("--chat: {} has no chat template; name one with --chat-template",
                shown(options.model));

@@ -11,6 +11,7 @@
 #include "models/weights.h"
 #include "tools/command.h"
 #include "train/checkpoint.h"
+#include "train/model_files.h"
 
 namespace tenon {
 namespace {
@@ -51,7 +52,7 @@ int init(const InitOptions& options) {
   const auto fill = [&](const fs::path& folder) {
     // The config's folder may hold the tokenizer: a model that can be trained at once.
     if (!fs::exists(folder / "config.json") || !fs::equivalent(source, folder))
-      copy_model_files(source, folder);
+      copy_files(model_files(source), source, folder);
     if (config.filename() != "config.json")
       write_text_atomic(folder / "config.json", read_text(config, kJsonFileBytes));
     save_weights(*model, folder, dtype);

@@ -9,6 +9,8 @@
 #include "core/parallel_for.h"
 #include "tools/command.h"
 #include "tools/model_folder.h"
+#include "train/model_card.h"
+#include "train/model_files.h"
 
 namespace tenon {
 namespace {
@@ -30,6 +32,46 @@ WeightedAdapter parse_adapter(const std::string& word) {
           parse_number<double>("--adapter " + word, word.substr(equals + 1), -1e6, 1e6)};
 }
 
+// How prompts are written for what the adapters make of the base: as for the adapter that has a
+// template of its own. Several are no better than none.
+struct Trained {
+  Manner manner;
+  fs::path adapter;  // "": the base's manner
+};
+Trained trained_manner(const fs::path& base, const std::vector<WeightedAdapter>& adapters) {
+  Trained trained{.manner = {.chat = model_template(base)}};
+  for (const WeightedAdapter& adapter : adapters) {
+    std::optional<TemplateSource> own = model_template(adapter.folder);
+    if (!own) continue;
+    if (!trained.adapter.empty() && own->main.text != trained.manner.chat->main.text) {
+      std::fprintf(stderr,
+                   "tenon: warning: the adapters were trained with several chat templates; the "
+                   "result has the base's\n");
+      return {.manner = {.chat = model_template(base)}};
+    }
+    trained = {.manner = {.chat = std::move(own), .given = true}, .adapter = adapter.folder};
+  }
+  return trained;
+}
+
+// All that inference needs beside the weights.
+void write_beside(const MergeOptions& options, const std::vector<WeightedAdapter>& adapters,
+                  const Trained& trained, const fs::path& folder) {
+  write_model_files(options.model, trained.manner, folder);
+  const fs::path generation = trained.adapter / "generation_config.json";
+  if (!trained.adapter.empty() && fs::exists(generation))
+    copy_files({generation}, trained.adapter, folder);
+  ModelCard card{.base = options.model,
+                 .adapter = false,
+                 .chat = trained.manner.chat.has_value(),
+                 .tags = {"merged", "lora", "tenon"},
+                 .summary = "Adapters folded into their base by `tenon merge`."};
+  for (const WeightedAdapter& adapter : adapters)
+    card.method.emplace_back(fmt::format("`{}`", printable(adapter.folder.string())),
+                             fmt::format("times {}", adapter.weight));
+  write_model_card(card, folder);
+}
+
 int merge(const MergeOptions& options) {
   if (options.threads > 0) set_thread_count(options.threads);
   std::optional<DType> dtype;
@@ -38,8 +80,11 @@ int merge(const MergeOptions& options) {
   std::vector<WeightedAdapter> adapters;
   for (const std::string& word : options.adapters) adapters.push_back(parse_adapter(word));
   const Merge merged(options.model, adapters, dtype);
-  write_model_out(options.out,
-                  [&](const fs::path& folder) { merged.write(folder, options.out.shard_bytes); });
+  const Trained trained = trained_manner(options.model, adapters);
+  write_model_out(options.out, [&](const fs::path& folder) {
+    write_beside(options, adapters, trained, folder);
+    merged.write(folder, options.out.shard_bytes);
+  });
   std::fprintf(stderr, "%s: %lld parameters, %zu adapter%s merged%s\n",
                shown(options.out.folder).c_str(), static_cast<long long>(merged.parameters()),
                adapters.size(), adapters.size() == 1 ? "" : "s",

@@ -1,13 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "tools/model_folder.h"
 
+#include <algorithm>
 #include <charconv>
 #include <string_view>
 
 #include "core/file.h"
 #include "core/weight_files.h"
+#include "text/chat/template_source.h"
 #include "tools/command.h"
 #include "train/checkpoint.h"
+#include "train/model_card.h"
 
 namespace tenon {
 namespace {
@@ -18,10 +21,15 @@ namespace fs = std::filesystem;
 bool is_model_file(const fs::directory_entry& entry) {
   const std::string name = entry.path().filename().string();
   const std::string extension = entry.path().extension().string();
+  if (entry.is_directory()) {
+    return name == kAdditionalTemplates &&
+           std::all_of(fs::directory_iterator(entry.path()), fs::directory_iterator(),
+                       [&](const fs::directory_entry& one) { return is_model_file(one); });
+  }
   if (!entry.is_regular_file()) return false;
   if (extension == ".safetensors") return name.starts_with("model");
-  return extension == ".json" || extension == ".txt" || extension == ".model" ||
-         extension == ".jinja";
+  return name == kModelCard || extension == ".json" || extension == ".txt" ||
+         extension == ".model" || extension == ".jinja";
 }
 
 }  // namespace

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Rows of train/options.h's table as flags of a command.
+#include <algorithm>
+
 #include "tools/command.h"
 
 namespace tenon {
@@ -8,9 +10,7 @@ namespace {
 // "" for what the table resolves later (0 or nothing).
 std::string default_text(const OptionRow& row) {
   static const TrainOptions defaults;
-  std::string text;
-  for (const std::string& word : row.get(defaults)) text += (text.empty() ? "" : ",") + word;
-  return row.kind == OptionRow::kFlag ? "" : text;
+  return row.kind == OptionRow::kFlag ? "" : value_text(row, defaults);
 }
 
 }  // namespace
@@ -39,6 +39,9 @@ OptionFlags::OptionFlags(CLI::App& command, const std::function<bool(const Optio
 void OptionFlags::apply(TrainOptions& options) const {
   for (const Given& given : *given_) {
     if (given.option->count() == 0) continue;
+    const bool empty = std::find(given.words.begin(), given.words.end(), "") != given.words.end();
+    if (given.row->path && empty)
+      fail_input("--{}: expected a path, got an empty word", given.row->name);
     given.row->set(options,
                    given.row->kind == OptionRow::kFlag ? given.option->results() : given.words);
   }

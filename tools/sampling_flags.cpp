@@ -4,9 +4,9 @@
 #include <algorithm>
 #include <cstdio>
 #include <limits>
-#include <nlohmann/json.hpp>
 
 #include "core/json.h"
+#include "text/chat/end_of_turn.h"
 #include "tools/command.h"
 
 namespace tenon {
@@ -53,23 +53,6 @@ std::vector<int32_t> ends_of_files(const fs::path& folder, const Tokenizer& toke
   return tokenizer.eos_id() ? std::vector<int32_t>{*tokenizer.eos_id()} : std::vector<int32_t>{};
 }
 
-// Adds the token with which the template ends what an assistant said, where it is a special one.
-void add_end_of_turn(const ChatTemplate& chat, const Tokenizer& tokenizer,
-                     std::vector<int32_t>& ends) {
-  const std::string said = "yes";
-  const nlohmann::ordered_json messages = {{{"role", "user"}, {"content", "no"}},
-                                           {{"role", "assistant"}, {"content", said}}};
-  const std::string whole = chat.write(messages, false, nullptr);
-  const size_t at = whole.rfind(said);
-  if (at == whole.npos) return;
-  std::vector<int32_t> ids;
-  tokenizer.encode_continued(std::string_view(whole).substr(at + said.size()), true, ids);
-  if (!ids.empty() && tokenizer.is_special(ids[0]) &&
-      std::find(ends.begin(), ends.end(), ids[0]) == ends.end()) {
-    ends.push_back(ids[0]);
-  }
-}
-
 }  // namespace
 
 SamplingFlags::SamplingFlags(CLI::App& command) : given_(std::make_shared<Given>()) {
@@ -112,7 +95,10 @@ SamplingOptions SamplingFlags::over(SamplingOptions options) const {
 std::vector<int32_t> end_tokens(const fs::path& folder, const Tokenizer& tokenizer,
                                 int64_t vocabulary, const ChatTemplate* chat) {
   std::vector<int32_t> ends = ends_of_files(folder, tokenizer, vocabulary);
-  if (chat != nullptr) add_end_of_turn(*chat, tokenizer, ends);
+  const std::optional<EndOfTurn> turn =
+      chat == nullptr ? std::nullopt : end_of_turn(*chat, tokenizer);
+  if (turn && turn->id && std::find(ends.begin(), ends.end(), *turn->id) == ends.end())
+    ends.push_back(*turn->id);
   return ends;
 }
 

@@ -171,6 +171,7 @@ Command add_tokenize(CLI::App& app) {
             if (options->no_special && !options->ids)
               fail_input("--no-special: expected --ids beside it");
             return in_world(options->threads, [&](World& world, const Machine&) {
+              settle_date(options->reading, options->model, "", world.communicator());
               const std::unique_ptr<Tokenizer> tokenizer = Tokenizer::load(options->model);
               return options->ids ? print_ids(*options, *tokenizer, world)
                                   : write_file(*options, *tokenizer, world);

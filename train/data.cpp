@@ -4,20 +4,33 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <ctime>
 
 #include "core/error.h"
 #include "core/file.h"
+#include "text/tokenizer/tokenizer_files.h"
 #include "text/utf8.h"
+#include "train/choices.h"
 
 namespace tenon {
 namespace {
 
 namespace fs = std::filesystem;
 
-std::shared_ptr<const ChatTemplate> template_of(const DataOptions& o, const fs::path& model) {
-  if (o.chat_template == "none") return nullptr;
-  if (o.chat_template.empty()) return ChatTemplate::of_model(model, o.date);
-  return ChatTemplate::named(o.chat_template, model, o.date);
+// Where special tokens are named that a template writes: the adapter's files before the model's.
+std::vector<fs::path> folders_of(const fs::path& model, const fs::path& adapter) {
+  if (adapter.empty()) return {model};
+  return {adapter, model};
+}
+
+// The day by this machine's clock, as --date has it.
+std::string today() {
+  const std::time_t now = std::time(nullptr);
+  std::tm time{};
+  localtime_r(&now, &time);
+  char text[16];
+  std::strftime(text, sizeof(text), "%Y-%m-%d", &time);
+  return text;
 }
 
 // Text for a terminal: lines stay lines, other control characters are escaped.
@@ -41,40 +54,68 @@ std::string shown_text(std::string_view text) {
 
 }  // namespace
 
-TokenizeOptions tokenize_options(const DataOptions& options, const fs::path& model) {
+std::optional<TemplateSource> template_source(const DataOptions& options, const fs::path& model,
+                                              const fs::path& adapter) {
+  if (options.chat_template == "none") return std::nullopt;
+  if (!options.chat_template.empty()) return named_template(options.chat_template);
+  if (!adapter.empty()) {
+    if (std::optional<TemplateSource> own = model_template(adapter)) return own;
+  }
+  return model_template(model);
+}
+
+std::shared_ptr<const ChatTemplate> chat_template(const DataOptions& options, const fs::path& model,
+                                                  const fs::path& adapter) {
+  const std::optional<TemplateSource> source = template_source(options, model, adapter);
+  if (source && !options.chat_template.empty())
+    return ChatTemplate::named(options.chat_template, model, options.date);
+  return source ? ChatTemplate::of(*source, folders_of(model, adapter), options.date) : nullptr;
+}
+
+TokenizeOptions tokenize_options(const DataOptions& options, const fs::path& model,
+                                 const fs::path& adapter) {
   TokenizeOptions result;
   DocumentOptions& documents = result.documents;
   documents.format = options.format;
   documents.columns = options.columns;
-  documents.chat_template = template_of(options, model);
+  documents.chat_template = chat_template(options, model, adapter);
   documents.system = options.system;
   documents.skip_bad = options.skip_bad;
-  documents.train_on = options.train_on == "last"         ? TrainOn::kLast
-                       : options.train_on == "everything" ? TrainOn::kEverything
-                                                          : TrainOn::kAll;
-  result.template_fingerprint = template_fingerprint(options, model);
+  documents.train_on = chosen(kTrainOns, "--train-on", options.train_on);
+  result.template_fingerprint = template_fingerprint(options, model, adapter);
   return result;
 }
 
-uint64_t template_fingerprint(const DataOptions& options, const fs::path& model) {
-  std::string parts = options.date + "\n";
-  const auto add = [&](const fs::path& path) {
-    parts +=
-        fs::is_regular_file(path) ? fmt::format("{:016x}\n", fingerprint_file(path)) : "none\n";
+uint64_t template_fingerprint(const DataOptions& options, const fs::path& model,
+                              const fs::path& adapter) {
+  std::string parts;
+  const auto add = [&](const std::string& name, uint64_t content) {
+    parts += fmt::format("{}\n{:016x}\n", name, content);
   };
-  if (options.chat_template.empty()) {
-    add(model / "chat_template.jinja");
-  } else if (fs::is_regular_file(options.chat_template)) {
-    add(options.chat_template);
-  } else {
-    parts += options.chat_template + "\n";
+  for (const fs::path& folder : folders_of(model, adapter)) {
+    for (const fs::path& file : tokenizer_files(folder))
+      add(file.filename().string(), fingerprint_file(file));
   }
-  for (const char* name : {"tokenizer_config.json", "special_tokens_map.json"}) add(model / name);
+  if (const auto source = template_source(options, model, adapter)) {
+    const auto add_text = [&](const TemplateText& one) {
+      add("template " + one.name, hash_bytes(std::as_bytes(std::span(one.text))));
+    };
+    add_text(source->main);
+    for (const TemplateText& one : source->additional) add_text(one);
+    if (source->asks_date()) parts += options.date;
+  }
   return hash_bytes(std::as_bytes(std::span(parts)));
 }
 
-Overlong overlong_mode(const std::string& word) {
-  return word == "drop" ? Overlong::kDrop : word == "error" ? Overlong::kError : Overlong::kCut;
+void settle_date(DataOptions& options, const fs::path& model, const fs::path& adapter,
+                 Communicator& world, const std::string& earlier) {
+  std::string date;
+  if (world.rank() == 0 && options.date.empty()) {
+    const auto source = template_source(options, model, adapter);
+    if (source && source->asks_date()) date = earlier.empty() ? today() : earlier;
+  }
+  date = world.all_gather_text(date).front();
+  if (options.date.empty()) options.date = date;
 }
 
 std::string describe_data(const std::vector<std::string>& files, const TokenizeOptions& options) {

@@ -4,23 +4,43 @@
 #pragma once
 
 #include <filesystem>
+#include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
+#include "comm/communicator.h"
+#include "text/chat/template_source.h"
 #include "text/data/packing.h"
 #include "train/options.h"
 
 namespace tenon {
 
-// With the chat template that the options name, or else the one of the model folder. Throws
-// Error(kInput) where it cannot be read.
-TokenizeOptions tokenize_options(const DataOptions& options, const std::filesystem::path& model);
+// The template that writes conversations: the one that the options name, or else the adapter's own,
+// or else the model's; nothing where they say "none" or there is none. `adapter` may be "".
+std::optional<TemplateSource> template_source(const DataOptions& options,
+                                              const std::filesystem::path& model,
+                                              const std::filesystem::path& adapter = {});
 
-// Identifies what the chat template is made from: its text or name, the model's special tokens, the
-// date if one is given.
-uint64_t template_fingerprint(const DataOptions& options, const std::filesystem::path& model);
+// The same, ready to write; null for nothing. Throws Error(kInput) where it cannot be read.
+std::shared_ptr<const ChatTemplate> chat_template(const DataOptions& options,
+                                                  const std::filesystem::path& model,
+                                                  const std::filesystem::path& adapter = {});
 
-Overlong overlong_mode(const std::string& word);
+TokenizeOptions tokenize_options(const DataOptions& options, const std::filesystem::path& model,
+                                 const std::filesystem::path& adapter = {});
+
+// Identifies all that the tokens of data depend on beside the data and what the other options say:
+// every file that the tokenizer is read from, the template's texts, and the day where one asks for
+// it.
+uint64_t template_fingerprint(const DataOptions& options, const std::filesystem::path& model,
+                              const std::filesystem::path& adapter = {});
+
+// Collective: where a template asks what day it is and the options do not say, all ranks are told
+// rank 0's day; `earlier` goes before it where that is not "".
+void settle_date(DataOptions& options, const std::filesystem::path& model,
+                 const std::filesystem::path& adapter, Communicator& world,
+                 const std::string& earlier = {});
 
 // What the files hold, by their first records: "alpaca (instruction, input, output) in .json, ...".
 std::string describe_data(const std::vector<std::string>& files, const TokenizeOptions& options);

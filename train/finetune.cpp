@@ -12,9 +12,9 @@
 #include "core/parallel_for.h"
 #include "models/weight_check.h"
 #include "text/data/sources.h"
+#include "train/choices.h"
 #include "train/data.h"
-#include "train/identity.h"
-#include "train/job.h"
+#include "train/input.h"
 #include "train/signals.h"
 #include "train/trainer.h"
 
@@ -23,28 +23,8 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// Runs `work`, in which no rank talks to another, on every rank. Where it fails on any of them, all
-// ranks fail: rank 0 leaves no run folder behind, and the first rank that failed reports its error.
-void all_or_none(Communicator& world, std::optional<RunFolder>& folder,
-                 const std::function<void()>& work) {
-  std::optional<Error> error;
-  try {
-    work();
-  } catch (const Error& e) {
-    error = e;
-  }
-  constexpr int64_t kCodes = 256, kNone = int64_t{1} << 40;
-  int64_t first[1] = {error ? world.rank() * kCodes + static_cast<int64_t>(error->code()) : kNone};
-  world.all_reduce(std::span<int64_t>(first), Reduce::kMin);
-  if (first[0] == kNone) return;
-  if (folder) folder->discard();
-  world.barrier();  // an error ends the job: the folder must be gone before
-  if (first[0] / kCodes == world.rank()) throw *error;
-  throw Error(static_cast<Exit>(first[0] % kCodes), "");
-}
-
 OptimizerOptions optimizer_options(const TrainOptions& o) {
-  return {.kind = o.optimizer == "sgd" ? OptimizerKind::kSgd : OptimizerKind::kAdamW,
+  return {.kind = chosen(kOptimizers, "--optimizer", o.optimizer),
           .beta1 = o.beta1,
           .beta2 = o.beta2,
           .eps = o.eps,
@@ -52,41 +32,12 @@ OptimizerOptions optimizer_options(const TrainOptions& o) {
           .weight_decay = o.weight_decay};
 }
 
-void check_rows(const Job& job, int ranks) {
-  const int64_t rows = job.train->rows(), batch = job.options.batch;
-  if (rows >= ranks && batch >= ranks) return;
-  fail_input("more ranks ({}) than sequences: {} of data, a --batch of {}", ranks, rows, batch);
-}
-
-// Model and data on every rank; rank 0 tokenizes, and ranks that do not see its files do so again.
-// Returns what was read.
-Facts read_all(const TrainOptions& options, Communicator& world, std::optional<RunFolder>& folder,
-               Device device, Job& job) {
-  // One rank may read for long while the others wait: then the launcher alone ends the wait.
-  const double limit = world.timeout();
-  world.set_timeout(24 * 3600.0);
-  const bool rank0 = world.rank() == 0;
-  Facts contents;
-  all_or_none(world, folder, [&] { job = read_model(options, device); });
-  all_or_none(world, folder, [&] {
-    folder.emplace(job.options, rank0);
-    if (rank0) read_data(*folder, job);
-  });
-  all_or_none(world, folder, [&] {
-    if (!rank0) read_data(*folder, job);
-    check_rows(job, world.size());
-    contents = contents_of(job.options, job.tokenizer->fingerprint());
-  });
-  world.set_timeout(limit);
-  check_agreement(world, contents);
-  return contents;
-}
-
 // The checkpoint to go on from: its state, and what to say about it.
 struct Resumed {
   std::optional<TrainerState> state;
   std::vector<std::string> warnings;
   std::string line;
+  std::string identity;  // under which the run goes on, or begins
 };
 
 Resumed read_checkpoint(const TrainOptions& o, Optimizer& optimizer, const std::string& identity) {
@@ -96,13 +47,13 @@ Resumed read_checkpoint(const TrainOptions& o, Optimizer& optimizer, const std::
   } else {
     found.folder = o.resume;
   }
-  Resumed resumed;
+  Resumed resumed{.identity = identity};
   for (const std::string& why : found.rejected) {
     resumed.warnings.push_back("checkpoint passed over: " + why);
   }
   if (!found.folder) return resumed;
   resumed.state = load_checkpoint(*found.folder, optimizer, [&](const TrainerState& state) {
-    check_identity(identity, state.identity, *found.folder);
+    resumed.identity = resumed_identity(identity, state.identity, *found.folder, state.step);
   });
   resumed.line = fmt::format("  resume   {} (step {})", shown(*found.folder), resumed.state->step);
   return resumed;
@@ -112,7 +63,7 @@ Resumed read_checkpoint(const TrainOptions& o, Optimizer& optimizer, const std::
 // not see the files.
 Resumed resume(const TrainOptions& o, Optimizer& optimizer, const std::string& identity,
                Communicator& world, std::optional<RunFolder>& folder) {
-  Resumed resumed;
+  Resumed resumed{.identity = identity};
   if (o.resume.empty()) return resumed;
   all_or_none(world, folder, [&] {
     if (world.rank() == 0) resumed = read_checkpoint(o, optimizer, identity);
@@ -126,6 +77,7 @@ Resumed resume(const TrainOptions& o, Optimizer& optimizer, const std::string& i
     tensor.assign(host);
   });
   resumed.state = parse_state(text, "checkpoint");
+  resumed.identity = world.all_gather_text(resumed.identity).front();
   optimizer.set_steps(resumed.state->optimizer_steps);
   return resumed;
 }
@@ -181,6 +133,35 @@ void write_summary(const Job& job, const Machine& machine, const RunOutcome& out
   write_text_atomic(fs::path(job.options.out) / "summary.json", json.dump(2) + "\n");
 }
 
+// The options as config.yaml has them: with it the run is the same again. How this process began,
+// anew or from a checkpoint, is not of them.
+TrainOptions as_resolved(const TrainOptions& options, const RunLength& length,
+                         const Machine& machine, Device device) {
+  TrainOptions o = options;
+  o.micro_batch = length.micro_batch;
+  o.eval_every = length.eval_every;
+  o.threads = machine.threads;
+  o.device = name_of(device);
+  o.force = false;
+  o.resume.clear();
+  return o;
+}
+
+// What ends an answer is told where generation would not see it.
+void warn_of_endless_turns(Console& console, const Job& job) {
+  if (!job.turn || job.turn->id) return;
+  if (job.turn->text.empty()) {
+    console.warning(
+        "the chat template writes nothing behind an answer: generation has no end of turn to stop "
+        "at");
+  } else {
+    console.warning(fmt::format(
+        "the chat template's end of turn \"{}\" is no special token of the vocabulary: what stops "
+        "at tokens will not stop there",
+        printable(job.turn->text, 80)));
+  }
+}
+
 // The first sample, so that a person sees what is scored. Plain text is scored as a whole: nothing to
 // see.
 void print_sample(Console& console, const Job& job) {
@@ -226,6 +207,7 @@ void print_plan(Console& console, const Job& job, const Machine& machine, const 
     console.warning(fmt::format("{} record{} of the data could not be read and were passed over",
                                 skipped, plural(skipped)));
   }
+  warn_of_endless_turns(console, job);
   print_sample(console, job);
   for (const std::string& warning : resumed.warnings) console.warning(warning);
   if (!resumed.line.empty()) console.line(resumed.line);
@@ -291,47 +273,55 @@ int finetune(const TrainOptions& options, Communicator& world, const Machine& ma
   require_dtype(device, activation_dtype(options.precision));
   check_agreement(world, {{"--device", name_of(device)}});
 
-  Job job;
-  std::optional<RunFolder> folder;
-  const Facts contents = read_all(options, group, folder, device, job);
-  const TrainOptions& o = job.options;
+  Input in;
+  read_all(options, group, device, in);
+  Job& job = in.job;
+  TrainOptions& o = job.options;
   Optimizer optimizer(*job.model, optimizer_options(o));
   const std::unique_ptr<Strategy> strategy = data_parallel(group);
   strategy->place(*job.model);
-  const std::string identity = identity_text(o, contents);
-  const Resumed resumed = resume(o, optimizer, identity, world, folder);
-  folder->keep(o);
+  const RunLength length = run_length(o, *job.train, job.val.has_value(), group.size());
+  const Resumed resumed =
+      resume(o, optimizer, identity_text(o, in.contents, length.steps), world, in.folder);
+  const int64_t warmup = stated_warmup(resumed.identity);
+  if (warmup != warmup_steps(o.warmup, length.steps)) o.warmup = static_cast<double>(warmup);
+  in.cache->keep();
+  in.folder->keep(as_resolved(o, length, machine, device));
 
   Console console(rank0 && !o.quiet, o.log_every);
-  const RunLength length = run_length(o, *job.train, job.val.has_value(), group.size());
   print_plan(console, job, machine, resumed, length, group.size());
   std::optional<Metrics> metrics;
   if (rank0) {
     const int64_t step = resumed.state ? resumed.state->step : 0;
-    metrics.emplace(folder->path(), step, [&](const std::string& text) { console.warning(text); });
+    metrics.emplace(in.folder->path(), step,
+                    [&](const std::string& text) { console.warning(text); });
   }
   const std::string result = job.full() ? "model" : "adapter";
-  const auto write_weights = [&](const fs::path& target) { job.write_result(target); };
-  Trainer trainer({.options = o,
-                   .model = *job.model,
-                   .optimizer = optimizer,
-                   .strategy = *strategy,
-                   .group = group,
-                   .train = *job.train,
-                   .val = job.val ? &*job.val : nullptr,
-                   .console = console,
-                   .metrics = metrics ? &*metrics : nullptr,
-                   .length = length,
-                   .identity = identity,
-                   .write_weights = write_weights,
-                   .result_name = result});
+  Trainer trainer(
+      {.options = o,
+       .model = *job.model,
+       .optimizer = optimizer,
+       .strategy = *strategy,
+       .group = group,
+       .train = *job.train,
+       .val = job.val ? &*job.val : nullptr,
+       .console = console,
+       .metrics = metrics ? &*metrics : nullptr,
+       .length = length,
+       .identity = resumed.identity,
+       .write_weights = [&](const fs::path& target) { job.write_weights(target); },
+       .write_result = [&](const fs::path& target,
+                           const TrainerState& state) { job.write_result(target, state); },
+       .result_name = result});
   if (resumed.state) trainer.restore(*resumed.state);
   install_stop_signals();
   const RunOutcome outcome =
       naming_weights(*job.model, o.model, o.adapter, [&] { return trainer.run(); });
 
-  if (rank0 && outcome.end != RunEnd::kSignal)
-    replace_folder(folder->path() / result, write_weights);
+  if (rank0 && outcome.end != RunEnd::kSignal) {
+    replace_folder(in.folder->path() / result,
+                   [&](const fs::path& target) { job.write_result(target, outcome.state); });
+  }
   write_report(job, machine, outcome, length, group, started);
   return print_end(console, job, outcome);
 }

@@ -2,12 +2,15 @@
 #include "train/identity.h"
 
 #include <algorithm>
+#include <cstdlib>
+#include <map>
 #include <set>
 #include <span>
 
 #include "core/error.h"
 #include "core/file.h"
 #include "train/data.h"
+#include "train/schedule.h"
 
 namespace tenon {
 namespace {
@@ -18,17 +21,6 @@ std::string hex(uint64_t value) { return fmt::format("{:016x}", value); }
 
 std::string hash_text(const std::string& text) {
   return hex(hash_bytes(std::as_bytes(std::span(text))));
-}
-
-std::string value_of(const OptionRow& row, const TrainOptions& options) {
-  std::string value;
-  for (const std::string& word : row.get(options)) value += (value.empty() ? "" : ",") + word;
-  return value;
-}
-
-bool names_input(const std::string& name) {
-  return name == "model" || name == "data" || name == "val" || name == "chat-template" ||
-         name == "adapter";
 }
 
 // The configuration and the weights of a model or an adapter; whatever the order in which the system
@@ -57,71 +49,147 @@ std::string files_content(const std::vector<std::string>& files) {
   return files.empty() ? "none" : hash_text(all);
 }
 
-Facts parse(const std::string& identity) {
-  Facts facts;
+// An identity's lines, by name; what explains has its "?" in front.
+std::map<std::string, std::string> parse(const std::string& identity) {
+  std::map<std::string, std::string> facts;
   size_t begin = 0;
   for (size_t end; (end = identity.find('\n', begin)) != std::string::npos; begin = end + 1) {
     const std::string line = identity.substr(begin, end - begin);
-    const size_t equals = std::min(line.find('='), line.size() - 1);
-    if (!line.empty()) facts.emplace_back(line.substr(0, equals), line.substr(equals + 1));
+    const size_t equals = std::min(line.find('='), line.size());
+    facts.emplace(line.substr(0, equals), line.substr(std::min(equals + 1, line.size())));
   }
   return facts;
 }
 
-std::string find(const Facts& facts, const std::string& name) {
-  for (const auto& [each, value] : facts) {
-    if (each == name) return value;
+constexpr const char* kSteps = "steps";
+constexpr const char* kWarmup = "warm-up steps";
+constexpr const char* kGivenWarmup = "--warmup";
+
+// The differences of two identities, for a message.
+class Differences {
+ public:
+  Differences(const std::string& mine, const std::string& theirs)
+      : now_(parse(mine)), then_(parse(theirs)) {
+    for (const auto* facts : {&now_, &then_}) {
+      for (const auto& [name, value] : *facts) names_.insert(name);
+    }
   }
-  return "(nothing)";
+
+  std::string now(const std::string& name) const { return find(now_, name); }
+  bool differ(const std::string& name) const { return find(now_, name) != find(then_, name); }
+  int64_t number(const std::string& name) const { return std::atoll(now(name).c_str()); }
+
+  // Names a fact where it differs.
+  void compare(const std::string& name, const std::string& why = "") {
+    if (!differ(name)) return;
+    text_ += fmt::format("{}{}: now {}, then {}{}", text_.empty() ? "" : "; ",
+                         name.substr(name.starts_with('?') ? 1 : 0), find(now_, name),
+                         find(then_, name), why);
+  }
+  // The same of all that decide, but for those of the run's length; then of what explains it.
+  void compare_rest() {
+    for (const std::string& name : names_) {
+      if (!name.starts_with('?') && name != kSteps && name != kWarmup && name != kGivenWarmup)
+        compare(name);
+    }
+    if (text_.empty()) return;
+    for (const std::string& name : names_) {
+      if (name.starts_with('?')) compare(name);
+    }
+  }
+  const std::string& text() const { return text_; }
+
+ private:
+  static std::string find(const std::map<std::string, std::string>& facts,
+                          const std::string& name) {
+    const auto found = facts.find(name);
+    return found == facts.end() ? "(nothing)" : found->second;
+  }
+
+  std::map<std::string, std::string> now_, then_;
+  std::set<std::string> names_;
+  std::string text_;
+};
+
+void replace_line(std::string& identity, const std::string& name, const std::string& value) {
+  const size_t at = identity.find("\n" + name + "=") + 1, end = identity.find('\n', at);
+  identity.replace(at, end - at, name + "=" + value);
 }
 
 }  // namespace
 
+Facts Contents::all() const {
+  Facts all = sources;
+  all.insert(all.end(), facts.begin(), facts.end());
+  return all;
+}
+
 Facts flags_of(const TrainOptions& options) {
   Facts facts;
   for (const OptionRow& row : option_rows()) {
-    const std::string name = row.name;
-    if (names_input(name) || name == "threads" || name == "quiet" || name == "log-every") continue;
-    facts.emplace_back("--" + name, value_of(row, options));
+    if (row.counts == Counts::kContent || row.counts == Counts::kRank) continue;
+    facts.emplace_back(std::string("--") + row.name, value_text(row, options));
   }
   return facts;
 }
 
-Facts contents_of(const TrainOptions& options, uint64_t tokenizer) {
-  return {{"model content", model_content(options.model)},
-          {"adapter content", model_content(options.adapter)},
-          {"tokenizer", hex(tokenizer)},
-          {"chat template", hex(template_fingerprint(options, options.model))},
-          {"data content", files_content(options.data)},
-          {"validation content", files_content(options.val)}};
+Contents contents_of(const TrainOptions& options, const TokenDigests& tokens) {
+  return {{{"model content", model_content(options.model)},
+           {"adapter content", model_content(options.adapter)},
+           {"tokens", tokens.train},
+           {"validation tokens", tokens.validation}},
+          {{"tokenizer", hex(tokens.tokenizer)},
+           {"chat template", hex(template_fingerprint(options, options.model, options.adapter))},
+           {"data content", files_content(options.data)},
+           {"validation content", files_content(options.val)}}};
 }
 
-std::string identity_text(const TrainOptions& resolved, const Facts& contents) {
+std::string identity_text(const TrainOptions& resolved, const Contents& contents, int64_t steps) {
   std::string text;
-  for (const auto& [name, value] : contents) text += fmt::format("{}={}\n", name, value);
+  const auto line = [&](const std::string& name, std::string value) {
+    std::replace(value.begin(), value.end(), '\n', ' ');  // a line is a fact
+    text += fmt::format("{}={}\n", name, value);
+  };
+  for (const auto& [name, value] : contents.facts) line(name, value);
   for (const OptionRow& row : option_rows()) {
-    if (row.machine || names_input(row.name)) continue;
-    text += fmt::format("--{}={}\n", row.name, value_of(row, resolved));
+    const std::string name = std::string("--") + row.name;
+    if (row.counts == Counts::kResult) line(name, value_text(row, resolved));
+    if (row.counts == Counts::kTokens) line("?" + name, value_text(row, resolved));
   }
+  line(kSteps, std::to_string(steps));
+  line(kWarmup, std::to_string(warmup_steps(resolved.warmup, steps)));
+  line(kGivenWarmup, fmt::format("{}", resolved.warmup));
+  for (const auto& [name, value] : contents.sources) line("?" + name, value);
   return text;
 }
 
-void check_identity(const std::string& mine, const std::string& theirs,
-                    const fs::path& checkpoint) {
-  if (mine == theirs) return;
-  const Facts now = parse(mine), then = parse(theirs);
-  std::set<std::string> names;
-  for (const Facts* facts : {&now, &then}) {
-    for (const auto& [name, value] : *facts) names.insert(name);
+std::string resumed_identity(const std::string& mine, const std::string& theirs,
+                             const fs::path& checkpoint, int64_t step) {
+  Differences differences(mine, theirs);
+  differences.compare_rest();
+  const std::string schedule = differences.now("--schedule");
+  std::string identity = mine;
+  if (differences.differ(kSteps) && schedule != "constant") {
+    differences.compare(
+        kSteps, fmt::format(" (with --schedule {} the learning rates follow from the number "
+                            "of steps: only a constant one is made longer)",
+                            schedule));
+  } else if (differences.number(kSteps) < step) {
+    differences.compare(kSteps, fmt::format(" (the checkpoint stands at step {})", step));
+  } else if (differences.differ(kSteps) && !differences.differ(kGivenWarmup)) {
+    replace_line(identity, kWarmup, std::to_string(stated_warmup(theirs)));
+  } else {
+    differences.compare(kWarmup);
   }
-  std::string differences;
-  for (const std::string& name : names) {
-    if (find(now, name) == find(then, name)) continue;
-    differences += fmt::format("{}{}: now {}, then {}", differences.empty() ? "" : "; ", name,
-                               find(now, name), find(then, name));
-  }
+  if (differences.text().empty()) return identity;
   fail(Exit::kEnvironment, "--resume {}: it belongs to another run: {}", shown(checkpoint),
-       printable(differences, 400));
+       printable(differences.text(), 600));
+}
+
+int64_t stated_warmup(const std::string& identity) {
+  const auto facts = parse(identity);
+  const auto found = facts.find(kWarmup);
+  return found == facts.end() ? 0 : std::atoll(found->second.c_str());
 }
 
 }  // namespace tenon

@@ -15,18 +15,36 @@ namespace tenon {
 // Named values, in an order.
 using Facts = std::vector<std::pair<std::string, std::string>>;
 
-// The flags that all ranks must be given alike: not paths, which may differ where contents do not,
-// nor what a rank's own machine decides.
+// What was read, by content: paths and times do not count.
+struct Contents {
+  Facts facts;    // model, adapter and tokens: they decide
+  Facts sources;  // what the tokens came of: why they differ, where they do
+
+  Facts all() const;
+};
+
+// What the contents are taken from beside the files that the options name.
+struct TokenDigests {
+  uint64_t tokenizer = 0;  // its fingerprint
+  std::string train = "none", validation = "none";
+};
+
+// The flags that all ranks must be given alike.
 Facts flags_of(const TrainOptions& options);
 
-// Contents of model, tokenizer (its fingerprint) and data, by name: paths and times do not count.
-Facts contents_of(const TrainOptions& options, uint64_t tokenizer);
+Contents contents_of(const TrainOptions& options, const TokenDigests& tokens);
 
-// The contents and every resolved option that changes what is computed, as "name=value" lines.
-std::string identity_text(const TrainOptions& resolved, const Facts& contents);
+// The contents, every resolved option that changes what is computed, and the length of the run in
+// steps, as "name=value" lines; what only explains begins with "?".
+std::string identity_text(const TrainOptions& resolved, const Contents& contents, int64_t steps);
 
-// Throws Error(kEnvironment) naming both values of each difference.
-void check_identity(const std::string& mine, const std::string& theirs,
-                    const std::filesystem::path& checkpoint);
+// The identity under which a run goes on from a checkpoint of the identity `theirs`, which stands at
+// `step`: `mine`, but where a constant schedule is made longer its warm-up stays as it was. Throws
+// Error(kEnvironment) naming both values of each difference, and why a longer run is another one.
+std::string resumed_identity(const std::string& mine, const std::string& theirs,
+                             const std::filesystem::path& checkpoint, int64_t step);
+
+// The steps of the warm-up that an identity states.
+int64_t stated_warmup(const std::string& identity);
 
 }  // namespace tenon

@@ -5,8 +5,11 @@
 
 #include "core/error.h"
 #include "models/weight_check.h"
+#include "text/data/sources.h"
 #include "text/data/token_file.h"
+#include "train/choices.h"
 #include "train/data.h"
+#include "train/model_card.h"
 #include "train/trainer.h"
 
 namespace tenon {
@@ -15,7 +18,8 @@ namespace {
 namespace fs = std::filesystem;
 
 TrainOptions resolve(TrainOptions options, const Model& model) {
-  if (options.lr == 0) options.lr = options.method == "full" ? 2e-5 : 2e-4;
+  if (!options.lr) options.lr = options.method == "full" ? 2e-5 : 2e-4;
+  options.precision = name_of(activation_dtype(options.precision));
   if (options.seq_len == 0) options.seq_len = std::min<int64_t>(1024, model.max_positions());
   if (options.seq_len > model.max_positions()) {
     fail_input("--seq-len: {} tokens, but the model has {}", options.seq_len,
@@ -79,6 +83,37 @@ LoraOptions lora_of(const TrainOptions& o) {
   return lora;
 }
 
+std::vector<std::string> words_of(const std::vector<std::string>& names,
+                                  const std::string& pattern) {
+  return pattern.empty() ? names : std::vector{pattern};
+}
+
+template <class Number>
+std::vector<std::string> words_of(const std::vector<std::pair<std::string, Number>>& numbers) {
+  std::vector<std::string> words;
+  for (const auto& [name, number] : numbers) words.push_back(fmt::format("{}={}", name, number));
+  return words;
+}
+
+// The options as the adapter has them.
+void take_over(const LoraOptions& lora, TrainOptions& o) {
+  o.rank = lora.rank;
+  o.alpha = lora.alpha;
+  o.lora_dropout = lora.dropout;
+  o.rslora = lora.rslora;
+  o.targets = words_of(lora.targets, lora.target_pattern);
+  o.exclude_modules = words_of(lora.exclude, lora.exclude_pattern);
+  o.layers.clear();
+  for (const int64_t layer : lora.layers) o.layers.push_back(std::to_string(layer));
+  o.layers_pattern = lora.layers_pattern;
+  o.rank_pattern = words_of(lora.ranks);
+  o.alpha_pattern = words_of(lora.alphas);
+  o.modules_to_save = lora.modules_to_save;
+  o.bias = lora.bias;
+  o.dora = lora.dora;
+  o.lora_bias = lora.lora_bias;
+}
+
 // Gives the model the adapter that is trained, fresh or read; the options are then what it is.
 LoraOptions given_adapter(TrainOptions& options, Model& model) {
   if (options.adapter.empty()) {
@@ -87,32 +122,113 @@ LoraOptions given_adapter(TrainOptions& options, Model& model) {
     return lora;
   }
   const LoraOptions lora = read_adapter(model, options.adapter, true);
-  options.rank = lora.rank;
-  options.alpha = lora.alpha;
-  options.lora_dropout = lora.dropout;
-  options.rslora = lora.rslora;
-  options.dora = lora.dora;
+  take_over(lora, options);
   return lora;
 }
 
-TokenFile tokenized(const fs::path& cache, const std::vector<std::string>& files,
-                    const TokenizeOptions& tokenizing, const Job& job) {
+// "--data a.jsonl, b.jsonl": what a user calls a token file.
+std::string called(const std::string& flag, const std::vector<std::string>& files) {
+  constexpr size_t kShown = 3;
+  std::string text = flag;
+  for (size_t i = 0; i < std::min(files.size(), kShown); ++i)
+    text += (i == 0 ? " " : ", ") + shown(files[i]);
+  return files.size() > kShown ? fmt::format("{} and {} more", text, files.size() - kShown) : text;
+}
+
+// The data of a flag: its token file, and how its documents become rows.
+struct Tokenized {
+  TokenFile file;
+  PackingOptions packing;
+};
+
+Tokenized tokenized(TokenCache& cache, const std::string& name, const std::string& flag,
+                    const std::vector<std::string>& files, const TokenizeOptions& tokenizing,
+                    const Job& job) {
+  const TrainOptions& o = job.options;
+  const Tokenizer& tokenizer = *job.tokenizer;
   const std::vector<fs::path> sources(files.begin(), files.end());
-  fs::create_directories(cache.parent_path());
-  TokenFile file = build_or_open(cache, sources, *job.tokenizer, tokenizing);
-  check_token(file.largest_id(), *job.tokenizer, job.model->vocabulary(), shown(sources.front()));
-  return file;
+  TokenFile file = cache.open(name, sources, tokenizer, tokenizing);
+  file.call(called(flag, files));
+  check_token(file.largest_id(), tokenizer, job.model->vocabulary(), shown(sources.front()));
+  PackingOptions packing{.mode = packing_mode(o.packing),
+                         .seq_len = o.seq_len,
+                         .overlong = chosen(kOverlongs, "--overlong", o.overlong),
+                         .pad_id = tokenizer.eos_id().value_or(0)};
+  if (!is_token_file(sources.front())) {
+    packing.place = [sources, &tokenizer, tokenizing](int64_t number) {
+      return document_place(sources, tokenizer, tokenizing, number);
+    };
+  }
+  return {std::move(file), std::move(packing)};
+}
+
+std::string digest_text(const TokenFile& file) { return fmt::format("{:016x}", file.digest()); }
+
+std::string names_of_files(const std::vector<std::string>& files) {
+  std::string names;
+  for (const std::string& file : files)
+    names += (names.empty() ? "`" : ", `") + printable(fs::path(file).filename().string()) + "`";
+  return names;
+}
+
+ModelCard card_of(const Job& job, const TrainerState& state) {
+  const TrainOptions& o = job.options;
+  const PackingStatistics& s = job.train->statistics();
+  ModelCard card{.base = o.model,
+                 .adapter = !job.full(),
+                 .chat = job.turn.has_value(),
+                 .tags = {job.full() ? "fine-tuned" : "lora", "tenon"}};
+  card.summary =
+      fmt::format("{} with Tenon: {} of {} parameters were trained.",
+                  job.full() ? "Fine-tuned" : "A low-rank adapter, trained", job.trained, job.all);
+  if (job.turn && !job.turn->text.empty()) {
+    card.summary += fmt::format(" An answer ends with `{}`{}.", printable(job.turn->text),
+                                job.turn->id ? "" : ", which is no token of its own");
+  }
+  card.data = {{"trained on", names_of_files(o.data)},
+               {"read as", job.data_kind},
+               {"size", fmt::format("{} documents, {} tokens, {} of them scored", s.documents,
+                                    s.tokens, s.scored)}};
+  if (!o.val.empty()) card.data.emplace_back("validated on", names_of_files(o.val));
+  if (o.val_split > 0) card.data.emplace_back("held out", fmt::format("{} of it", o.val_split));
+  const auto add = [&](const std::string& name) {
+    for (const OptionRow& row : option_rows()) {
+      if (name == row.name) card.method.emplace_back(name, "`" + value_text(row, o) + "`");
+    }
+  };
+  add("method");
+  if (!job.full()) {
+    for (const char* name : {"rank", "alpha", "lora-dropout", "targets"}) add(name);
+  }
+  for (const char* name : {"precision", "optimizer", "lr", "schedule", "weight-decay", "batch",
+                           "seq-len", "packing", "train-on", "seed"})
+    add(name);
+  card.figures = {{"steps", std::to_string(state.step)},
+                  {"tokens seen", std::to_string(state.tokens)},
+                  {"loss", fmt::format("{:.4f} at first, {:.4f} at the end", state.first_loss,
+                                       state.last_loss)}};
+  if (state.best_step >= 0) {
+    card.figures.emplace_back("lowest validation loss",
+                              fmt::format("{:.4f} at step {}", state.best_val, state.best_step));
+  }
+  return card;
 }
 
 }  // namespace
 
-void Job::write_result(const fs::path& folder) const {
+void Job::write_weights(const fs::path& folder) const {
   if (full()) {
-    copy_model_files(options.model, folder);
     save_weights(*model, folder, weights.dtype);
   } else {
     write_adapter(*model, folder, lora, options.model);
   }
+}
+
+void Job::write_result(const fs::path& folder, const TrainerState& state) const {
+  full() ? write_model_files(options.model, manner, folder)
+         : write_adapter_files(options.model, manner, folder);
+  write_weights(folder);
+  write_model_card(card_of(*this, state), folder);
 }
 
 Job read_model(const TrainOptions& options, Device device) {
@@ -135,32 +251,32 @@ Job read_model(const TrainOptions& options, Device device) {
   return job;
 }
 
-void read_data(const RunFolder& folder, Job& job) {
+void read_data(TokenCache& cache, Job& job) {
   const TrainOptions& o = job.options;
-  const PackingOptions packing{.mode = packing_mode(o.packing),
-                               .seq_len = o.seq_len,
-                               .overlong = overlong_mode(o.overlong),
-                               .pad_id = job.tokenizer->eos_id().value_or(0)};
-  const TokenizeOptions tokenizing = tokenize_options(o, o.model);
-  const TokenFile file = tokenized(folder.cache("train.tokens"), o.data, tokenizing, job);
+  const TokenizeOptions tokenizing = tokenize_options(o, o.model, o.adapter);
+  const auto [file, packing] = tokenized(cache, "train.tokens", "--data", o.data, tokenizing, job);
   job.data_kind = describe_data(o.data, tokenizing);
   job.tokens = file;
-  const auto keep_first = [&](const std::vector<DocumentSpan>& documents) {
-    if (!documents.empty()) job.first_document = documents.front();
-  };
+  job.digests = {.tokenizer = job.tokenizer->fingerprint(), .train = digest_text(file)};
+  std::vector<DocumentSpan> documents = all_documents(file);
   if (o.val_split > 0) {
     const DocumentSplit split = split_documents(file, o.val_split, static_cast<uint64_t>(o.seed));
-    job.train.emplace(file, split.train, packing);
-    keep_first(split.train);
+    documents = split.train;
     job.val.emplace(file, split.validation, packing);
-    return;
   }
-  const std::vector<DocumentSpan> documents = all_documents(file);
   job.train.emplace(file, documents, packing);
-  keep_first(documents);
+  if (!documents.empty()) job.first_document = documents.front();
+  job.manner.chat = template_source(o, o.model, o.adapter);
+  job.manner.given =
+      !o.chat_template.empty() || (!o.adapter.empty() && model_template(o.adapter).has_value());
+  if (tokenizing.documents.chat_template && job.train->statistics().samples > 0) {
+    job.turn = end_of_turn(*tokenizing.documents.chat_template, *job.tokenizer);
+    if (job.turn) job.manner.end_of_turn = job.turn->id;
+  }
   if (o.val.empty()) return;
-  const TokenFile val = tokenized(folder.cache("val.tokens"), o.val, tokenizing, job);
-  job.val.emplace(val, all_documents(val), packing);
+  const Tokenized val = tokenized(cache, "val.tokens", "--val", o.val, tokenizing, job);
+  job.digests.validation = digest_text(val.file);
+  job.val.emplace(val.file, all_documents(val.file), val.packing);
 }
 
 void check_token(int32_t id, const Tokenizer& tokenizer, int64_t rows, const std::string& where) {

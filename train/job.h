@@ -10,14 +10,18 @@
 
 #include "models/adapter.h"
 #include "models/weights.h"
+#include "text/chat/end_of_turn.h"
 #include "text/data/packing.h"
 #include "text/tokenizer/tokenizer.h"
-#include "train/run_folder.h"
+#include "train/checkpoint.h"
+#include "train/identity.h"
+#include "train/model_files.h"
+#include "train/token_cache.h"
 
 namespace tenon {
 
 struct Job {
-  TrainOptions options;  // resolved: every "0: by ..." replaced by what it means here
+  TrainOptions options;  // resolved: what was left open is what it means here
   std::unique_ptr<Model> model;
   std::unique_ptr<Tokenizer> tokenizer;
   LoadedWeights weights;
@@ -27,17 +31,22 @@ struct Job {
   std::string data_kind;            // what the training files hold, for the log
   std::optional<TokenFile> tokens;  // of the training files, and the first document to train on
   DocumentSpan first_document{};
+  TokenDigests digests;
+  Manner manner;                  // in which the data is written
+  std::optional<EndOfTurn> turn;  // where the data holds conversations: how answers end in them
 
   bool full() const { return options.method == "full"; }
   // Writes the adapter, or the model that was trained as a whole, into `folder`.
-  void write_result(const std::filesystem::path& folder) const;
+  void write_weights(const std::filesystem::path& folder) const;
+  // The same with all that inference needs beside it; `state` has the figures of its card.
+  void write_result(const std::filesystem::path& folder, const TrainerState& state) const;
 };
 
 // Model, tokenizer and weights, and the adapter where one is trained; the weights on `device`.
 Job read_model(const TrainOptions& options, Device device);
 
-// The rows to train on and those held out. Token files are kept in the run folder's cache.
-void read_data(const RunFolder& folder, Job& job);
+// The rows to train on and those held out.
+void read_data(TokenCache& cache, Job& job);
 
 // Throws Error(kInput) when the model has no embedding row for a token. A tokenizer may have more
 // entries than the model rows: what counts is what is used. `where` begins the message.

@@ -1,24 +1,23 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "train/options.h"
 
-#include <yaml-cpp/yaml.h>
-
 #include <algorithm>
 #include <charconv>
 #include <chrono>
 #include <cmath>
 #include <cstdio>
 #include <limits>
-#include <set>
 
 #include "core/error.h"
-#include "core/file.h"
 #include "text/data/documents.h"
+#include "train/choices.h"
 
 namespace tenon {
 namespace {
 
 using Words = std::vector<std::string>;
+
+constexpr const char* kAuto = "auto";
 
 std::string flag(const char* name) { return std::string("--") + name; }
 
@@ -29,21 +28,15 @@ const std::string& one(const char* name, const Words& words) {
   return words.front();
 }
 
-OptionRow text_row(const char* name, std::string TrainOptions::*field, const char* help,
-                   bool machine = false) {
-  return {name,
-          help,
-          OptionRow::kValue,
+OptionRow text_row(const char* name, std::string TrainOptions::*field, const char* help) {
+  return {name, help, OptionRow::kValue,
           [=](TrainOptions& o, const Words& words) { o.*field = one(name, words); },
-          [=](const TrainOptions& o) { return Words{o.*field}; },
-          machine};
+          [=](const TrainOptions& o) { return Words{o.*field}; }};
 }
 
 OptionRow choice_row(const char* name, std::string TrainOptions::*field, Words choices,
                      const char* help) {
-  return {name,
-          help,
-          OptionRow::kValue,
+  return {name, help, OptionRow::kValue,
           [=](TrainOptions& o, const Words& words) {
             const std::string& value = one(name, words);
             if (std::find(choices.begin(), choices.end(), value) == choices.end()) {
@@ -55,56 +48,62 @@ OptionRow choice_row(const char* name, std::string TrainOptions::*field, Words c
             }
             o.*field = value;
           },
-          [=](const TrainOptions& o) { return Words{o.*field}; },
-          false};
+          [=](const TrainOptions& o) { return Words{o.*field}; }};
+}
+
+template <class T, size_t N>
+OptionRow choice_row(const char* name, std::string TrainOptions::*field,
+                     const Choice<T> (&choices)[N], const char* help) {
+  return choice_row(name, field, names_of(choices), help);
 }
 
 OptionRow integer_row(const char* name, int64_t TrainOptions::*field, int64_t least,
-                      const char* help, bool machine = false) {
+                      const char* help) {
   constexpr int64_t kMost = std::numeric_limits<int32_t>::max();
-  return {name,
-          help,
-          OptionRow::kValue,
+  return {name, help, OptionRow::kValue,
           [=](TrainOptions& o, const Words& words) {
             o.*field = parse_number<int64_t>(flag(name), one(name, words), least, kMost);
           },
-          [=](const TrainOptions& o) { return Words{fmt::format("{}", o.*field)}; },
-          machine};
+          [=](const TrainOptions& o) { return Words{fmt::format("{}", o.*field)}; }};
 }
 
 OptionRow number_row(const char* name, double TrainOptions::*field, double least, double most,
                      const char* help) {
-  return {name,
-          help,
-          OptionRow::kValue,
+  return {name, help, OptionRow::kValue,
           [=](TrainOptions& o, const Words& words) {
             o.*field = parse_number<double>(flag(name), one(name, words), least, most);
           },
-          [=](const TrainOptions& o) { return Words{number_text(o.*field)}; },
-          false};
+          [=](const TrainOptions& o) { return Words{number_text(o.*field)}; }};
 }
 
-OptionRow flag_row(const char* name, bool TrainOptions::*field, const char* help,
-                   bool machine = false) {
-  return {name,
-          help,
-          OptionRow::kFlag,
+// What is not given is "auto", so that every number can be given.
+OptionRow number_row(const char* name, std::optional<double> TrainOptions::*field, double least,
+                     double most, const char* help) {
+  return {
+      name, help, OptionRow::kValue,
+      [=](TrainOptions& o, const Words& words) {
+        o.*field = std::nullopt;
+        if (const std::string& word = one(name, words); word != kAuto)
+          o.*field = parse_number<double>(flag(name), word, least, most);
+      },
+      [=](const TrainOptions& o) { return Words{o.*field ? number_text(*(o.*field)) : kAuto}; }};
+}
+
+OptionRow flag_row(const char* name, bool TrainOptions::*field, const char* help) {
+  return {name, help, OptionRow::kFlag,
           [=](TrainOptions& o, const Words& words) {
             const std::string value = words.empty() ? "true" : one(name, words);
             if (value != "true" && value != "false")
               fail_input("--{}: expected true or false, got \"{}\"", name, printable(value));
             o.*field = value == "true";
           },
-          [=](const TrainOptions& o) { return Words{o.*field ? "true" : "false"}; },
-          machine};
+          [=](const TrainOptions& o) { return Words{o.*field ? "true" : "false"}; }};
 }
 
 // Values may be given one by one or joined by commas where `commas` says so (names have none, paths
 // may).
 OptionRow list_row(const char* name, Words TrainOptions::*field, bool commas, const char* help) {
-  return {name,
-          help,
-          OptionRow::kList,
+  return {name, help, OptionRow::kList,
           [=](TrainOptions& o, const Words& words) {
             (o.*field).clear();
             for (const std::string& word : words) {
@@ -120,8 +119,7 @@ OptionRow list_row(const char* name, Words TrainOptions::*field, bool commas, co
               if (value.empty()) fail_input("--{}: an entry is empty", name);
             }
           },
-          [=](const TrainOptions& o) { return o.*field; },
-          false};
+          [=](const TrainOptions& o) { return o.*field; }};
 }
 
 // A day of the calendar, as "2024-07-26".
@@ -136,9 +134,19 @@ void check_date(const std::string& text) {
   fail_input("--date: expected a day as 2024-07-26, got \"{}\"", printable(text));
 }
 
-OptionRow of_data(OptionRow row) {
-  row.of_data = true;
+OptionRow as(Counts counts, OptionRow row) {
+  row.counts = counts;
   return row;
+}
+
+OptionRow of_data(OptionRow row, Counts counts = Counts::kTokens) {
+  row.of_data = true;
+  return as(counts, std::move(row));
+}
+
+OptionRow path(OptionRow row, Counts counts = Counts::kContent) {
+  row.path = true;
+  return as(counts, std::move(row));
 }
 
 Words formats() {
@@ -149,17 +157,20 @@ Words formats() {
 
 std::vector<OptionRow> make_rows() {
   using O = TrainOptions;
+  constexpr Counts kLength = Counts::kLength, kJob = Counts::kJob, kRank = Counts::kRank;
   constexpr double kBig = 1e9;
   return {
-      text_row("model", &O::model, "Model folder in Hugging Face layout"),
-      list_row("data", &O::data, false,
-               "Training files: .txt, .jsonl, .json, .csv or .parquet, each also as .gz or .zst"),
-      text_row("out", &O::out, "Run folder: created, or empty, or --force", true),
-      flag_row("force", &O::force, "Overwrite what an earlier run left in the run folder", true),
+      path(text_row("model", &O::model, "Model folder in Hugging Face layout")),
+      path(list_row("data", &O::data, false,
+                    "Training files: .txt, .jsonl, .json, .csv or .parquet, each also as .gz or "
+                    ".zst")),
+      path(text_row("out", &O::out, "Run folder: created, or empty, or --force"), kJob),
+      as(kJob,
+         flag_row("force", &O::force, "Overwrite what an earlier run left in the run folder")),
       choice_row("method", &O::method, {"lora", "full"},
                  "What is trained: a low-rank adapter, or every weight"),
-      text_row("adapter", &O::adapter,
-               "Adapter folder to go on from; its own kind, rank and targets count"),
+      path(text_row("adapter", &O::adapter,
+                    "Adapter folder to go on from; its own kind, rank and targets count")),
       integer_row("rank", &O::rank, 1, "Adapter rank"),
       number_row("alpha", &O::alpha, 0, kBig,
                  "Adapter strength: its output is scaled by alpha / rank"),
@@ -185,30 +196,29 @@ std::vector<OptionRow> make_rows() {
                  "Biases of the model that are trained; lora_only: of layers with an adapter"),
       flag_row("lora-bias", &O::lora_bias, "Give the adapter's second factor a bias"),
       choice_row(
-          "precision", &O::precision, {"fp32", "bf16", "fp16", "bf16-mixed", "fp16-mixed"},
-          "Type of activations, and of frozen matrices that are wider; sums, trained weights and "
-          "optimizer are fp32 always"),
-      choice_row("optimizer", &O::optimizer, {"adamw", "sgd"}, "Update rule"),
-      number_row("lr", &O::lr, 0, 1e3,
-                 "Peak learning rate (default: 2e-4 for lora, 2e-5 for full)"),
+          "precision", &O::precision, kPrecisions,
+          "Type of activations, and of frozen matrices that are wider; sums, trained weights "
+          "and optimizer are fp32 always, so bf16-mixed and fp16-mixed are bf16 and fp16"),
+      choice_row("optimizer", &O::optimizer, kOptimizers, "Update rule"),
+      number_row("lr", &O::lr, 0, 1e3, "Peak learning rate (auto: 2e-4 for lora, 2e-5 for full)"),
       number_row("weight-decay", &O::weight_decay, 0, 1e3,
                  "Decoupled decay of matrices (norms and biases have none)"),
       number_row("beta1", &O::beta1, 0, 0.999999, "AdamW: decay of the first moment"),
       number_row("beta2", &O::beta2, 0, 0.9999999, "AdamW: decay of the second moment"),
       number_row("eps", &O::eps, 0, 1, "AdamW: added to the denominator"),
       number_row("momentum", &O::momentum, 0, 0.999999, "SGD: momentum"),
-      choice_row("schedule", &O::schedule, {"cosine", "linear", "constant"},
-                 "Learning rate after the warm-up"),
-      number_row("warmup", &O::warmup, 0, kBig, "Warm-up: steps, or below 1 a share of all steps"),
+      choice_row("schedule", &O::schedule, kSchedules, "Learning rate after the warm-up"),
+      as(kLength, number_row("warmup", &O::warmup, 0, kBig,
+                             "Warm-up: steps, or below 1 a share of all steps")),
       number_row("clip", &O::clip, 0, kBig, "Largest gradient norm (0: no clipping)"),
       integer_row("batch", &O::batch, 1, "Sequences an optimizer step, over all ranks"),
-      integer_row("micro-batch", &O::micro_batch, 0,
-                  "Sequences a forward pass (0: about 2048 tokens)"),
+      as(kJob, integer_row("micro-batch", &O::micro_batch, 0,
+                           "Sequences a forward pass (0: about 2048 tokens)")),
       integer_row("seq-len", &O::seq_len, 0,
                   "Tokens a sequence (0: the model's positions, at most 1024)"),
-      number_row("epochs", &O::epochs, 0, kBig, "Passes over the data"),
-      integer_row("steps", &O::steps, 0, "Optimizer steps (0: by --epochs)"),
-      choice_row("packing", &O::packing, {"document", "concat", "none"},
+      as(kLength, number_row("epochs", &O::epochs, 0, kBig, "Passes over the data")),
+      as(kLength, integer_row("steps", &O::steps, 0, "Optimizer steps (0: by --epochs)")),
+      choice_row("packing", &O::packing, kPackings,
                  "How documents fill sequences: packed and apart, one stream, or one a sequence"),
       choice_row("shuffle", &O::shuffle, {"on", "off"},
                  "Rows in another order each epoch, or as the data has them"),
@@ -219,76 +229,54 @@ std::vector<OptionRow> make_rows() {
       of_data(list_row("columns", &O::columns, true,
                        "Two fields, the one that is asked and the one that is answered: "
                        "question,answer")),
-      of_data(
-          text_row("chat-template", &O::chat_template,
-                   "What writes conversations: a built-in name, a Jinja file, or none (default: "
-                   "the model's own)")),
+      of_data(path(text_row("chat-template", &O::chat_template,
+                            "What writes conversations: a built-in name, a Jinja file, or none "
+                            "(default: the model's own)")),
+              Counts::kContent),
       of_data(text_row("system", &O::system, "System message for conversations that have none")),
       of_data(text_row("date", &O::date,
                        "Today's date for chat templates that write it: 2024-07-26 (default: the "
-                       "clock's)")),
+                       "clock's, when the run begins)")),
       of_data(
-          choice_row("train-on", &O::train_on, {"all", "last", "everything"},
+          choice_row("train-on", &O::train_on, kTrainOns,
                      "What is scored of conversations, and of prompts and answers: all that the "
                      "assistant says, its last turn, or prompts too")),
-      of_data(choice_row("overlong", &O::overlong, {"cut", "drop", "error"},
+      of_data(choice_row("overlong", &O::overlong, kOverlongs,
                          "Samples (not texts) longer than --seq-len: cut at the end, left out, or "
-                         "an error")),
+                         "an error"),
+              Counts::kResult),
       of_data(flag_row("skip-bad", &O::skip_bad,
                        "Pass over records that cannot be read, and count them")),
-      list_row("val", &O::val, false, "Validation files"),
+      path(list_row("val", &O::val, false, "Validation files")),
       number_row("val-split", &O::val_split, 0, 0.9, "Share of the data held out for validation"),
-      integer_row("eval-every", &O::eval_every, 0, "Steps between validations (0: ten a run)"),
-      integer_row("early-stop", &O::early_stop, 0,
-                  "Stop after so many validations without improvement (0: never)"),
-      flag_row("checkpoint-activations", &O::checkpoint_activations,
-               "Recompute each block in backward: less memory"),
-      integer_row("save-every", &O::save_every, 0, "Steps between checkpoints (0: at the end only)",
-                  true),
-      integer_row("keep", &O::keep, 1, "Checkpoints kept", true),
-      text_row("resume", &O::resume,
-               "auto: go on from the newest good checkpoint; or a checkpoint folder", true),
-      flag_row(
-          "check-weights", &O::check_weights,
-          "Look for inf and NaN in the weights before the first step, whatever their size (up to "
-          "2 GiB that is done always)",
-          true),
-      text_row("device", &O::device,
-               "Where to compute: cpu, cuda, cuda:N, or auto: a card where there is one"),
-      text_row("parallel", &O::parallel,
-               "Mesh of ranks, e.g. dp=4 (default: all ranks data-parallel)", true),
-      integer_row("threads", &O::threads, 0, "Threads a rank (0: its share of the machine)", true),
+      as(kJob,
+         integer_row("eval-every", &O::eval_every, 0, "Steps between validations (0: ten a run)")),
+      as(kJob, integer_row("early-stop", &O::early_stop, 0,
+                           "Stop after so many validations without improvement (0: never)")),
+      as(kJob, flag_row("checkpoint-activations", &O::checkpoint_activations,
+                        "Recompute each block in backward: less memory")),
+      as(kJob, integer_row("save-every", &O::save_every, 0,
+                           "Steps between checkpoints (0: at the end only)")),
+      as(kJob, integer_row("keep", &O::keep, 1, "Checkpoints kept")),
+      path(text_row("resume", &O::resume,
+                    "auto: go on from the newest good checkpoint; or a checkpoint folder"),
+           kJob),
+      as(kRank,
+         flag_row("check-weights", &O::check_weights,
+                  "Look for inf and NaN in the weights before the first step, whatever their size "
+                  "(up to 2 GiB that is done always)")),
+      as(kJob, text_row("device", &O::device,
+                        "Where to compute: cpu, cuda, cuda:N, or auto: a card where there is one")),
+      as(kJob, text_row("parallel", &O::parallel,
+                        "Mesh of ranks, e.g. dp=4 (default: all ranks data-parallel)")),
+      as(kRank,
+         integer_row("threads", &O::threads, 0, "Threads a rank (0: its share of the machine)")),
       integer_row("seed", &O::seed, 0, "Seed of all random numbers"),
-      integer_row("log-every", &O::log_every, 1, "Steps between lines of progress", true),
-      flag_row("show-sample", &O::show_sample,
-               "Print the first sample, also where stderr is no terminal", true),
-      flag_row("quiet", &O::quiet, "Errors only", true),
+      as(kRank, integer_row("log-every", &O::log_every, 1, "Steps between lines of progress")),
+      as(kRank, flag_row("show-sample", &O::show_sample,
+                         "Print the first sample, also where stderr is no terminal")),
+      as(kRank, flag_row("quiet", &O::quiet, "Errors only")),
   };
-}
-
-std::string normalized(std::string key) {
-  std::replace(key.begin(), key.end(), '_', '-');
-  return key;
-}
-
-Words words_of(const YAML::Node& node, bool list, const std::string& where) {
-  if (node.IsNull()) return {};
-  if (node.IsScalar()) return {node.Scalar()};
-  Words words;
-  if (node.IsMap() && list) {  // rank_pattern: {q_proj: 16}
-    for (const auto& pair : node) {
-      if (!pair.first.IsScalar() || !pair.second.IsScalar())
-        fail_input("{}: expected names with plain values", where);
-      words.push_back(pair.first.Scalar() + "=" + pair.second.Scalar());
-    }
-    return words;
-  }
-  if (!node.IsSequence()) fail_input("{}: expected a value or a list", where);
-  for (const YAML::Node& item : node) {
-    if (!item.IsScalar()) fail_input("{}: expected a list of plain values", where);
-    words.push_back(item.Scalar());
-  }
-  return words;
 }
 
 }  // namespace
@@ -316,57 +304,22 @@ const std::vector<OptionRow>& option_rows() {
   return rows;
 }
 
-void read_config_file(const std::filesystem::path& path, TrainOptions& options) {
-  const std::string text = read_text(path, int64_t{1} << 20);
-  YAML::Node root;
-  try {
-    root = YAML::Load(text);
-  } catch (const YAML::Exception& e) {
-    fail_input("{}:{}:{}: invalid YAML: {}", shown(path), e.mark.line + 1, e.mark.column + 1,
-               printable(e.msg));
-  }
-  if (!root.IsMap()) fail_input("{}: expected lines of \"name: value\"", shown(path));
-  Words known;
-  for (const OptionRow& row : option_rows()) known.push_back(row.name);
-  std::set<std::string> seen;
-  for (const auto& pair : root) {
-    const std::string key = normalized(pair.first.Scalar());
-    const std::string where = fmt::format("{}:{}", shown(path), pair.first.Mark().line + 1);
-    const auto row = std::find_if(option_rows().begin(), option_rows().end(),
-                                  [&](const OptionRow& r) { return key == r.name; });
-    if (row == option_rows().end()) {
-      const std::string_view meant = nearest(key, known);
-      fail_input("{}: unknown name \"{}\"{}", where, printable(key),
-                 meant.empty() ? "" : fmt::format(" (did you mean {}?)", meant));
-    }
-    if (!seen.insert(key).second) fail_input("{}: \"{}\" is given twice", where, printable(key));
-    const Words words = words_of(pair.second, row->kind == OptionRow::kList, where);
-    if (words.empty() && row->kind != OptionRow::kList)
-      continue;  // "name:" alone keeps the default
-    try {
-      row->set(options, words);
-    } catch (const Error& e) {
-      fail_input("{}: {}", where, e.what());
-    }
-  }
+std::string value_text(const OptionRow& row, const TrainOptions& options) {
+  std::string text;
+  for (const std::string& word : row.get(options)) text += (text.empty() ? "" : ",") + word;
+  return text;
 }
 
-std::string config_text(const TrainOptions& options) {
-  YAML::Emitter out;
-  out << YAML::BeginMap;
+std::vector<std::filesystem::path> inputs_of(const TrainOptions& options) {
+  std::vector<std::filesystem::path> inputs;
+  if (!options.config.empty()) inputs.emplace_back(options.config);
   for (const OptionRow& row : option_rows()) {
-    const Words words = row.get(options);
-    out << YAML::Key << row.name << YAML::Value;
-    if (row.kind == OptionRow::kList) {
-      out << YAML::Flow << words;
-    } else if (words.front().empty()) {
-      out << YAML::Null;
-    } else {
-      out << words.front();
+    if (row.counts != Counts::kContent) continue;
+    for (const std::string& word : row.get(options)) {
+      if (!word.empty()) inputs.emplace_back(word);
     }
   }
-  out << YAML::EndMap;
-  return std::string(out.c_str()) + "\n";
+  return inputs;
 }
 
 void check_data_options(const DataOptions& o) {

@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -41,7 +42,7 @@ struct TrainOptions : DataOptions {
 
   std::string precision = "fp32", device = "auto", parallel;
   std::string optimizer = "adamw";
-  double lr = 0;  // 0: 2e-4 for lora, 2e-5 for full
+  std::optional<double> lr;  // none: 2e-4 for lora, 2e-5 for full
   double weight_decay = 0, beta1 = 0.9, beta2 = 0.999, eps = 1e-8, momentum = 0.9;
   std::string schedule = "cosine";
   double warmup = 0.03;  // below 1: a share of all steps; else steps
@@ -68,6 +69,16 @@ struct TrainOptions : DataOptions {
   bool quiet = false, show_sample = false;
 };
 
+// What an option counts for where the ranks of a job, or a run and its checkpoint, are compared.
+enum class Counts : uint8_t {
+  kResult,   // it changes what is computed: a part of the run's identity
+  kTokens,   // how data is read: the identity has the tokens that come of it
+  kContent,  // where an input lies: what is there counts, and ranks may see it under other names
+  kLength,   // how far a run goes: a resumed one may go further
+  kJob,      // how the job works: ranks agree in it, and a resumed run may do otherwise
+  kRank,     // each rank's own affair
+};
+
 // One option: how it is named, explained, set from text and written as text.
 struct OptionRow {
   const char* name;  // "lora-dropout"
@@ -76,8 +87,9 @@ struct OptionRow {
   std::function<void(TrainOptions&, const std::vector<std::string>&)>
       set;  // throws Error(kInput) naming the option
   std::function<std::vector<std::string>(const TrainOptions&)> get;
-  bool machine;  // how the job runs, not what it computes: ranks and resumed runs may differ in it
+  Counts counts = Counts::kResult;
   bool of_data = false;  // sets a field of DataOptions
+  bool path = false;     // names files or folders
 };
 const std::vector<OptionRow>& option_rows();
 
@@ -86,8 +98,14 @@ const std::vector<OptionRow>& option_rows();
 template <class Number>
 Number parse_number(const std::string& where, const std::string& text, Number least, Number most);
 
-// Sets what a YAML (or JSON) file gives. Unknown or repeated names are errors with file, line and
-// the nearest name.
+// A row's values as one text: "a,b".
+std::string value_text(const OptionRow& row, const TrainOptions& options);
+
+// The files and folders that a run of these options reads.
+std::vector<std::filesystem::path> inputs_of(const TrainOptions& options);
+
+// Sets what a YAML (or JSON) file gives. "~/" before a path is HOME. Unknown or repeated names are
+// errors with file, line and the nearest name.
 void read_config_file(const std::filesystem::path& path, TrainOptions& options);
 
 // The resolved options as YAML, one a line, in the table's order: `--config` with it repeats the

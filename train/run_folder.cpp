@@ -36,12 +36,10 @@ void check_inputs_apart(const TrainOptions& options) {
     const fs::path found = fs::weakly_canonical(path, none);
     return none ? path : found;
   };
-  std::vector<std::string> inputs = options.data;
-  inputs.insert(inputs.end(), options.val.begin(), options.val.end());
-  inputs.push_back(options.model);
+  const std::vector<fs::path> inputs = inputs_of(options);
   for (const char* name : kOutputs) {
     const fs::path output = real(fs::path(options.out) / name);
-    for (const std::string& input : inputs) {
+    for (const fs::path& input : inputs) {
       const fs::path there = real(input);
       if (std::mismatch(output.begin(), output.end(), there.begin(), there.end()).first !=
           output.end())

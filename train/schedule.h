@@ -4,12 +4,13 @@
 #pragma once
 
 #include <cstdint>
-#include <string>
 
 namespace tenon {
 
+enum class ScheduleKind : uint8_t { kCosine, kLinear, kConstant };
+
 struct Schedule {
-  std::string kind = "cosine";  // cosine, linear, constant
+  ScheduleKind kind = ScheduleKind::kCosine;
   double peak = 0;
   int64_t warmup = 0;  // steps until the peak is reached
   int64_t total = 1;   // steps of the run
@@ -18,5 +19,9 @@ struct Schedule {
   // the peak is the rate of step `warmup`, and the decay would reach zero at step `total`.
   double rate(int64_t step) const;
 };
+
+// The steps of a warm-up as the option gives it: below 1 a share of all steps, rounded to the nearest
+// (halves up); else steps.
+int64_t warmup_steps(double warmup, int64_t steps);
 
 }  // namespace tenon

@@ -8,6 +8,7 @@
 #include "core/error.h"
 #include "core/file.h"
 #include "models/dora.h"
+#include "train/choices.h"
 #include "train/evaluation.h"
 #include "train/signals.h"
 
@@ -23,14 +24,10 @@ double seconds_since(Clock::time_point begin) {
 
 }  // namespace
 
-Packing packing_mode(const std::string& name) {
-  return name == "concat" ? Packing::kConcat : name == "none" ? Packing::kNone : Packing::kDocument;
-}
+Packing packing_mode(const std::string& name) { return chosen(kPackings, "--packing", name); }
 
 DType activation_dtype(const std::string& precision) {
-  if (precision.starts_with("bf16")) return DType::kBF16;
-  if (precision.starts_with("fp16")) return DType::kF16;
-  return DType::kF32;
+  return chosen(kPrecisions, "--precision", precision);
 }
 
 RunLength run_length(const TrainOptions& options, const PackedRows& train, bool validates,
@@ -62,11 +59,9 @@ Trainer::Trainer(const Parts& parts)
       order_(parts.train.rows(), parts.options.batch, static_cast<uint64_t>(parts.options.seed),
              parts.options.shuffle == "on") {
   const TrainOptions& o = p_.options;
-  const double warmup =
-      o.warmup < 1 ? std::round(o.warmup * static_cast<double>(p_.length.steps)) : o.warmup;
-  schedule_ = {.kind = o.schedule,
-               .peak = o.lr,
-               .warmup = static_cast<int64_t>(warmup),
+  schedule_ = {.kind = chosen(kSchedules, "--schedule", o.schedule),
+               .peak = o.lr.value(),
+               .warmup = warmup_steps(o.warmup, p_.length.steps),
                .total = p_.length.steps};
 }
 
@@ -222,7 +217,10 @@ bool Trainer::evaluate_now(int64_t step, StepReport& report) {
     state_.best_step = step;
     state_.evals_without_gain = 0;
     report.note += "best";
-    if (is_rank0()) replace_folder(folder() / (p_.result_name + "-best"), p_.write_weights);
+    if (is_rank0()) {
+      replace_folder(folder() / (p_.result_name + "-best"),
+                     [this](const fs::path& target) { p_.write_result(target, state_); });
+    }
   } else {
     ++state_.evals_without_gain;
   }

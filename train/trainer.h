@@ -61,8 +61,10 @@ class Trainer {
     Metrics* metrics = nullptr;  // on rank 0
     RunLength length;
     std::string identity;
-    // Writes the result (adapter or model) into a folder that is being made.
+    // Write the adapter or model into a folder that is being made: alone, for a checkpoint, and with
+    // all that inference needs beside it.
     std::function<void(const std::filesystem::path&)> write_weights;
+    std::function<void(const std::filesystem::path&, const TrainerState&)> write_result;
     std::string result_name;  // "adapter" or "model"
   };
   explicit Trainer(const Parts& parts);

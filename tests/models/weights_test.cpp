@@ -339,15 +339,4 @@ TEST_CASE("random weights have the family's distribution, fixed by the seed", "[
   CHECK(first.at("transformer.h.0.mlp.c_fc.weight") != first.at("transformer.h.1.mlp.c_fc.weight"));
 }
 
-TEST_CASE("the model's other files are copied byte for byte", "[weights]") {
-  const TempFolder from, to;
-  put_file(from / "config.json", "{ \"odd\" :  1}\r\n");
-  put_file(from / "merges.txt", std::string("a b\0c", 5));
-  put_file(from / "notes.txt", "not a model's");
-  copy_model_files(from.path(), to / "copy");
-  CHECK(get_file(to / "copy" / "config.json") == "{ \"odd\" :  1}\r\n");
-  CHECK(get_file(to / "copy" / "merges.txt") == std::string("a b\0c", 5));
-  CHECK(!std::filesystem::exists(to / "copy" / "notes.txt"));
-}
-
 }  // namespace tenon::test

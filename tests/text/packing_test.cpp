@@ -164,6 +164,13 @@ TEST_CASE("a sample that is too long is cut at its end, left out, or an error", 
         "2: " + (folder / "t").string() +
             ": document 3: a sample of 12 tokens, but --seq-len 8 takes 8 (--overlong cut and "
             "--overlong drop allow it)");
+  const auto place = [](int64_t number) { return "d.jsonl:" + std::to_string(number + 1); };
+  CHECK_THAT(error_of([&] {
+               PackedRows(
+                   file, all_documents(file),
+                   {.mode = mode, .seq_len = 8, .overlong = Overlong::kError, .place = place});
+             }),
+             Catch::StartsWith("2: d.jsonl:3: a sample of 12 tokens, but --seq-len 8"));
   const PackedRows stream(file, all_documents(file),
                           {.mode = Packing::kConcat, .seq_len = 8, .overlong = Overlong::kError});
   CHECK(stream.statistics().lost_targets == 0);
@@ -254,6 +261,33 @@ TEST_CASE("prompts alone are in no row, and nothing to predict is an error", "[p
   const Positions single({1, 1});
   const TokenFile ones = single.file();
   CHECK_THAT(error_of([&] { pack(ones, Packing::kDocument, 8); }), Catch::StartsWith("2: "));
+}
+
+TEST_CASE("where nothing is left to predict it is said why, of the file as a user calls it",
+          "[packing]") {
+  const TempFolder folder;
+  TokenFileWriter writer(folder / "t", {}, 1 << 20);
+  for (int i = 0; i < 3; ++i) {
+    writer.append(std::vector<int32_t>(20, 1), false);
+    writer.append(std::vector<int32_t>(4, 2), true);
+    writer.end_document(true);
+  }
+  writer.commit();
+  TokenFile file = TokenFile::open(folder / "t");
+  const auto error = [&](Overlong overlong) {
+    const Packing mode = GENERATE(Packing::kDocument, Packing::kNone);
+    return error_of([&] {
+      PackedRows(file, all_documents(file), {.mode = mode, .seq_len = 16, .overlong = overlong});
+    });
+  };
+  file.call("--val long.jsonl");
+  CHECK_THAT(error(Overlong::kCut),
+             Catch::StartsWith("2: --val long.jsonl: nothing is left to predict: 12 tokens in 3 "
+                               "documents lie beyond --seq-len 16"));
+  CHECK_THAT(
+      error(Overlong::kDrop),
+      Catch::StartsWith("2: --val long.jsonl: nothing is left to predict: 3 of 3 documents "
+                        "are samples longer than --seq-len 16, left out by --overlong drop"));
 }
 
 TEST_CASE("an epoch takes every row once, in an order fixed by the seed", "[packing]") {

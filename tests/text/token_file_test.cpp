@@ -255,6 +255,42 @@ TEST_CASE("a cache is used again for the same sources, tokenizer and options onl
   CHECK(!build.made);
 }
 
+TEST_CASE("a digest is of tokens, documents and scores, and of nothing else", "[token_file]") {
+  const TempFolder folder;
+  const auto digest = [&](const std::string& name, const std::vector<int32_t>& ids, size_t prompt,
+                          bool sample, uint64_t source = 1, int64_t vocabulary = 100) {
+    TokenFileWriter writer(folder / name, {.sources = source}, vocabulary);
+    writer.append(std::span(ids).first(prompt), false);
+    writer.append(std::span(ids).subspan(prompt), true);
+    writer.end_document(sample);
+    writer.commit();
+    return TokenFile::open(folder / name).digest();
+  };
+  const uint64_t first = digest("a", {1, 2, 3, 4}, 1, true);
+  CHECK(digest("b", {1, 2, 3, 4}, 1, true, 2) == first);  // made from something else
+  CHECK(digest("b", {1, 2, 3, 5}, 1, true) != first);
+  CHECK(digest("b", {1, 2, 3, 4}, 2, true) != first);
+  CHECK(digest("b", {1, 2, 3, 4}, 1, false) != first);
+}
+
+TEST_CASE("a document of a token file is found in what it was made from", "[token_file]") {
+  Build build;
+  const std::vector<std::filesystem::path> sources = {
+      put_file(build.folder / "a.jsonl",
+               "{\"text\": \"the map\"}\n\n{\"text\": \"\"}\n{\"text\": \"a lamp\"}\n"),
+      put_file(build.folder / "b.txt", "one<|endoftext|>two"),
+      put_file(build.folder / "c.jsonl", "{\"text\": \"end\"}\n")};
+  TokenizeOptions bare;
+  bare.append_eos = false;  // so that an empty text is no document
+  const TokenFile file = build.again(sources, bare);
+  std::vector<std::string> places;
+  for (int64_t i = 0; i < file.documents(); ++i)
+    places.push_back(document_place(sources, *build.tokenizer, bare, i)
+                         .substr(build.folder.path().string().size() + 1));
+  CHECK(places ==
+        std::vector<std::string>{"a.jsonl:1", "a.jsonl:4", "b.txt", "b.txt", "c.jsonl:1"});
+}
+
 TEST_CASE("a damaged cache is found out and made anew", "[token_file]") {
   Build build;
   const auto source =

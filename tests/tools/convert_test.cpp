@@ -61,7 +61,8 @@ TEST_CASE("convert: a .bin becomes the safetensors that Hugging Face writes") {
     CHECK(got.metadata().at("format") == "pt");
     CHECK(lab.get("new/config.json") == BinLab::kConfig);
     CHECK(lab.get("new/merges.txt") == lab.get("bin/merges.txt"));
-    CHECK(list(lab.at("new")).size() == 3);
+    CHECK(lab.has("new/README.md"));
+    CHECK(list(lab.at("new")).size() == 4);
   }
 }
 

@@ -3,6 +3,7 @@
 // job with one line and leave nothing behind.
 #include <signal.h>
 
+#include <algorithm>
 #include <catch2/catch.hpp>
 #include <cmath>
 
@@ -228,7 +229,7 @@ TEST_CASE("ranks that disagree name the difference") {
   };
   refused("--data", lab.at("other.txt"), {"ranks disagree: data content: rank 0: ", ", rank 1: "});
   refused("--model", lab.at("other"), {"ranks disagree: model content: "});
-  refused("--lr", "0.5", {"ranks disagree: --lr: rank 0: 0, rank 1: 0.5"});
+  refused("--lr", "0.5", {"ranks disagree: --lr: rank 0: auto, rank 1: 0.5"});
   refused("--steps", "7", {"ranks disagree: --steps: rank 0: 6, rank 1: 7"});
   refused("--save-every", "7", {"ranks disagree: --save-every: rank 0: 200, rank 1: 7"});
 }
@@ -248,6 +249,41 @@ TEST_CASE("the same content elsewhere, and of another time, agrees") {
   const Result result = run(differing(lab, lab.finetune(), "--data", lab.at("copy.txt")));
   INFO(result.err);
   CHECK(result.code == 0);
+}
+
+TEST_CASE("ranks whose clocks show different days train on rank 0's") {
+  const Lab lab;
+  lab.put("model/chat_template.jinja",
+          "{{ strftime_now('%d %b %Y') }}{% for m in messages %}{{ m.content }}{% endfor %}");
+  lab.put(
+      "chat.jsonl",
+      R"({"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]})"
+      "\n"
+      R"({"messages": [{"role": "user", "content": "c"}, {"role": "assistant", "content": "d"}]})"
+      "\n");
+  // A folder of its own for each rank, and 24 hours between them.
+  lab.put("wrapper.sh",
+          "mkdir -p \"" + lab.at("") + "$OMPI_COMM_WORLD_RANK\" && cd \"" + lab.at("") +
+              "$OMPI_COMM_WORLD_RANK\"\n[ \"$OMPI_COMM_WORLD_RANK\" = 1 ] && export TZ=XXX-12 || "
+              "export TZ=XXX12\nexec \"$@\"\n");
+  const Words words = lab.finetune({"--data", lab.at("chat.jsonl"), "--train-on", "everything",
+                                    "--packing", "none", "--batch", "2", "--out", "run"});
+  Words job = {"/bin/bash", lab.at("wrapper.sh")};
+  const Words program = tenon_words(words);
+  job.insert(job.end(), program.begin(), program.end());
+  const Result result = run(mpirun_words(2, job));
+  INFO(result.err);
+  REQUIRE(result.code == 0);
+  const std::string config = lab.get("0/run/config.yaml");
+  const std::string date = config.substr(config.find("\ndate: ") + 7, 10);
+  Words alone = words;
+  alone.insert(alone.end(), {"--date", date});
+  *(std::find(alone.begin(), alone.end(), "run")) = lab.at("alone");
+  REQUIRE(tenon(alone).code == 0);
+  for (size_t i = 0; i < 6; ++i) {
+    CHECK(std::fabs(std::stod(lab.metrics("loss", "0/run")[i]) -
+                    std::stod(lab.metrics("loss", "alone")[i])) <= 1e-6);
+  }
 }
 
 // The ranks of a job, when they have taken the first steps.

@@ -209,13 +209,15 @@ TEST_CASE("the learning rate rises to its peak, then falls to zero or stays", "[
     for (size_t i = 0; i < got.size(); ++i)
       CHECK(got[i] == Approx(want[i]).margin(1e-15).epsilon(1e-12));
   };
-  near(rates({"linear", 2, 3, 13}, {0, 1, 2, 3, 8, 12, 13, 20}), {0.5, 1, 1.5, 2, 1, 0.2, 0, 0});
-  near(rates({"cosine", 2, 0, 4}, {0, 1, 2, 3, 4, 9}),
+  near(rates({ScheduleKind::kLinear, 2, 3, 13}, {0, 1, 2, 3, 8, 12, 13, 20}),
+       {0.5, 1, 1.5, 2, 1, 0.2, 0, 0});
+  near(rates({ScheduleKind::kCosine, 2, 0, 4}, {0, 1, 2, 3, 4, 9}),
        {2, 1 + std::sqrt(0.5), 1, 1 - std::sqrt(0.5), 0, 0});
-  near(rates({"cosine", 2, 1, 4}, {0, 1, 2, 3}), {1, 2, 1.5, 0.5});
-  near(rates({"constant", 2, 1, 4}, {0, 1, 2, 100}), {1, 2, 2, 2});
-  near(rates({"linear", 2, 9, 4}, {0, 3}), {0.2, 0.8});  // a warm-up that is longer than the run
-  near(rates({"cosine", 2, 0, 1}, {0}), {2});
+  near(rates({ScheduleKind::kCosine, 2, 1, 4}, {0, 1, 2, 3}), {1, 2, 1.5, 0.5});
+  near(rates({ScheduleKind::kConstant, 2, 1, 4}, {0, 1, 2, 100}), {1, 2, 2, 2});
+  near(rates({ScheduleKind::kLinear, 2, 9, 4}, {0, 3}),
+       {0.2, 0.8});  // a warm-up that is longer than the run
+  near(rates({ScheduleKind::kCosine, 2, 0, 1}, {0}), {2});
 }
 
 TEST_CASE("the loss scale is halved by an overflow and grows after many good steps", "[scaler]") {

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // The table of options: each row as text and back, the config file in YAML and JSON, and what is
 // wrong with one, by file and line.
+#include <algorithm>
 #include <catch2/catch.hpp>
+#include <cstdlib>
 #include <map>
 
 #include "tests/core/temp_folder.h"
@@ -138,6 +140,76 @@ TEST_CASE("a run's config.yaml repeats the run", "[options]") {
   CHECK(all_of(read(folder, config_text(options))) == all_of(options));
   CHECK(config_text(read(folder, config_text(options))) == config_text(options));
   CHECK(config_text({}).find("lora-dropout: 0\n") != std::string::npos);  // one a line
+}
+
+TEST_CASE("what is not given can be told from every number that is", "[options]") {
+  const TempFolder folder;
+  CHECK_FALSE(TrainOptions().lr);
+  CHECK(row_of("lr").get({}) == Words{"auto"});
+  CHECK(read(folder, "lr: 0\n").lr == 0.0);
+  CHECK(config_text(read(folder, "lr: 0\n")).find("\nlr: 0\n") != std::string::npos);
+  CHECK_FALSE(read(folder, "lr: auto\n").lr);
+  TrainOptions options;
+  for (const char* name : {"weight-decay", "warmup", "clip", "seed", "alpha", "lora-dropout",
+                           "beta1", "beta2", "eps", "momentum", "save-every", "early-stop"}) {
+    INFO(name);
+    row_of(name).set(options, {"0"});
+    CHECK(row_of(name).get(options) == Words{"0"});
+    CHECK(row_of(name).get(read(folder, config_text(options))) == Words{"0"});
+  }
+}
+
+TEST_CASE("what an option counts for is stated with it", "[options]") {
+  const std::map<Counts, Words> others = {
+      {Counts::kTokens, {"format", "columns", "system", "date", "train-on", "skip-bad"}},
+      {Counts::kContent, {"model", "data", "adapter", "chat-template", "val"}},
+      {Counts::kLength, {"warmup", "epochs", "steps"}},
+      {Counts::kJob,
+       {"out", "force", "micro-batch", "eval-every", "early-stop", "checkpoint-activations",
+        "save-every", "keep", "resume", "device", "parallel"}},
+      {Counts::kRank, {"threads", "log-every", "show-sample", "quiet"}}};
+  size_t results = 0;
+  for (const OptionRow& row : option_rows()) {
+    INFO(row.name);
+    Counts counts = Counts::kResult;
+    for (const auto& [each, names] : others) {
+      if (std::find(names.begin(), names.end(), row.name) != names.end()) counts = each;
+    }
+    CHECK(row.counts == counts);
+    results += row.counts == Counts::kResult ? 1 : 0;
+  }
+  CHECK(results + 29 == option_rows().size());
+}
+
+TEST_CASE("the inputs of a run are what it reads", "[options]") {
+  const TempFolder folder;
+  const TrainOptions options =
+      read(folder,
+           "model: m\ndata: [a.txt, b.txt]\nval: v\nadapter: run/adapter\nout: run\nresume: c\n");
+  const auto inputs = inputs_of(options);
+  CHECK((inputs == std::vector<std::filesystem::path>{folder / "run.yaml", "m", "a.txt", "b.txt",
+                                                      "run/adapter", "v"}));
+}
+
+TEST_CASE("a config file's ~/ is HOME", "[options]") {
+  const TempFolder folder;
+  const char* const before = std::getenv("HOME");
+  const std::string home = before == nullptr ? "" : before;
+  setenv("HOME", "/home/someone", 1);
+  const TrainOptions options =
+      read(folder, "model: ~/m\ndata: [~/a.txt, \"~\", b/~/c.txt]\nsystem: ~/no path\n");
+  CHECK(options.model == "/home/someone/m");
+  CHECK(options.data == Words{"/home/someone/a.txt", "~", "b/~/c.txt"});
+  CHECK(options.system == "~/no path");
+  CHECK(config_error("out: ~other/run\n") ==
+        "1: only \"~/\" stands for a home folder here, got \"~other/run\"");
+  // A folder of this name is written so that it is not taken for that.
+  TrainOptions odd;
+  odd.model = "~/m";
+  CHECK(read(folder, config_text(odd)).model == "./~/m");
+  unsetenv("HOME");
+  CHECK_THAT(config_error("out: ~/run\n"), Catch::Contains("HOME is not set"));
+  if (before != nullptr) setenv("HOME", home.c_str(), 1);
 }
 
 TEST_CASE("a config file may be YAML or JSON, with - or _ in names", "[options]") {

@@ -13,6 +13,7 @@
 #include "tests/core/temp_folder.h"
 #include "tests/models/tiny_model.h"
 #include "text/data/token_file.h"
+#include "train/choices.h"
 #include "train/trainer.h"
 
 namespace tenon::test {
@@ -75,10 +76,9 @@ inline TinyResult run_rank(const TrainOptions& o, Communicator& world, const Tok
   const bool full = o.method == "full";
   full ? train_all(*model) : attach_lora(*model, lora, static_cast<uint64_t>(o.seed));
   place(*model, open_device(o.device), activation_dtype(o.precision));
-  Optimizer optimizer(*model,
-                      {.kind = o.optimizer == "sgd" ? OptimizerKind::kSgd : OptimizerKind::kAdamW,
-                       .momentum = o.momentum,
-                       .weight_decay = o.weight_decay});
+  Optimizer optimizer(*model, {.kind = chosen(kOptimizers, "--optimizer", o.optimizer),
+                               .momentum = o.momentum,
+                               .weight_decay = o.weight_decay});
   const auto strategy = data_parallel(world, 1000);
   strategy->place(*model);
   std::optional<TrainerState> state;
@@ -94,6 +94,9 @@ inline TinyResult run_rank(const TrainOptions& o, Communicator& world, const Tok
     metrics.emplace(o.out, state ? state->step : 0,
                     [](const std::string& text) { throw std::runtime_error(text); });
   }
+  const auto write_weights = [&](const std::filesystem::path& folder) {
+    full ? save_weights(*model, folder, DType::kF32) : write_adapter(*model, folder, lora, "");
+  };
   Trainer trainer({.options = o,
                    .model = *model,
                    .optimizer = optimizer,
@@ -105,11 +108,8 @@ inline TinyResult run_rank(const TrainOptions& o, Communicator& world, const Tok
                    .metrics = metrics ? &*metrics : nullptr,
                    .length = run_length(o, rows, held_out.has_value(), world.size()),
                    .identity = "a tiny run",
-                   .write_weights =
-                       [&](const std::filesystem::path& folder) {
-                         full ? save_weights(*model, folder, DType::kF32)
-                              : write_adapter(*model, folder, lora, "");
-                       },
+                   .write_weights = write_weights,
+                   .write_result = [&](const auto& folder, const auto&) { write_weights(folder); },
                    .result_name = full ? "model" : "adapter"});
   if (state) trainer.restore(*state);
   TinyResult result{.outcome = trainer.run()};

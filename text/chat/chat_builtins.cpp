@@ -27,7 +27,9 @@ constexpr std::string_view kSmollm2 = R"({%- for message in messages %}
 )";
 
 // "<s>[INST] <<SYS>>\nsystem\n<</SYS>>\n\nuser [/INST] assistant </s>"
-constexpr std::string_view kLlama2 = R"({%- set ns = namespace(system='') %}
+constexpr std::string_view kLlama2 = R"({%- set bos_token = bos_token or '<s>' %}
+{%- set eos_token = eos_token or '</s>' %}
+{%- set ns = namespace(system='') %}
 {%- for message in messages %}
   {%- if message.role == 'system' and loop.first %}
     {%- set ns.system = '<<SYS>>\n' ~ message.content ~ '\n<</SYS>>\n\n' %}
@@ -43,7 +45,8 @@ constexpr std::string_view kLlama2 = R"({%- set ns = namespace(system='') %}
 )";
 
 // "<|begin_of_text|><|start_header_id|>role<|end_header_id|>\n\n...<|eot_id|>"
-constexpr std::string_view kLlama3 = R"({{- bos_token }}
+constexpr std::string_view kLlama3 = R"({%- set bos_token = bos_token or '<|begin_of_text|>' %}
+{{- bos_token }}
 {%- for message in messages %}
   {{- '<|start_header_id|>' ~ message.role ~ '<|end_header_id|>\n\n' }}
   {{- message.content|trim ~ '<|eot_id|>' }}
@@ -54,7 +57,9 @@ constexpr std::string_view kLlama3 = R"({{- bos_token }}
 )";
 
 // "<s>[INST] user [/INST] assistant</s>", a system message before the first user's.
-constexpr std::string_view kMistral = R"({%- set ns = namespace(system='') %}
+constexpr std::string_view kMistral = R"({%- set bos_token = bos_token or '<s>' %}
+{%- set eos_token = eos_token or '</s>' %}
+{%- set ns = namespace(system='') %}
 {{- bos_token }}
 {%- for message in messages %}
   {%- if message.role == 'system' and loop.first %}
@@ -71,7 +76,8 @@ constexpr std::string_view kMistral = R"({%- set ns = namespace(system='') %}
 )";
 
 // "<|role|>\n...</s>\n", as TinyLlama has it too.
-constexpr std::string_view kZephyr = R"({%- for message in messages %}
+constexpr std::string_view kZephyr = R"({%- set eos_token = eos_token or '</s>' %}
+{%- for message in messages %}
   {{- '<|' ~ message.role ~ '|>\n' ~ message.content ~ eos_token ~ '\n' }}
 {%- endfor %}
 {%- if add_generation_prompt %}
@@ -103,7 +109,9 @@ constexpr std::string_view kAlpaca = R"({{- bos_token }}
 )";
 
 // "system USER: ... ASSISTANT: ...</s>"
-constexpr std::string_view kVicuna = R"({{- bos_token }}
+constexpr std::string_view kVicuna = R"({%- set bos_token = bos_token or '<s>' %}
+{%- set eos_token = eos_token or '</s>' %}
+{{- bos_token }}
 {%- if messages[0].role == 'system' %}
   {{- messages[0].content ~ ' ' }}
 {%- else %}
@@ -132,15 +140,9 @@ constexpr std::string_view kPlain = R"({{- bos_token }}
 )";
 
 constexpr ChatBuiltin kBuiltins[] = {
-    {"chatml", kChatml, "", "<|im_end|>"},
-    {"llama2", kLlama2, "<s>", "</s>"},
-    {"llama3", kLlama3, "<|begin_of_text|>", "<|eot_id|>"},
-    {"mistral", kMistral, "<s>", "</s>"},
-    {"zephyr", kZephyr, "<s>", "</s>"},
-    {"smollm2", kSmollm2, "<|im_start|>", "<|im_end|>"},
-    {"alpaca", kAlpaca, "", ""},
-    {"vicuna", kVicuna, "<s>", "</s>"},
-    {"plain", kPlain, "", ""},
+    {"chatml", kChatml},   {"llama2", kLlama2}, {"llama3", kLlama3},
+    {"mistral", kMistral}, {"zephyr", kZephyr}, {"smollm2", kSmollm2},
+    {"alpaca", kAlpaca},   {"vicuna", kVicuna}, {"plain", kPlain},
 };
 
 }  // namespace

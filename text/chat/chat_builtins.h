@@ -9,8 +9,7 @@ namespace tenon {
 
 struct ChatBuiltin {
   std::string_view name;
-  std::string_view source;
-  std::string_view bos, eos;  // where the model's files name none; "": none
+  std::string_view source;  // with special tokens of its own where the model's files name none
 };
 
 std::span<const ChatBuiltin> chat_builtins();

@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "text/chat/chat_template.h"
 
-#include <fmt/format.h>
-
 #include <algorithm>
 #include <ctime>
 #include <nlohmann/json.hpp>
@@ -12,6 +10,7 @@
 #include "core/file.h"
 #include "core/json.h"
 #include "text/chat/chat_builtins.h"
+#include "text/chat/template_source.h"
 #include "text/jinja/template.h"
 #include "text/tokenizer/tokenizer.h"
 
@@ -43,10 +42,12 @@ void add_tokens(const JsonObject& file, Tokens& tokens) {
   }
 }
 
-Tokens tokens_of(const fs::path& folder) {
+Tokens tokens_of(const std::vector<fs::path>& folders) {
   Tokens tokens;
-  for (const char* name : {"tokenizer_config.json", "special_tokens_map.json"}) {
-    if (fs::exists(folder / name)) add_tokens(JsonObject::read(folder / name), tokens);
+  for (const fs::path& folder : folders) {
+    for (const char* name : {"tokenizer_config.json", "special_tokens_map.json"}) {
+      if (fs::exists(folder / name)) add_tokens(JsonObject::read(folder / name), tokens);
+    }
   }
   return tokens;
 }
@@ -243,54 +244,27 @@ WrittenChat JinjaChat::write_with_spans(const ordered_json& messages,
   return chat;
 }
 
-std::shared_ptr<const ChatTemplate> make(std::string source, Template main,
-                                         std::optional<Template> with_tools, Tokens tokens,
+std::shared_ptr<const ChatTemplate> make(const TemplateSource& source, Tokens tokens,
                                          const std::string& date) {
-  return std::make_shared<JinjaChat>(std::move(source), std::move(main), std::move(with_tools),
+  const auto parsed = [](const TemplateText& one) { return Template::parse(one.text, one.where); };
+  std::optional<Template> with_tools;
+  if (const TemplateText* text = source.for_tools()) with_tools = parsed(*text);
+  return std::make_shared<JinjaChat>(source.where, parsed(source.main), std::move(with_tools),
                                      std::move(tokens), parse_date(date));
-}
-
-Template read_template(const fs::path& path) {
-  return Template::parse(read_text(path, Template::kMaxBytes), shown(path));
-}
-
-// `chat_template` of tokenizer_config.json: a string, or a list of {name, template}.
-std::shared_ptr<const ChatTemplate> of_config(const fs::path& path, Tokens tokens,
-                                              const std::string& date) {
-  const JsonObject config = JsonObject::read(path);
-  const std::string where = config.where() + ": chat_template";
-  const Json* value = config.find("chat_template");
-  if (!value || value->is_null()) return nullptr;
-  if (value->is_string()) {
-    Template only = Template::parse(value->get<std::string>(), where);
-    return make(where, std::move(only), std::nullopt, std::move(tokens), date);
-  }
-  if (!value->is_array()) config.reject("chat_template", "a string or a list of templates");
-  std::optional<Template> main, with_tools;
-  for (const Json& entry : *value) {
-    const JsonObject one(entry, where);
-    const std::string name = one.text("name");
-    if (name != "default" && name != "tool_use") continue;
-    Template parsed = Template::parse(one.text("template"), fmt::format("{} \"{}\"", where, name));
-    (name == "default" ? main : with_tools) = std::move(parsed);
-  }
-  if (!main) config.reject("chat_template", "a template of the name \"default\"");
-  return make(where, std::move(*main), std::move(with_tools), std::move(tokens), date);
 }
 
 }  // namespace
 
 std::shared_ptr<const ChatTemplate> ChatTemplate::of_model(const fs::path& folder,
                                                            const std::string& date) {
-  const fs::path file = folder / "chat_template.jinja", config = folder / "tokenizer_config.json";
-  if (fs::exists(file)) {
-    const fs::path for_tools = folder / "additional_chat_templates" / "tool_use.jinja";
-    std::optional<Template> with_tools;
-    if (fs::exists(for_tools)) with_tools = read_template(for_tools);
-    return make(shown(file), read_template(file), std::move(with_tools), tokens_of(folder), date);
-  }
-  if (!fs::exists(config)) return nullptr;
-  return of_config(config, tokens_of(folder), date);
+  const std::optional<TemplateSource> source = model_template(folder);
+  return source ? of(*source, {folder}, date) : nullptr;
+}
+
+std::shared_ptr<const ChatTemplate> ChatTemplate::of(const TemplateSource& source,
+                                                     const std::vector<fs::path>& folders,
+                                                     const std::string& date) {
+  return make(source, tokens_of(folders), date);
 }
 
 std::vector<std::string> ChatTemplate::names() {
@@ -302,25 +276,9 @@ std::vector<std::string> ChatTemplate::names() {
 std::shared_ptr<const ChatTemplate> ChatTemplate::named(const std::string& name_or_file,
                                                         const fs::path& folder,
                                                         const std::string& date) {
-  Tokens tokens = tokens_of(folder);
+  Tokens tokens = tokens_of({folder});
   add_boundaries(folder, tokens);
-  for (const ChatBuiltin& one : chat_builtins()) {
-    if (one.name != name_or_file) continue;
-    if (!one.bos.empty() && !has(tokens, "bos_token")) tokens.emplace_back("bos_token", one.bos);
-    if (!one.eos.empty() && !has(tokens, "eos_token")) tokens.emplace_back("eos_token", one.eos);
-    return make(name_or_file, Template::parse(one.source, name_or_file), std::nullopt,
-                std::move(tokens), date);
-  }
-  if (!fs::exists(name_or_file)) {
-    const std::vector<std::string> known = names();
-    fail_input("chat template \"{}\": expected a file, or one of {}{}", printable(name_or_file),
-               fmt::format("{}", fmt::join(known, ", ")),
-               nearest(name_or_file, known).empty()
-                   ? ""
-                   : fmt::format("; did you mean {}?", nearest(name_or_file, known)));
-  }
-  return make(shown(name_or_file), read_template(name_or_file), std::nullopt, std::move(tokens),
-              date);
+  return make(named_template(name_or_file), std::move(tokens), date);
 }
 
 }  // namespace tenon

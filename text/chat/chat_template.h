@@ -10,6 +10,8 @@
 #include <string>
 #include <vector>
 
+#include "text/chat/template_source.h"
+
 namespace tenon {
 
 // A stretch of a written conversation: what the assistant says, its end-of-turn token included.
@@ -37,12 +39,16 @@ class ChatTemplate {
   // now; "": the clock. Throws Error(kInput) with file and line.
   static std::shared_ptr<const ChatTemplate> of_model(const std::filesystem::path& folder,
                                                       const std::string& date = {});
-  // One of names(), or a file; special tokens as the model folder says, else those that the named
-  // template is known with. Throws Error(kInput) listing the names.
+  // One of names(), or a file; special tokens as the model folder says. Throws Error(kInput) listing
+  // the names.
   static std::shared_ptr<const ChatTemplate> named(const std::string& name_or_file,
                                                    const std::filesystem::path& folder,
                                                    const std::string& date = {});
   static std::vector<std::string> names();
+  // That of a source, with special tokens as the first of the folders says that names them.
+  static std::shared_ptr<const ChatTemplate> of(const TemplateSource& source,
+                                                const std::vector<std::filesystem::path>& folders,
+                                                const std::string& date = {});
   virtual ~ChatTemplate() = default;
 
   // `messages`: a list of {"role", "content", ...}; other variables (tools, documents) in `extra`,

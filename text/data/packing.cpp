@@ -43,15 +43,42 @@ PackedRows::PackedRows(const TokenFile& file, std::span<const DocumentSpan> docu
     case Packing::kConcat: pack_stream(documents); break;
     case Packing::kNone: pack_alone(documents); break;
   }
-  if (rows() == 0) {
-    fail_input("{}: expected at least one token to predict, got none in {} documents of {} tokens",
-               shown(file.path()), documents.size(), statistics_.tokens);
-  }
+  if (rows() == 0) fail_empty();
   statistics_.rows = rows();
   for (const Segment& segment : segments_) statistics_.positions += segment.length;
   for (const int32_t scored : scored_) statistics_.scored += scored;
   statistics_.fill = static_cast<double>(statistics_.positions) /
                      (static_cast<double>(statistics_.rows) * static_cast<double>(options.seq_len));
+}
+
+void PackedRows::fail_empty() const {
+  const PackingStatistics& s = statistics_;
+  const std::string name = file_.name();
+  if (s.long_samples > 0) {
+    fail_input(
+        "{}: nothing is left to predict: {} of {} documents are samples longer than --seq-len "
+        "{}, left out by --overlong drop (--overlong cut keeps their fronts)",
+        name, s.long_samples, s.documents, options_.seq_len);
+  }
+  if (s.lost_targets > 0) {
+    fail_input(
+        "{}: nothing is left to predict: {} tokens in {} documents lie beyond --seq-len {} (a "
+        "larger --seq-len reaches them)",
+        name, s.lost_targets, s.documents, options_.seq_len);
+  }
+  fail_input("{}: expected at least one token to predict, got none in {} documents of {} tokens",
+             name, s.documents, s.tokens);
+}
+
+void PackedRows::fail_overlong(const DocumentSpan& document, int64_t most) const {
+  int64_t number = 0;
+  while (file_.document(number).begin != document.begin) ++number;
+  fail_input(
+      "{}: a sample of {} tokens, but --seq-len {} takes {} (--overlong cut and --overlong drop "
+      "allow it)",
+      options_.place ? options_.place(number)
+                     : fmt::format("{}: document {}", file_.name(), number + 1),
+      document.size(), options_.seq_len, most + 1);
 }
 
 int64_t PackedRows::scored_targets(const Segment& segment) const {
@@ -79,14 +106,7 @@ std::optional<Segment> PackedRows::fitted(const DocumentSpan& document) {
   const int64_t positions = document.size() - 1, length = std::min(most, positions);
   const bool overlong = positions > length;
   if (overlong && document.sample && options_.overlong != Overlong::kCut) {
-    if (options_.overlong == Overlong::kError) {
-      int64_t number = 1;
-      while (file_.document(number - 1).begin != document.begin) ++number;
-      fail_input(
-          "{}: document {}: a sample of {} tokens, but --seq-len {} takes {} (--overlong cut "
-          "and --overlong drop allow it)",
-          shown(file_.path()), number, document.size(), options_.seq_len, most + 1);
-    }
+    if (options_.overlong == Overlong::kError) fail_overlong(document, most);
     ++statistics_.long_samples;
     return {};
   }
@@ -275,12 +295,12 @@ DocumentSplit split_documents(const TokenFile& file, double fraction, uint64_t s
   if (count == 1) {
     if (file.document(0).sample) {
       fail_input("{}: expected at least 2 samples to set some aside for validation, got 1",
-                 shown(file.path()));
+                 file.name());
     }
     constexpr int64_t kLeast = 2;  // a token, and one before it
     if (file.tokens() < 2 * kLeast) {
       fail_input("{}: expected at least {} tokens to set some aside for validation, got {}",
-                 shown(file.path()), 2 * kLeast, file.tokens());
+                 file.name(), 2 * kLeast, file.tokens());
     }
     const int64_t cut = file.tokens() - share(file.tokens(), kLeast);
     return {{{{0, cut}}}, {{{cut, file.tokens()}}}};

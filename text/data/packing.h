@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <span>
 #include <string>
@@ -33,6 +34,9 @@ struct PackingOptions {
   int64_t seq_len = 1024;
   Overlong overlong = Overlong::kCut;
   int32_t pad_id = 0;  // fills rows that are shorter than the longest of their batch
+  // Where a document of the file, by its number from 0, stands in what it was made from: for
+  // messages. Empty: nobody knows.
+  std::function<std::string(int64_t number)> place;
 };
 
 // Tokens [begin, begin + length) of the file, and where the token lies that follows the last of
@@ -99,6 +103,8 @@ class PackedRows {
   // its front; nothing where it is left out. Counts what is lost.
   std::optional<Segment> fitted(const DocumentSpan& document);
   void add_row(std::span<const Segment> segments);
+  [[noreturn]] void fail_empty() const;
+  [[noreturn]] void fail_overlong(const DocumentSpan& document, int64_t most) const;
   int64_t scored_targets(const Segment& segment) const;
   // Writes a row at element `offset` of the arrays.
   void fill_row(int64_t row, int64_t offset, Batch& batch) const;

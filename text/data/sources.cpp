@@ -8,12 +8,15 @@
 
 #include <algorithm>
 #include <chrono>
-#include <optional>
+#include <utility>
 
 #include "core/error.h"
 
 namespace tenon {
 namespace {
+
+// Raised when the same files become other tokens than those of earlier builds.
+constexpr int kReader = 1;
 
 // A token file that stands among the sources: by itself it is what is asked for.
 std::optional<TokenFile> given_tokens(std::span<const std::filesystem::path> sources,
@@ -37,11 +40,24 @@ std::optional<TokenFile> given_tokens(std::span<const std::filesystem::path> sou
 uint64_t fingerprint(const TokenizeOptions& options) {
   const DocumentOptions& o = options.documents;
   std::string text = fmt::format(
-      "{}\n{}\n{}\n{}\n{}\n{}\n{}\n{}\n{:016x}", options.append_eos, options.lines, o.format,
-      fmt::join(o.columns, "\n"), o.columns.size(), o.chat_template != nullptr,
+      "{}\n{}\n{}\n{}\n{}\n{}\n{}\n{}\n{}\n{:016x}", kReader, options.append_eos, options.lines,
+      o.format, fmt::join(o.columns, "\n"), o.columns.size(), o.chat_template != nullptr,
       static_cast<int>(o.train_on), o.skip_bad, options.template_fingerprint);
   text += "\n" + o.system;
   return hash_bytes(std::as_bytes(std::span(text)));
+}
+
+// The documents of a .txt.
+int64_t count_documents(const std::filesystem::path& source, const Tokenizer& tokenizer,
+                        const TokenizeOptions& options) {
+  int64_t documents = 0;
+  bool any = false;
+  Joiner joiner(tokenizer, training_framing(options),
+                {.append = [&](auto ids, bool) { any = any || !ids.empty(); },
+                 .end_document = [&](bool) { documents += std::exchange(any, false); }});
+  encode_data(std::span(&source, 1), tokenizer, options, training_framing(options), {},
+              [&](const EncodedPart& part) { joiner.take(part); });
+  return documents;
 }
 
 }  // namespace
@@ -106,20 +122,28 @@ void finish_token_file(std::span<const std::filesystem::path> sources, const Tok
   writer.commit();
 }
 
+std::optional<TokenFile> open_made_from(const std::filesystem::path& cache,
+                                        std::span<const std::filesystem::path> sources,
+                                        const Tokenizer& tokenizer,
+                                        const TokenizeOptions& options) {
+  if (std::optional<TokenFile> given = given_tokens(sources, tokenizer)) return given;
+  const TokenFileKey key = token_file_key(sources, tokenizer, options);
+  if (!std::filesystem::exists(cache)) return std::nullopt;
+  try {
+    TokenFile file = TokenFile::open(cache);
+    if (file.key() == key) return file;
+  } catch (const Error&) {
+    // A damaged cache is as good as none.
+  }
+  return std::nullopt;
+}
+
 TokenFile build_or_open(const std::filesystem::path& cache,
                         std::span<const std::filesystem::path> sources, const Tokenizer& tokenizer,
                         const TokenizeOptions& options, bool* made) {
   if (made != nullptr) *made = false;
-  if (std::optional<TokenFile> given = given_tokens(sources, tokenizer)) return *given;
+  if (const auto there = open_made_from(cache, sources, tokenizer, options)) return *there;
   const TokenFileKey key = token_file_key(sources, tokenizer, options);
-  if (std::filesystem::exists(cache)) {
-    try {
-      TokenFile file = TokenFile::open(cache);
-      if (file.key() == key) return file;
-    } catch (const Error&) {
-      // A damaged cache is as good as none: it is made anew below.
-    }
-  }
   TokenFileWriter writer(cache, key, tokenizer.vocabulary_size());
   TokenAppender appender(tokenizer, options, writer);
   encode_data(sources, tokenizer, options, training_framing(options), {},
@@ -127,6 +151,26 @@ TokenFile build_or_open(const std::filesystem::path& cache,
   finish_token_file(sources, tokenizer, options, key, writer);
   if (made != nullptr) *made = true;
   return TokenFile::open(cache);
+}
+
+std::string document_place(std::span<const std::filesystem::path> sources,
+                           const Tokenizer& tokenizer, const TokenizeOptions& options,
+                           int64_t number) {
+  int64_t passed = 0;  // documents before the one that is looked at
+  for (const std::filesystem::path& source : sources) {
+    if (is_plain_text(source)) {
+      passed += count_documents(source, tokenizer, options);
+      if (number < passed) return shown(source);
+      continue;
+    }
+    const auto reader = open_documents(source, options.documents);
+    DocumentTokens tokens;
+    for (Document document; reader->next(document);) {
+      tokenize_document(document, tokenizer, training_framing(options), tokens);
+      if (!tokens.ids.empty() && passed++ == number) return document.place;
+    }
+  }
+  return shown(sources.front());
 }
 
 }  // namespace tenon

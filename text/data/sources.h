@@ -6,6 +6,7 @@
 
 #include <filesystem>
 #include <map>
+#include <optional>
 #include <span>
 #include <string>
 
@@ -32,6 +33,18 @@ class TokenAppender {
 // Throws Error(kInput) for a source that is missing or cannot be read.
 TokenFileKey token_file_key(std::span<const std::filesystem::path> sources,
                             const Tokenizer& tokenizer, const TokenizeOptions& options);
+
+// The token file at `cache`, or a single source that is a token file itself, where it is whole and
+// was made from the same; else nothing.
+std::optional<TokenFile> open_made_from(const std::filesystem::path& cache,
+                                        std::span<const std::filesystem::path> sources,
+                                        const Tokenizer& tokenizer, const TokenizeOptions& options);
+
+// Where document `number` (from 0) of the token file of these sources stands: "file:line" of a
+// record, or the file. Reads them anew: for messages.
+std::string document_place(std::span<const std::filesystem::path> sources,
+                           const Tokenizer& tokenizer, const TokenizeOptions& options,
+                           int64_t number);
 
 // Commits the token file that `key` was taken for. Throws Error(kInput) where it has no token, and
 // where the sources have changed since.

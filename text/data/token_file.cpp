@@ -123,6 +123,15 @@ TokenFile TokenFile::open(const std::filesystem::path& path) {
   return file;
 }
 
+std::string TokenFile::name() const { return called_.empty() ? shown(path()) : called_; }
+
+uint64_t TokenFile::digest() const {
+  const uint64_t parts[] = {hash_bytes({ids_, static_cast<size_t>(tokens_ * id_bytes_)}),
+                            hash_bytes(std::as_bytes(bounds_)),
+                            hash_bytes(std::as_bytes(unscored_)), static_cast<uint64_t>(id_bytes_)};
+  return hash_bytes(std::as_bytes(std::span(parts)));
+}
+
 int32_t TokenFile::id(int64_t position) const {
   int32_t id;
   copy_ids(position, {&id, 1});

@@ -16,6 +16,7 @@
 #include <map>
 #include <memory>
 #include <span>
+#include <string>
 #include <vector>
 
 #include "core/file.h"
@@ -90,7 +91,13 @@ class TokenFile {
   int64_t skipped_records() const { return skipped_records_; }
 
   const TokenFileKey& key() const { return key_; }
+  // Of the ids, the documents and what is scored of them: the same whatever the file is called and
+  // was made from.
+  uint64_t digest() const;
   const std::filesystem::path& path() const { return mapping_->path(); }
+  // How messages name it: by its path, or as it is called by who knows what a user gave.
+  std::string name() const;
+  void call(const std::string& name) { called_ = name; }
 
  private:
   std::shared_ptr<const MappedFile> mapping_;
@@ -104,6 +111,7 @@ class TokenFile {
   std::span<const SpecialCount> special_;
   std::vector<int64_t> unscored_before_;  // tokens without score before each of them, and in all
   TokenFileKey key_;
+  std::string called_;
 };
 
 // Writes a token file beside `path` and puts it there at commit(). Memory grows with documents, not

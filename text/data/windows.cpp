@@ -18,7 +18,7 @@ StridedWindows::StridedWindows(const TokenFile& file, std::span<const DocumentSp
     tokens += text.size();
     if (file.unscored_in(text) > 0) {
       fail_input("{}: expected plain text for windows with a stride, got prompts and answers",
-                 shown(file.path()));
+                 file.name());
     }
     for (int64_t begin = text.begin, seen = text.begin + 1; seen < text.end; begin += stride) {
       const int64_t end = std::min(begin + length, text.end);
@@ -29,7 +29,7 @@ StridedWindows::StridedWindows(const TokenFile& file, std::span<const DocumentSp
   }
   if (windows_.empty()) {
     fail_input("{}: expected at least one token to predict, got none in {} texts of {} tokens",
-               shown(file.path()), texts.size(), tokens);
+               file.name(), texts.size(), tokens);
   }
 }
 

@@ -1,0 +1,57 @@
+// SPDX-License-Identifier: Apache-2.0
+// Options with a few values by name: each name once, beside what it means.
+#pragma once
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "core/dtype.h"
+#include "core/error.h"
+#include "text/data/documents.h"
+#include "text/data/packing.h"
+#include "train/optimizer.h"
+#include "train/schedule.h"
+
+namespace tenon {
+
+template <class T>
+struct Choice {
+  const char* name;
+  T value;
+};
+
+inline constexpr Choice<DType> kPrecisions[] = {{"fp32", DType::kF32},
+                                                {"bf16", DType::kBF16},
+                                                {"fp16", DType::kF16},
+                                                {"bf16-mixed", DType::kBF16},
+                                                {"fp16-mixed", DType::kF16}};
+inline constexpr Choice<OptimizerKind> kOptimizers[] = {{"adamw", OptimizerKind::kAdamW},
+                                                        {"sgd", OptimizerKind::kSgd}};
+inline constexpr Choice<ScheduleKind> kSchedules[] = {{"cosine", ScheduleKind::kCosine},
+                                                      {"linear", ScheduleKind::kLinear},
+                                                      {"constant", ScheduleKind::kConstant}};
+inline constexpr Choice<Packing> kPackings[] = {
+    {"document", Packing::kDocument}, {"concat", Packing::kConcat}, {"none", Packing::kNone}};
+inline constexpr Choice<Overlong> kOverlongs[] = {
+    {"cut", Overlong::kCut}, {"drop", Overlong::kDrop}, {"error", Overlong::kError}};
+inline constexpr Choice<TrainOn> kTrainOns[] = {
+    {"all", TrainOn::kAll}, {"last", TrainOn::kLast}, {"everything", TrainOn::kEverything}};
+
+template <class T, size_t N>
+std::vector<std::string> names_of(const Choice<T> (&choices)[N]) {
+  std::vector<std::string> names;
+  for (const Choice<T>& choice : choices) names.emplace_back(choice.name);
+  return names;
+}
+
+// What `name` means. Throws Error(kInput) naming `flag` for a name that is not in the list.
+template <class T, size_t N>
+T chosen(const Choice<T> (&choices)[N], std::string_view flag, std::string_view name) {
+  for (const Choice<T>& choice : choices) {
+    if (choice.name == name) return choice.value;
+  }
+  fail_input("{}: no value is called \"{}\"", flag, printable(name));
+}
+
+}  // namespace tenon

@@ -1,0 +1,33 @@
+// SPDX-License-Identifier: Apache-2.0
+// The start of a run: what it works on, read by every rank and agreed on.
+#pragma once
+
+#include <functional>
+#include <optional>
+
+#include "comm/communicator.h"
+#include "train/identity.h"
+#include "train/job.h"
+#include "train/run_folder.h"
+#include "train/token_cache.h"
+
+namespace tenon {
+
+struct Input {
+  Job job;
+  std::optional<RunFolder> folder;
+  std::optional<TokenCache> cache;
+  Contents contents;
+};
+
+// Collective: model and data on every rank; rank 0 tokenizes, and ranks that do not see its files do
+// so again. Where a chat template asks what day it is, all are told the same: that of the run which
+// is gone on with, or rank 0's.
+void read_all(const TrainOptions& options, Communicator& world, Device device, Input& in);
+
+// Runs `work`, in which no rank talks to another, on every rank. Where it fails on any of them, all
+// ranks fail: rank 0 leaves no run folder behind, and the first rank that failed reports its error.
+void all_or_none(Communicator& world, std::optional<RunFolder>& folder,
+                 const std::function<void()>& work);
+
+}  // namespace tenon
