@@ -18,7 +18,10 @@ struct Conversation {
   std::vector<bool> given;  // as many as messages; empty: none is given
 };
 
-// Fills the document's pieces. Throws Error(kInput) that begins with `place`.
+// Fills the document's pieces, which are one text: what is scored of what the assistant says in
+// turns that are not given (see WrittenChat), as `options.train_on` has it: in all of them, in the
+// last of them that has a span, or everything, for which no span is needed; and what people wrote.
+// Throws Error(kInput) that begins with `place`.
 void write_chat(const Conversation& chat, const DocumentOptions& options, const std::string& place,
                 Document& document);
 

@@ -46,7 +46,7 @@ Value items_of(Heap& heap, const Value& value, std::string* fault) {
     std::string_view rest = value.bytes();
     while (!rest.empty()) {
       const size_t bytes = byte_of(rest, 1);
-      items.push_back(heap.text(std::string(rest.substr(0, bytes))));
+      items.push_back(heap.part(value, rest.substr(0, bytes)));
       rest.remove_prefix(bytes);
     }
   } else if (!value.is(Kind::kUndefined)) {
@@ -59,6 +59,31 @@ const Value* find(Heap& heap, const Dict& dict, const Value& key) {
   const auto found = std::find_if(dict.entries.begin(), dict.entries.end(),
                                   [&](const auto& entry) { return equal(heap, entry.first, key); });
   return found == dict.entries.end() ? nullptr : &found->second;
+}
+
+Value dict_of_fields(Heap& heap, Dict::Entries entries) {
+  const auto origin_of = [](const Value& value) -> Origin {
+    if (value.is(Kind::kString)) return value.text().origins.first();
+    if (value.is(Kind::kDict)) return value.dict().origin;
+    return value.is(Kind::kSequence) ? value.sequence().origin : Origin();
+  };
+  Origin common;
+  bool is_common = true, is_message = false;
+  for (const auto& [key, value] : entries) {
+    const Origin origin = origin_of(value);
+    if (origin.kind != Origin::Kind::kMessage && origin.kind != Origin::Kind::kRole) continue;
+    is_common = is_common && (common == Origin() || common.number == origin.number);
+    common = {.kind = Origin::Kind::kMessage, .number = origin.number};
+    is_message = is_message ||
+                 (key.is(Kind::kString) && (key.bytes() == "role" || key.bytes() == "content"));
+  }
+  Value made = heap.dict(std::move(entries));
+  if (is_common && common != Origin()) {
+    auto& dict = static_cast<Dict&>(*made.object());
+    dict.origin = common;
+    dict.is_message = is_message;
+  }
+  return made;
 }
 
 void check_key(const Value& key) {

@@ -170,9 +170,12 @@ Value repeated(Heap& heap, const Value& value, int64_t count) {
     int64_t bytes = 0;
     if (__builtin_mul_overflow(static_cast<int64_t>(one.size()), count, &bytes)) bytes = INT64_MAX;
     heap.check(bytes);
-    std::string all;
+    TextBuilder all;
     all.reserve(static_cast<size_t>(bytes));
-    for (int64_t i = 0; bytes > 0 && i < count; ++i) all += one;
+    for (int64_t i = 0; bytes > 0 && i < count; ++i) {
+      all.add(value.text());
+      heap.check(all.held());
+    }
     return heap.text(std::move(all));
   }
   const Sequence& sequence = value.sequence();
@@ -192,9 +195,11 @@ bool is_repeatable(const Value& value) {
 Value joined(Heap& heap, const Value& a, const Value& b) {
   if (a.is(Kind::kString)) {
     heap.check(static_cast<int64_t>(a.bytes().size() + b.bytes().size()));
-    std::string both;
+    TextBuilder both;
     both.reserve(a.bytes().size() + b.bytes().size());
-    return heap.text(both.append(a.bytes()).append(b.bytes()));
+    both.add(a.text());
+    both.add(b.text());
+    return heap.text(std::move(both));
   }
   std::vector<Value> items = a.sequence().items;
   items.insert(items.end(), b.sequence().items.begin(), b.sequence().items.end());
@@ -291,7 +296,7 @@ bool contains(Heap& heap, const Value& container, const Value& item) {
 
 Value arithmetic(Heap& heap, Operation operation, const Value& a, const Value& b) {
   if (operation == Operation::kModulo && a.is(Kind::kString)) {
-    return format_percent(heap, a.bytes(), b);
+    return format_percent(heap, a, b);
   }
   if (a.is_integral() && b.is_integral()) {
     return integer_arithmetic(operation, a.as_integer(), b.as_integer());
