@@ -62,7 +62,7 @@ ordered_json conversation(std::initializer_list<std::pair<const char*, const cha
 std::string spanned(const WrittenChat& chat) {
   std::string marked;
   size_t at = 0;
-  for (const ChatSpan& span : chat.assistant) {
+  for (const ChatSpan& span : chat.turns) {
     marked.append(chat.text, at, span.begin - at).append("[");
     marked.append(chat.text, span.begin, span.end - span.begin).append("]");
     at = span.end;
@@ -92,7 +92,7 @@ TEST_CASE("templates write what transformers writes", "[chat]") {
     if (!one.contains("spans") || one.at("prompt")) continue;
     const WrittenChat written = chat->write_with_spans(given.at("messages"), given.at("extra"));
     ordered_json spans = ordered_json::array();
-    for (const ChatSpan& span : written.assistant) spans.push_back({span.begin, span.end});
+    for (const ChatSpan& span : written.turns) spans.push_back({span.begin, span.end});
     CHECK(spans == one.at("spans"));
   }
 }
@@ -100,7 +100,7 @@ TEST_CASE("templates write what transformers writes", "[chat]") {
 TEST_CASE("pieces of templates give what Jinja2 gives", "[chat]") {
   jinja::Template::Variables variables;
   for (const auto& [name, value] : cases().at("variables").items()) {
-    variables.emplace_back(name, value);
+    variables.push_back({name, &value});
   }
   std::tm now{};
   std::istringstream(cases().at("now").get<std::string>()) >>
@@ -120,7 +120,7 @@ TEST_CASE("pieces of templates give what Jinja2 gives", "[chat]") {
   }
 }
 
-TEST_CASE("assistant turns are found without generation blocks", "[chat]") {
+TEST_CASE("what the assistant says in the templates that are known by name", "[chat]") {
   const TempFolder none;
   const auto marked = [&](const std::string& name) {
     return spanned(ChatTemplate::named(name, none.path())->write_with_spans(kFour, nullptr));
@@ -147,31 +147,6 @@ TEST_CASE("assistant turns are found without generation blocks", "[chat]") {
         "Below is an instruction that describes a task. Write a response that appropriately "
         "completes the request.\n\n### Instruction:\nU1\n\n### Response:\n[A1]\n\n"
         "### Instruction:\nU2\n\n### Response:\n[A2]");
-}
-
-TEST_CASE("a turn that is written otherwise later has no span", "[chat]") {
-  // Reasoning is dropped from all turns but the last.
-  const auto drops = chat_of(
-      "{% for m in messages %}{% if m.role == 'user' %}U:{{ m.content }};{% else %}A:"
-      "{{ m.content if loop.last else m.content.split('>')[-1] }};{% endif %}{% endfor %}"
-      "{% if add_generation_prompt %}A:{% endif %}");
-  const auto messages =
-      conversation({{"user", "1"}, {"assistant", "t>x"}, {"user", "2"}, {"assistant", "t>y"}});
-  const WrittenChat written = drops->write_with_spans(messages, nullptr);
-  CHECK(spanned(written) == "U:1;A:x;U:2;A:[t>y;]");
-  CHECK(written.unmarked == 1);
-
-  // The prompt opens a reasoning that is not written with the turn.
-  const auto opens = chat_of(
-      "{% for m in messages %}{{ m.role[0] }}:{{ m.content }};{% endfor %}"
-      "{% if add_generation_prompt %}a:<think>{% endif %}");
-  CHECK(spanned(opens->write_with_spans(kFour, nullptr)) == "u:U1;a:[A1;]u:U2;a:[A2;]");
-
-  const auto hides = chat_of("{% for m in messages %}{{ loop.revindex }}{% endfor %}");
-  CHECK(error_of([&] { hides->write_with_spans(kFour, nullptr); }).find("last turn") !=
-        std::string::npos);
-  const auto no_turn = conversation({{"user", "1"}});
-  CHECK(hides->write_with_spans(no_turn, nullptr).assistant.empty());
 }
 
 TEST_CASE("the template and the special tokens of a model folder are found", "[chat]") {

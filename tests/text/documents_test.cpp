@@ -17,20 +17,18 @@ using OrderedJson = nlohmann::ordered_json;
 // "<role>content<end>" a turn, and "<tools>" with what it is told of tools.
 class FakeTemplate : public ChatTemplate {
  public:
-  std::string write(const OrderedJson& messages, bool, const OrderedJson& extra) const override {
-    return write_with_spans(messages, extra).text;
-  }
-  WrittenChat write_with_spans(const OrderedJson& messages,
-                               const OrderedJson& extra) const override {
+  WrittenChat write_with_spans(const OrderedJson& messages, const OrderedJson& extra,
+                               bool) const override {
     WrittenChat written;
     if (!extra.is_null()) written.text = "<tools>" + extra.at("tools").dump();
-    for (const OrderedJson& message : messages) {
+    for (size_t turn = 0; turn < messages.size(); ++turn) {
+      const OrderedJson& message = messages[turn];
       const std::string role = message.at("role");
       if (role == "raise") fail_input("chatml: no such role");
       written.text += "<" + role + ">";
       const size_t begin = written.text.size();
       written.text += message.at("content").get<std::string>() + "<end>";
-      if (role == "assistant") written.assistant.push_back({begin, written.text.size()});
+      if (role == "assistant") written.turns.push_back({begin, written.text.size(), turn});
     }
     return written;
   }

@@ -16,12 +16,15 @@ using jinja::Template;
 namespace {
 
 const Template::Variables& variables() {
+  using Json = nlohmann::ordered_json;
+  static const Json kMessages = Json::parse(
+      R"([{"role": "system", "content": "S"}, {"role": "user", "content": "é"},
+          {"role": "assistant", "content": "A"}])");
+  static const Json kTrue = true, kBos = "<s>";
   static const Template::Variables all = {
-      {"messages", nlohmann::ordered_json::parse(
-                       R"([{"role": "system", "content": "S"}, {"role": "user", "content": "é"},
-                           {"role": "assistant", "content": "A"}])")},
-      {"add_generation_prompt", true},
-      {"bos_token", "<s>"}};
+      {"messages", &kMessages, jinja::Variable::Source::kMessages},
+      {"add_generation_prompt", &kTrue},
+      {"bos_token", &kBos}};
   return all;
 }
 

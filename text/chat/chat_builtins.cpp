@@ -94,11 +94,13 @@ constexpr std::string_view kAlpaca = R"({{- bos_token }}
   {{- 'Write a response that appropriately completes the request.\n\n' }}
 {%- endif %}
 {%- for message in messages %}
+  {%- if loop.previtem is defined and loop.previtem.role == 'assistant' %}
+    {{- '\n\n' }}
+  {%- endif %}
   {%- if message.role == 'user' %}
     {{- '### Instruction:\n' ~ message.content ~ '\n\n' }}
   {%- elif message.role == 'assistant' %}
     {{- '### Response:\n' ~ message.content ~ eos_token }}
-    {{- '' if loop.last else '\n\n' }}
   {%- elif not (message.role == 'system' and loop.first) %}
     {{- raise_exception('alpaca knows user, assistant and a first system, not ' ~ message.role) }}
   {%- endif %}

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <ctime>
+#include <mutex>
 #include <nlohmann/json.hpp>
 #include <optional>
 
@@ -10,6 +11,7 @@
 #include "core/file.h"
 #include "core/json.h"
 #include "text/chat/chat_builtins.h"
+#include "text/chat/chat_spans.h"
 #include "text/chat/template_source.h"
 #include "text/jinja/template.h"
 #include "text/tokenizer/tokenizer.h"
@@ -20,7 +22,7 @@ namespace {
 namespace fs = std::filesystem;
 using jinja::Template;
 using nlohmann::ordered_json;
-using Tokens = std::vector<std::pair<std::string, std::string>>;  // name, text
+using Tokens = std::vector<std::pair<std::string, ordered_json>>;  // name, text
 
 constexpr const char* kTokenNames[] = {"bos_token", "eos_token", "unk_token", "sep_token",
                                        "pad_token", "cls_token", "mask_token"};
@@ -111,137 +113,118 @@ ordered_json with_reasoning_names(const ordered_json& message) {
   return message;
 }
 
-bool is_assistant(const ordered_json& message) {
-  const auto role = message.find("role");
-  return role != message.end() && *role == "assistant";
+bool has_reasoning(const ordered_json& message) {
+  return message.contains("reasoning_content") || message.contains("thinking") ||
+         message.contains("reasoning");
+}
+
+// A template, and what it writes for the assistant to go on from.
+class PromptedTemplate {
+ public:
+  PromptedTemplate(Template chosen, Tokens tokens)
+      : template_(std::move(chosen)), tokens_(std::move(tokens)) {}
+
+  jinja::Written write(const ordered_json& messages, bool add_generation_prompt,
+                       const ordered_json& extra, const std::tm& now) const;
+  // Of a conversation as small as it can be, written once; empty where the template writes none.
+  const GenerationPrompt& prompt(const std::tm& now) const {
+    std::call_once(once_, [&] { prompt_ = find_prompt(now); });
+    return prompt_;
+  }
+
+ private:
+  GenerationPrompt find_prompt(const std::tm& now) const;
+
+  const Template template_;
+  const Tokens tokens_;
+  mutable std::once_flag once_;
+  mutable GenerationPrompt prompt_;
+};
+
+jinja::Written PromptedTemplate::write(const ordered_json& messages, bool add_generation_prompt,
+                                       const ordered_json& extra, const std::tm& now) const {
+  using Source = jinja::Variable::Source;
+  static const ordered_json kNull = nullptr, kTrue = true, kFalse = false;
+  Template::Variables variables;
+  for (const auto& [name, text] : tokens_) variables.push_back({name, &text});
+  variables.push_back({"tools", &kNull});
+  variables.push_back({"documents", &kNull});
+  if (!extra.is_null()) {
+    for (const auto& [name, value] : extra.items()) {
+      variables.push_back({name, &value, Source::kOther});
+    }
+  }
+  variables.push_back({"messages", &messages, Source::kMessages});
+  variables.push_back({"add_generation_prompt", add_generation_prompt ? &kTrue : &kFalse});
+  return template_.write(variables, now);
+}
+
+GenerationPrompt PromptedTemplate::find_prompt(const std::tm& now) const {
+  const ordered_json asked = {{"role", "user"}, {"content", "?"}},
+                     told = {{"role", "system"}, {"content", "!"}};
+  for (const ordered_json& messages :
+       {ordered_json::array({asked}), ordered_json::array({told, asked})}) {
+    try {
+      return generation_prompt(write(messages, false, nullptr, now),
+                               write(messages, true, nullptr, now));
+    } catch (const Error&) {
+      // A template may refuse such a conversation.
+    }
+  }
+  return {};
 }
 
 class JinjaChat : public ChatTemplate {
  public:
   JinjaChat(std::string source, Template main, std::optional<Template> with_tools, Tokens tokens,
             std::optional<std::tm> date)
-      : source_(std::move(source)),
-        main_(std::move(main)),
-        with_tools_(std::move(with_tools)),
-        tokens_(std::move(tokens)),
-        date_(date) {}
-
-  std::string write(const ordered_json& messages, bool add_generation_prompt,
-                    const ordered_json& extra) const override {
-    return render(checked(messages), add_generation_prompt, extra, now()).text;
+      : source_(std::move(source)), main_(std::move(main), tokens), date_(date) {
+    if (with_tools) with_tools_.emplace(std::move(*with_tools), tokens);
+    for (const auto& [name, text] : tokens) {
+      if (name == "eos_token") eos_ = text.get<std::string>();
+    }
   }
-  WrittenChat write_with_spans(const ordered_json& messages,
-                               const ordered_json& extra) const override;
+
+  using ChatTemplate::write_with_spans;
+  WrittenChat write_with_spans(const ordered_json& messages, const ordered_json& extra,
+                               bool add_generation_prompt) const override;
   const std::string& source() const override { return source_; }
 
  private:
-  std::tm now() const { return date_ ? *date_ : local_now(); }
-  ordered_json checked(const ordered_json& messages) const;
-  jinja::Written render(const ordered_json& messages, bool add_generation_prompt,
-                        const ordered_json& extra, const std::tm& now) const;
-  std::optional<ChatSpan> span_of(const ordered_json& messages, size_t turn,
-                                  const ordered_json& extra, const std::string& text,
-                                  const std::tm& now) const;
+  void check(const ordered_json& messages, const ordered_json& extra) const;
 
   std::string source_;
-  Template main_;
-  std::optional<Template> with_tools_;
-  Tokens tokens_;
+  PromptedTemplate main_;
+  std::optional<PromptedTemplate> with_tools_;
+  std::string eos_;
   std::optional<std::tm> date_;
 };
 
-ordered_json JinjaChat::checked(const ordered_json& messages) const {
+void JinjaChat::check(const ordered_json& messages, const ordered_json& extra) const {
   if (!messages.is_array()) fail_input("{}: expected a list of messages", source_);
-  ordered_json all = ordered_json::array();
   for (size_t i = 0; i < messages.size(); ++i) {
     if (!messages[i].is_object()) fail_input("{}: message {}: expected an object", source_, i + 1);
-    all.push_back(with_reasoning_names(messages[i]));
   }
-  return all;
-}
-
-jinja::Written JinjaChat::render(const ordered_json& messages, bool add_generation_prompt,
-                                 const ordered_json& extra, const std::tm& now) const {
-  Template::Variables variables;
-  for (const auto& [name, text] : tokens_) variables.emplace_back(name, text);
-  variables.emplace_back("tools", nullptr);
-  variables.emplace_back("documents", nullptr);
-  bool tools = false;
-  if (!extra.is_null()) {
-    if (!extra.is_object()) fail_input("{}: expected an object of further variables", source_);
-    for (const auto& [name, value] : extra.items()) {
-      variables.emplace_back(name, value);
-      if (name == "tools") tools = !value.is_null();
-    }
-  }
-  variables.emplace_back("messages", messages);
-  variables.emplace_back("add_generation_prompt", add_generation_prompt);
-  const Template& chosen = tools && with_tools_ ? *with_tools_ : main_;
-  return chosen.write(variables, now);
-}
-
-// The span of the assistant's message `turn` in `text`; nothing where the template writes the turn
-// otherwise in the whole conversation.
-std::optional<ChatSpan> JinjaChat::span_of(const ordered_json& messages, size_t turn,
-                                           const ordered_json& extra, const std::string& text,
-                                           const std::tm& now) const {
-  ordered_json upto = ordered_json::array();
-  for (size_t i = 0; i < turn; ++i) upto.push_back(messages[i]);
-  try {
-    const std::string prompt = render(upto, true, extra, now).text;
-    const std::string before = render(upto, false, extra, now).text;
-    upto.push_back(messages[turn]);
-    const std::string after =
-        turn + 1 == messages.size() ? text : render(upto, false, extra, now).text;
-    if (!text.starts_with(after)) return std::nullopt;
-    if (after.starts_with(prompt)) return ChatSpan{prompt.size(), after.size()};
-    // The prompt opens what the template does not write of a turn that is there, such as reasoning.
-    const auto content = messages[turn].find("content");
-    if (!after.starts_with(before) || content == messages[turn].end() || !content->is_string()) {
-      return std::nullopt;
-    }
-    std::string said = content->get<std::string>();
-    const size_t first = said.find_first_not_of(" \t\r\n");
-    if (first == said.npos) return std::nullopt;
-    said = said.substr(first, said.find_last_not_of(" \t\r\n") + 1 - first);
-    const size_t begin = after.find(said, before.size());
-    if (begin == after.npos) return std::nullopt;
-    return ChatSpan{begin, after.size()};
-  } catch (const Error&) {
-    return std::nullopt;  // a template may refuse a conversation that ends before this turn
+  if (!extra.is_null() && !extra.is_object()) {
+    fail_input("{}: expected an object of further variables", source_);
   }
 }
 
-WrittenChat JinjaChat::write_with_spans(const ordered_json& messages,
-                                        const ordered_json& extra) const {
-  const ordered_json all = checked(messages);
-  const std::tm time = now();
-  jinja::Written written = render(all, false, extra, time);
-  WrittenChat chat{std::move(written.text), {}, 0};
-  if (!written.generations.empty() && written.generations_known) {
-    for (const auto& [begin, end] : written.generations) chat.assistant.push_back({begin, end});
-    return chat;
+WrittenChat JinjaChat::write_with_spans(const ordered_json& messages, const ordered_json& extra,
+                                        bool add_generation_prompt) const {
+  check(messages, extra);
+  ordered_json named;  // the messages, where some have reasoning
+  if (std::any_of(messages.begin(), messages.end(), has_reasoning)) {
+    named = ordered_json::array();
+    for (const ordered_json& message : messages) named.push_back(with_reasoning_names(message));
   }
-  bool last_is_marked = true;
-  for (size_t i = 0; i < all.size(); ++i) {
-    if (!is_assistant(all[i])) continue;
-    const auto span = span_of(all, i, extra, chat.text, time);
-    last_is_marked = span.has_value();
-    if (span) {
-      chat.assistant.push_back(*span);
-    } else {
-      ++chat.unmarked;
-    }
-  }
-  if (!last_is_marked) {
-    fail_input(
-        "{}: cannot tell where the assistant's last turn stands: expected what the template writes "
-        "before it (with add_generation_prompt), or its content, within the whole; another "
-        "template "
-        "can be given by --chat-template",
-        source_);
-  }
-  return chat;
+  const ordered_json& all = named.is_null() ? messages : named;
+  const std::tm now = date_ ? *date_ : local_now();
+  const auto tools = extra.find("tools");
+  const bool has_tools = tools != extra.end() && !tools->is_null();
+  const PromptedTemplate& chosen = has_tools && with_tools_ ? *with_tools_ : main_;
+  return read_spans(chosen.write(all, add_generation_prompt, extra, now),
+                    {all, chosen.prompt(now), eos_, add_generation_prompt});
 }
 
 std::shared_ptr<const ChatTemplate> make(const TemplateSource& source, Tokens tokens,

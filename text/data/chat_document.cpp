@@ -4,19 +4,54 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <vector>
 
 #include "core/error.h"
 
 namespace tenon {
 namespace {
 
-void add_piece(std::string_view text, bool scored, Document& document) {
-  if (text.empty()) return;
-  if (!document.pieces.empty() && document.pieces.back().scored == scored) {
-    document.pieces.back().text += text;
-  } else {
-    document.pieces.push_back({std::string(text), scored});
+// Cuts [0, size) where one of the ranges, which are in order, begins or ends.
+template <class Ranges>
+void add_cuts(const Ranges& ranges, std::vector<size_t>& cuts) {
+  for (const auto& range : ranges) {
+    cuts.push_back(range.begin);
+    cuts.push_back(range.end);
   }
+}
+
+// Whether one of the ranges from `next` on, which moves on, holds the byte. Requires: bytes are
+// asked for in order.
+template <class Ranges>
+bool holds(const Ranges& ranges, size_t byte, size_t& next) {
+  while (next < ranges.size() && ranges[next].end <= byte) ++next;
+  return next < ranges.size() && ranges[next].begin <= byte;
+}
+
+// What is to be learnt of what the assistant says.
+std::vector<ChatSpan> learnt_spans(const Conversation& chat, const WrittenChat& written,
+                                   TrainOn train_on) {
+  if (train_on == TrainOn::kEverything) return {{0, written.text.size(), 0}};
+  std::vector<ChatSpan> spans = written.turns;
+  std::erase_if(spans, [&](const ChatSpan& span) {
+    return span.turn < chat.given.size() && chat.given[span.turn];
+  });
+  if (train_on == TrainOn::kLast && !spans.empty()) {
+    const size_t last = std::max_element(spans.begin(), spans.end(), [](auto& a, auto& b) {
+                          return a.turn < b.turn;
+                        })->turn;
+    std::erase_if(spans, [&](const ChatSpan& span) { return span.turn != last; });
+  }
+  return spans;
+}
+
+// Whether the assistant says something that is not given.
+bool has_answer(const Conversation& chat) {
+  for (size_t i = 0; i < chat.messages.size(); ++i) {
+    const bool given = i < chat.given.size() && chat.given[i];
+    if (!given && chat.messages[i].value("role", "") == "assistant") return true;
+  }
+  return false;
 }
 
 }  // namespace
@@ -30,26 +65,26 @@ void write_chat(const Conversation& chat, const DocumentOptions& options, const 
     if (error.code() != Exit::kInput) throw;
     fail_input("{}: {}", place, error.what());
   }
-  int64_t given = 0;  // turns of the assistant that are not to be learnt
-  for (size_t i = 0; i < chat.from && i < chat.messages.size(); ++i) {
-    given += chat.messages[i].value("role", "") == "assistant" ? 1 : 0;
+  const std::vector<ChatSpan> spans = learnt_spans(chat, written, options.train_on);
+  if (spans.empty() && has_answer(chat)) {
+    fail_input(
+        "{}: {} writes nothing of what the assistant says: expected it within the conversation, or "
+        "--train-on everything; another template can be given by --chat-template",
+        place, options.chat_template->source());
   }
-  std::vector<ChatSpan>& spans = written.assistant;
-  spans.erase(spans.begin(),
-              spans.begin() + std::min<int64_t>(given, static_cast<int64_t>(spans.size())));
-  if (options.train_on == TrainOn::kLast && spans.size() > 1) {
-    spans.erase(spans.begin(), spans.end() - 1);
-  }
-  if (options.train_on == TrainOn::kEverything) spans = {{0, written.text.size()}};
   document.framed = false;
-  const std::string_view text = written.text;
-  size_t at = 0;
-  for (const ChatSpan& span : spans) {
-    add_piece(text.substr(at, span.begin - at), false, document);
-    add_piece(text.substr(span.begin, span.end - span.begin), true, document);
-    at = span.end;
+  document.whole = true;
+  std::vector<size_t> cuts{0, written.text.size()};
+  add_cuts(spans, cuts);
+  add_cuts(written.people, cuts);
+  std::sort(cuts.begin(), cuts.end());
+  cuts.erase(std::unique(cuts.begin(), cuts.end()), cuts.end());
+  size_t next_span = 0, next_people = 0;
+  for (size_t i = 0; i + 1 < cuts.size(); ++i) {
+    document.pieces.push_back({written.text.substr(cuts[i], cuts[i + 1] - cuts[i]),
+                               holds(spans, cuts[i], next_span),
+                               holds(written.people, cuts[i], next_people)});
   }
-  add_piece(text.substr(at), false, document);
 }
 
 }  // namespace tenon

@@ -5,19 +5,23 @@
 
 #include <nlohmann/json.hpp>
 #include <string>
+#include <vector>
 
 #include "text/data/documents.h"
 
 namespace tenon {
 
-// A record as a conversation: what was said before, and of which message on the assistant's turns
-// are to be learnt.
+// A record as a conversation, and which of its messages are given: nothing of them is to be learnt,
+// whoever says them.
 struct Conversation {
   nlohmann::ordered_json messages = nlohmann::ordered_json::array(), extra;
-  size_t from = 0;  // messages before it are given, whoever says them
+  std::vector<bool> given;  // as many as messages; empty: none is given
 };
 
-// Fills the document's pieces. Throws Error(kInput) that begins with `place`.
+// Fills the document's pieces, which are one text: what is scored of what the assistant says in
+// turns that are not given (see WrittenChat), as `options.train_on` has it: in all of them, in the
+// last of them that has a span, or everything, for which no span is needed; and what people wrote.
+// Throws Error(kInput) that begins with `place`.
 void write_chat(const Conversation& chat, const DocumentOptions& options, const std::string& place,
                 Document& document);
 

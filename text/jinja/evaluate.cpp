@@ -82,7 +82,7 @@ Value Interpreter::evaluate_dict(const Expression& expression) {
     const Value key = evaluate(*expression.operands[i]);
     jinja::assign(heap_, entries, key, evaluate(*expression.operands[i + 1]));
   }
-  return heap_.dict(std::move(entries));
+  return dict_of_fields(heap_, std::move(entries));
 }
 
 Value Interpreter::evaluate_slice(const Expression& expression) {
@@ -136,11 +136,8 @@ Value Interpreter::evaluate_call(const Expression& expression, const Value* call
 }
 
 Value Interpreter::evaluate_concat(const Expression& expression) {
-  std::string all;
-  for (const auto& operand : expression.operands) {
-    all += to_text(heap_, evaluate(*operand));
-    heap_.check(static_cast<int64_t>(all.size()));
-  }
+  TextBuilder all;
+  for (const auto& operand : expression.operands) append_text(heap_, evaluate(*operand), all);
   return heap_.text(std::move(all));
 }
 

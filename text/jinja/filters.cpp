@@ -19,7 +19,7 @@ Value default_filter(Heap& heap, const Value& input, const Arguments& arguments)
   const Parameters given("default", arguments, {"default_value", "boolean"});
   const bool replaces = input.is(Kind::kUndefined) || (given.truth(1, false) && !truth(input));
   if (!replaces) return input;
-  return given.find(0) ? given.at(0) : heap.text({});
+  return given.find(0) ? given.at(0) : heap.text(std::string());
 }
 
 Value length_filter(Heap&, const Value& input, const Arguments& arguments) {
@@ -29,7 +29,7 @@ Value length_filter(Heap&, const Value& input, const Arguments& arguments) {
 
 Value string_filter(Heap& heap, const Value& input, const Arguments& arguments) {
   const Parameters none("string", arguments, {});
-  return input.is(Kind::kString) ? input : heap.text(to_text(heap, input));
+  return to_text(heap, input);
 }
 
 Value json_filter(Heap& heap, const Value& input, const Arguments& arguments) {
@@ -55,7 +55,7 @@ Value json_filter(Heap& heap, const Value& input, const Arguments& arguments) {
     style.item_separator = parts[0].bytes();
     style.key_separator = parts[1].bytes();
   }
-  return heap.text(to_json(heap, input, style));
+  return to_json(heap, input, style);
 }
 
 Value absolute(Heap&, const Value& input, const Arguments& arguments) {

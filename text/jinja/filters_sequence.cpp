@@ -107,24 +107,23 @@ Value reverse(Heap& heap, const Value& input, const Arguments& arguments) {
   std::reverse(all.begin(), all.end());
   if (is_generator(input)) return heap.list(std::move(all));
   if (!input.is(Kind::kString)) return heap.generator(std::move(all));
-  std::string text;
-  for (const Value& one : all) text += one.bytes();
+  TextBuilder text;
+  for (const Value& one : all) text.add(one.text());
   return heap.text(std::move(text));
 }
 
 Value join(Heap& heap, const Value& input, const Arguments& arguments) {
   const Parameters given("join", arguments, {"d", "attribute"});
-  const std::string separator = given.find(0) ? to_text(heap, given.at(0)) : "";
+  const Value separator = given.find(0) ? to_text(heap, given.at(0)) : heap.text(std::string());
   const Value items = items_of(heap, input);
-  std::string out;
+  TextBuilder out;
   bool begins = true;
   for (const Value& item : items.sequence().items) {
-    if (!begins) out += separator;
+    if (!begins) out.add(separator.text());
     begins = false;
     const Value* attribute = given.find_not_none(1);
-    out += to_text(heap, attribute ? part_of(heap, item, *attribute, nullptr) : item);
-    heap.pass(separator.size());
-    heap.check(static_cast<int64_t>(out.size()));
+    append_text(heap, attribute ? part_of(heap, item, *attribute, nullptr) : item, out);
+    heap.pass(separator.bytes().size());
   }
   return heap.text(std::move(out));
 }

@@ -13,16 +13,10 @@
 namespace tenon::jinja {
 namespace {
 
-Value as_text(Heap& heap, const Value& input) {
-  return input.is(Kind::kString) ? input : heap.text(to_text(heap, input));
-}
-
 template <std::string (*kFunction)(std::string_view)>
 Value mapped(Heap& heap, const Value& input, const Arguments& arguments) {
   const Parameters none("this filter", arguments, {});
-  const Value text = as_text(heap, input);
-  heap.step(text.text().length);
-  return heap.text(kFunction(text.bytes()));
+  return map_text(heap, to_text(heap, input), kFunction);
 }
 
 // Jinja2's title, which is not str.title: words begin after white space and "-({[<".
@@ -72,29 +66,38 @@ std::string safe(std::string_view text) { return std::string(text); }
 
 Value trim(Heap& heap, const Value& input, const Arguments& arguments) {
   const Parameters given("trim", arguments, {"chars"});
-  const Value text = as_text(heap, input);
+  const Value text = to_text(heap, input);
   std::optional<std::string_view> chars;
   if (given.find_not_none(0)) {
     chars = given.text(0, {});
     heap.pass(chars->size() * text.bytes().size());
   }
-  return heap.text(std::string(strip(text.bytes(), chars, Side::kBoth)));
+  return heap.part(text, strip(text.bytes(), chars, Side::kBoth));
 }
 
 Value replace_filter(Heap& heap, const Value& input, const Arguments& arguments) {
   const Parameters given("replace", arguments, {"old", "new", "count"}, 2);
-  const Value text = as_text(heap, input);
-  const Value what = as_text(heap, given.at(0)), by = as_text(heap, given.at(1));
+  const Value text = to_text(heap, input);
+  const Value what = to_text(heap, given.at(0)), by = to_text(heap, given.at(1));
   const int64_t limit = given.find_not_none(2) ? given.integer(2, -1) : -1;
-  return replace_text(heap, text.bytes(), what.bytes(), by.bytes(), limit);
+  return replace_text(heap, text, what.bytes(), by, limit);
 }
 
 Value center(Heap& heap, const Value& input, const Arguments& arguments) {
   const Parameters given("center", arguments, {"width"});
-  const Value text = as_text(heap, input);
+  const Value text = to_text(heap, input);
   const Value method_of_text = method(heap, text, "center");
   Arguments width{{Value::integer(given.integer(0, 80))}, {}};
   return method_of_text.callable().call(width);
+}
+
+// A line end for the one that stands before `at`, from where that is.
+void add_line_end(const Text& text, size_t at, TextBuilder& out) {
+  Origin before;
+  text.origins.each(at - 1, at, [&](size_t begin, size_t end, const Origin& one) {
+    if (begin < end) before = one;
+  });
+  out.add("\n", before);
 }
 
 Value indent(Heap& heap, const Value& input, const Arguments& arguments) {
@@ -109,16 +112,18 @@ Value indent(Heap& heap, const Value& input, const Arguments& arguments) {
                            : arithmetic(heap, Operation::kMultiply, constant_text(" "), width);
   const bool first = given.truth(1, false), blank = given.truth(2, false);
   heap.pass(input.bytes().size() * 4);
-  const std::string text = std::string(input.bytes()) + "\n";
-  std::string out;
+  const std::string_view text = input.bytes();
+  const std::string ended = std::string(text) + "\n";
+  TextBuilder out;
   bool begins = true;
-  for (const std::string_view line : split_lines(text, false)) {
-    if (!begins) out += '\n';
-    if (begins ? first : (blank || !line.empty())) out += spaces.bytes();
-    out += line;
+  for (const std::string_view line : split_lines(ended, false)) {
+    const auto at = static_cast<size_t>(line.data() - ended.data());
+    if (!begins) add_line_end(input.text(), at, out);
+    if (begins ? first : (blank || !line.empty())) out.add(spaces.text());
+    out.add(input.text(), text.substr(at, line.size()));
     begins = false;
     heap.pass(spaces.bytes().size());
-    heap.check(static_cast<int64_t>(out.size()));
+    heap.check(out.held());
   }
   return heap.text(std::move(out));
 }
@@ -127,13 +132,13 @@ Value format_filter(Heap& heap, const Value& input, const Arguments& arguments) 
   if (!arguments.positional.empty() && !arguments.named.empty()) {
     throw Fault("format: expected arguments with names or without, got both");
   }
-  const Value text = as_text(heap, input);
+  const Value text = to_text(heap, input);
   if (arguments.named.empty()) {
-    return format_percent(heap, text.bytes(), heap.tuple(arguments.positional));
+    return format_percent(heap, text, heap.tuple(arguments.positional));
   }
   Dict::Entries entries;
   for (const auto& [name, value] : arguments.named) entries.emplace_back(heap.text(name), value);
-  return format_percent(heap, text.bytes(), heap.dict(std::move(entries)));
+  return format_percent(heap, text, heap.dict(std::move(entries)));
 }
 
 Value truncate(Heap& heap, const Value& input, const Arguments& arguments) {
@@ -151,15 +156,22 @@ Value truncate(Heap& heap, const Value& input, const Arguments& arguments) {
   }
   heap.pass(text.bytes().size());
   if (text.text().length <= most || text.text().length - most <= leeway) return text;
-  std::string kept(text.bytes().substr(0, byte_of(text.bytes(), most - code_points(end))));
+  std::string_view kept = text.bytes().substr(0, byte_of(text.bytes(), most - code_points(end)));
   if (!given.truth(1, false)) kept = split_right(kept, " ", 1)[0];
-  return heap.text(std::move(kept.append(end)));
+  TextBuilder out;
+  out.add(text.text(), kept);
+  if (given.find(2)) {
+    out.add(given.at(2).text());
+  } else {
+    out.add(end);
+  }
+  return heap.text(std::move(out));
 }
 
 Value word_count(Heap& heap, const Value& input, const Arguments& arguments) {
   constexpr uint8_t kWord = 4;
   const Parameters none("wordcount", arguments, {});
-  const Value value = as_text(heap, input);
+  const Value value = to_text(heap, input);
   heap.step(value.text().length);
   std::string_view text = value.bytes();
   int64_t count = 0;

@@ -18,8 +18,8 @@ constexpr int64_t kMaxWidth = 1'000'000;
 
 class PercentFormatter {
  public:
-  PercentFormatter(Heap& heap, std::string_view format, const Value& values)
-      : heap_(heap), rest_(format), values_(values) {
+  PercentFormatter(Heap& heap, const Value& format, const Value& values)
+      : heap_(heap), format_(format), rest_(format.bytes()), values_(values) {
     if (values.is(Kind::kSequence) && values.sequence().type == Sequence::Type::kTuple) {
       positional_ = values.sequence().items;
     } else {
@@ -31,12 +31,12 @@ class PercentFormatter {
   Value run() {
     while (true) {
       const size_t percent = rest_.find('%');
-      out_ += rest_.substr(0, percent);
+      out_.add(format_.text(), rest_.substr(0, percent));
       if (percent == rest_.npos) break;
       rest_.remove_prefix(percent + 1);
       convert();
       heap_.step();
-      heap_.check(static_cast<int64_t>(out_.size()));
+      heap_.check(out_.held());
     }
     // What has items may hold more than the format asks for; Python knows undefined to have items.
     const bool mapping =
@@ -112,7 +112,7 @@ class PercentFormatter {
     while (rest_.starts_with('l') || rest_.starts_with('h') || rest_.starts_with('L')) take();
     const char type = take();
     if (type == '%') {
-      out_ += '%';
+      out_.add("%");
     } else if (std::string_view("sra").find(type) != std::string_view::npos) {
       add_text(type);
     } else if (std::string_view("diuxXo").find(type) != std::string_view::npos) {
@@ -128,30 +128,37 @@ class PercentFormatter {
 
   bool has(char flag) const { return flags_.find(flag) != flags_.npos; }
 
-  // `text` filled up to the width: with zeros after its sign where asked, else with spaces.
-  void pad(std::string text, bool numeric) {
-    const int64_t missing = width_ - code_points(text);
-    if (missing > 0) {
-      const auto count = static_cast<size_t>(missing);
-      if (has('-')) {
-        text.append(count, ' ');
-      } else if (numeric && has('0')) {
-        size_t at = !text.empty() && (text[0] == '-' || text[0] == '+' || text[0] == ' ') ? 1 : 0;
-        if (text.size() > at + 1 && text[at] == '0' && (text[at + 1] | 0x20) == 'x') at += 2;
-        text.insert(at, count, '0');
-      } else {
-        text.insert(0, count, ' ');
-      }
+  // What is missing to the width, before or behind what add() writes.
+  template <class Add>
+  void pad(int64_t length, const Add& add) {
+    const std::string spaces(static_cast<size_t>(std::max<int64_t>(width_ - length, 0)), ' ');
+    if (!has('-')) out_.add(spaces);
+    add();
+    if (has('-')) out_.add(spaces);
+  }
+
+  // A number filled up to the width: with zeros after its sign where asked, else with spaces.
+  void pad_number(std::string text) {
+    const auto length = static_cast<int64_t>(text.size());
+    if (has('0') && !has('-') && length < width_) {
+      size_t at = !text.empty() && (text[0] == '-' || text[0] == '+' || text[0] == ' ') ? 1 : 0;
+      if (text.size() > at + 1 && text[at] == '0' && (text[at + 1] | 0x20) == 'x') at += 2;
+      text.insert(at, static_cast<size_t>(width_ - length), '0');
     }
-    out_ += text;
+    pad(static_cast<int64_t>(text.size()), [&] { out_.add(text); });
   }
 
   void add_text(char type) {
     if (type == 'a') throw Fault("a format's %a is not supported");
     const Value& value = next_value();
-    std::string text = type == 's' ? to_text(heap_, value) : to_repr(heap_, value);
-    if (precision_ >= 0 && precision_ < code_points(text)) text.resize(byte_of(text, precision_));
-    pad(std::move(text), false);
+    const Value text = type == 's' ? to_text(heap_, value) : to_repr(heap_, value);
+    std::string_view part = text.bytes();
+    int64_t length = text.text().length;
+    if (precision_ >= 0 && precision_ < length) {
+      part = part.substr(0, byte_of(part, precision_));
+      length = precision_;
+    }
+    pad(length, [&] { out_.add(text.text(), part); });
   }
 
   std::string signed_text(bool negative, std::string digits) const {
@@ -180,7 +187,7 @@ class PercentFormatter {
       digits.insert(0, static_cast<size_t>(precision_) - digits.size(), '0');
     }
     if (has('#') && !decimal) digits.insert(0, type == 'o' ? "0o" : type == 'x' ? "0x" : "0X");
-    pad(signed_text(number < 0, std::move(digits)), true);
+    pad_number(signed_text(number < 0, std::move(digits)));
   }
 
   void add_float(char type) {
@@ -197,37 +204,39 @@ class PercentFormatter {
     const int length =
         std::snprintf(digits.data(), digits.size(), format.c_str(), precision, std::abs(number));
     digits.resize(static_cast<size_t>(length));
-    pad(signed_text(std::signbit(number) && !std::isnan(number), std::move(digits)), true);
+    pad_number(signed_text(std::signbit(number) && !std::isnan(number), std::move(digits)));
   }
 
   void add_character() {
     const Value& value = next_value();
-    std::string text;
     if (value.is(Kind::kString) && value.text().length == 1) {
-      text = value.bytes();
+      pad(1, [&] { out_.add(value.text()); });
     } else if (value.is_integral() && value.as_integer() >= 0 && value.as_integer() <= 0x10FFFF &&
                (value.as_integer() < 0xD800 || value.as_integer() > 0xDFFF)) {
+      std::string text;
       append_utf8(static_cast<char32_t>(value.as_integer()), text);
+      pad(1, [&] { out_.add(text); });
     } else {
       throw Fault("a format's %c expects a character");
     }
-    pad(std::move(text), false);
   }
 
   Heap& heap_;
-  std::string_view rest_;
+  const Value format_;
+  std::string_view rest_;  // of it
   const Value values_;
   std::vector<Value> positional_;
   bool single_ = false, named_ = false;
   size_t used_ = 0;
-  std::string out_, flags_;
+  TextBuilder out_;
+  std::string flags_;
   int64_t width_ = 0, precision_ = -1;
 };
 
 }  // namespace
 
-Value format_percent(Heap& heap, std::string_view format, const Value& values) {
-  heap.pass(format.size());
+Value format_percent(Heap& heap, const Value& format, const Value& values) {
+  heap.pass(format.bytes().size());
   return PercentFormatter(heap, format, values).run();
 }
 

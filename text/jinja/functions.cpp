@@ -48,14 +48,14 @@ Value range(Heap& heap, Arguments& arguments) {
 
 Value raise_exception(Heap& heap, Arguments& arguments) {
   const Parameters given("raise_exception", arguments, {"message"}, 1);
-  throw Fault(to_text(heap, given.at(0)));
+  throw Fault(std::string(to_text(heap, given.at(0)).bytes()));
 }
 
 Value strftime_now(Heap& heap, Arguments& arguments, const std::tm& now) {
   constexpr size_t kMaxText = 4096;
   const Parameters given("strftime_now", arguments, {"format"}, 1);
   const std::string format(given.text(0, {}));
-  if (format.empty()) return heap.text({});
+  if (format.empty()) return heap.text(std::string());
   std::string text(kMaxText, '\0');
   // A space keeps "nothing was written" apart from "it did not fit".
   const size_t length = std::strftime(text.data(), text.size(), (format + ' ').c_str(), &now);
@@ -97,7 +97,9 @@ Value make_function(Heap& heap, const std::string& name, const std::tm& now) {
   };
   if (name == "range") return made([&heap](Arguments& given) { return range(heap, given); });
   if (name == "dict") {
-    return made([&heap](Arguments& given) { return heap.dict(dict_entries(heap, "dict", given)); });
+    return made([&heap](Arguments& given) {
+      return dict_of_fields(heap, dict_entries(heap, "dict", given));
+    });
   }
   if (name == "raise_exception") {
     return made([&heap](Arguments& given) { return raise_exception(heap, given); });

@@ -83,7 +83,7 @@ void Scope::set(int name, Value value) {
 }
 
 Interpreter::Interpreter(const Tree& tree, Heap& heap, const std::tm& now)
-    : tree_(tree), heap_(heap), now_(now), scope_(std::make_shared<Scope>()), out_(&written_.text) {
+    : tree_(tree), heap_(heap), now_(now), scope_(std::make_shared<Scope>()) {
   for (const std::string& name : tree.names) {
     Value function = make_function(heap, name, now_);
     if (name == "namespace") {
@@ -112,7 +112,8 @@ Written Interpreter::run() {
   // What the template sets is apart from what it was given.
   const InScope scope(*this);
   run_block(tree_.body);
-  return std::move(written_);
+  auto [text, origins] = std::move(written_).take();
+  return {std::move(text), std::move(origins), std::move(owners_)};
 }
 
 Interpreter::Flow Interpreter::run_block(const Block& block) {
@@ -130,8 +131,8 @@ Interpreter::Flow Interpreter::run(const Statement& statement) {
   switch (statement.kind) {
     case Type::kText:
       heap_.pass(statement.text.size());
-      heap_.check(static_cast<int64_t>(out_->size() + statement.text.size()));
-      *out_ += statement.text;
+      heap_.check(out_->held() + static_cast<int64_t>(statement.text.size()));
+      out_->add(statement.text, {.number = statement.literal, .iteration = iteration_});
       break;
     case Type::kOutput: output(evaluate(*statement.expression)); break;
     case Type::kIf: return run_if(statement);
@@ -149,10 +150,29 @@ Interpreter::Flow Interpreter::run(const Statement& statement) {
   return Flow::kOn;
 }
 
-void Interpreter::output(const Value& value) {
-  const std::string text = to_text(heap_, value);
-  heap_.check(static_cast<int64_t>(out_->size() + text.size()));
-  *out_ += text;
+void Interpreter::write(const Text& text) {
+  const std::string_view bytes = text.bytes;
+  heap_.check(out_->held() + static_cast<int64_t>(bytes.size()));
+  text.origins.each(0, bytes.size(), [&](size_t begin, size_t end, const Origin& one) {
+    out_->add(bytes.substr(begin, end - begin), stamped(one));
+  });
+}
+
+Value Interpreter::stamped(const Value& value) {
+  if (!value.is(Kind::kString) || !is_owned(iteration_)) return value;
+  const Text& text = value.text();
+  const std::string_view bytes = text.bytes;
+  TextBuilder all;
+  bool changed = false;
+  text.origins.each(0, bytes.size(), [&](size_t begin, size_t end, const Origin& one) {
+    changed = changed || (begin < end && one.kind == Origin::Kind::kTemplate &&
+                          stamped(one).iteration != one.iteration);
+  });
+  if (!changed) return value;
+  text.origins.each(0, bytes.size(), [&](size_t begin, size_t end, const Origin& one) {
+    all.add(bytes.substr(begin, end - begin), stamped(one));
+  });
+  return heap_.text(std::move(all));
 }
 
 Interpreter::Flow Interpreter::run_if(const Statement& statement) {
@@ -208,6 +228,7 @@ Interpreter::Flow Interpreter::run_loop(const Statement& statement, const Value&
     scope_->set(tree_.loop_name, {Kind::kLoop, loop});
     line_ = statement.line;
     assign(statement.target, item);
+    const InIteration iteration(*this, item);
     const Flow flow = run_block(statement.body);
     if (flow == Flow::kBreak) return flow;
     finished = finished || flow == Flow::kOn;
@@ -226,8 +247,8 @@ Interpreter::Flow Interpreter::run_with(const Statement& statement) {
   return run_block(statement.body);
 }
 
-std::string Interpreter::capture(const Block& block, Flow& flow) {
-  std::string text;
+TextBuilder Interpreter::capture(const Block& block, Flow& flow) {
+  TextBuilder text;
   const InScope scope(*this);
   const InOutput output_scope(out_, text);
   flow = run_block(block);
@@ -254,14 +275,17 @@ void Interpreter::run_call(const Statement& statement) {
 }
 
 void Interpreter::run_generation(const Statement& statement) {
-  const size_t begin = out_->size();
   Flow flow = Flow::kOn;
-  output(heap_.text(capture(statement.body, flow)));
-  if (out_ == &written_.text) {
-    written_.generations.emplace_back(begin, out_->size());
-  } else {
-    written_.generations_known = false;
-  }
+  const TextBuilder block = capture(statement.body, flow);
+  const uint32_t number = ++generations_;
+  const std::string_view bytes = block.bytes();
+  heap_.pass(bytes.size());
+  heap_.check(out_->held() + block.held());
+  block.origins().each(0, bytes.size(), [&](size_t begin, size_t end, const Origin& one) {
+    Origin marked = stamped(one);
+    marked.generation = number;
+    out_->add(bytes.substr(begin, end - begin), marked);
+  });
 }
 
 Value Interpreter::make_macro(const MacroBody& macro) {
@@ -323,7 +347,7 @@ Value Interpreter::call_macro(const MacroBody& macro, const std::shared_ptr<Scop
     throw Fault(
         fmt::format("the macro {} takes at most {} arguments", printable(macro.name, 40), taken));
   }
-  std::string text;
+  TextBuilder text;
   const InOutput output_scope(out_, text);
   run_block(macro.body);
   line_ = line;
@@ -347,9 +371,9 @@ void Interpreter::assign(const Target& target, const Value& value) {
       throw Fault(fmt::format("\"{}\" is no namespace: its attributes cannot be set",
                               printable(tree_.names[static_cast<size_t>(target.name)], 40)));
     }
-    return set_attribute(held->name_space(), target.attribute, value);
+    return set_attribute(held->name_space(), target.attribute, stamped(value));
   }
-  if (target.name >= 0) return scope_->set(target.name, value);
+  if (target.name >= 0) return scope_->set(target.name, stamped(value));
   const Value items = items_of(heap_, value);
   const auto& parts = items.sequence().items;
   if (parts.size() != target.targets.size()) {

@@ -7,7 +7,9 @@
 #include <string>
 #include <vector>
 
+#include "text/jinja/operators.h"
 #include "text/jinja/template.h"
+#include "text/jinja/text_builder.h"
 #include "text/jinja/tree.h"
 #include "text/jinja/value.h"
 
@@ -44,6 +46,7 @@ class Interpreter {
   enum class Flow { kOn, kBreak, kContinue };
   class Deeper;
   class InScope;
+  class InIteration;
 
   Flow run_block(const Block& block);
   Flow run(const Statement& statement);
@@ -56,10 +59,23 @@ class Interpreter {
   void run_call(const Statement& statement);
   void run_generation(const Statement& statement);
   Value make_macro(const MacroBody& macro);
-  void output(const Value& value);
+  void output(const Value& value) { write(to_text(heap_, value).text()); }
+  void write(const Text& text);
   void assign(const Target& target, const Value& value);
   // What the block writes, as a text.
-  std::string capture(const Block& block, Flow& flow);
+  TextBuilder capture(const Block& block, Flow& flow);
+
+  bool is_owned(uint32_t iteration) const { return iteration > 0 && owners_[iteration - 1] >= 0; }
+  // The origin of what is being written: with the iteration, unless it has one that says more.
+  Origin stamped(const Origin& origin) const {
+    Origin stamped = origin;
+    if (origin.iteration == 0 || (!is_owned(origin.iteration) && is_owned(iteration_))) {
+      stamped.iteration = iteration_;
+    }
+    return stamped;
+  }
+  // A text that is set to a variable in an owned iteration, which may be written in another.
+  Value stamped(const Value& value);
 
   Value evaluate(const Expression& expression);
   Value evaluate_operator(const Expression& expression);
@@ -80,8 +96,10 @@ class Interpreter {
   Heap& heap_;
   const std::tm now_;
   std::shared_ptr<Scope> scope_;
-  std::string* out_;
-  Written written_;
+  TextBuilder written_;
+  TextBuilder* out_ = &written_;
+  std::vector<int64_t> owners_;  // of the iterations so far, see Written
+  uint32_t iteration_ = 0, generations_ = 0;
   int line_ = 1;
   int depth_ = 0;
   // What may be part of circles: emptied at the end, so that all is released.

@@ -45,18 +45,38 @@ class Interpreter::InScope {
   std::shared_ptr<Scope> outer_;
 };
 
+// An iteration of a loop over the item: a number of its own, where it is the outermost loop or the
+// outermost whose item is a message.
+class Interpreter::InIteration {
+ public:
+  InIteration(Interpreter& interpreter, const Value& item)
+      : interpreter_(interpreter), outer_(interpreter.iteration_) {
+    const bool owned = item.is(Kind::kDict) && item.dict().is_message;
+    if (outer_ != 0 && (!owned || interpreter.is_owned(outer_))) return;
+    interpreter.owners_.push_back(owned ? static_cast<int64_t>(item.dict().origin.number) : -1);
+    interpreter.iteration_ = static_cast<uint32_t>(interpreter.owners_.size());
+  }
+  ~InIteration() { interpreter_.iteration_ = outer_; }
+  InIteration(const InIteration&) = delete;
+  InIteration& operator=(const InIteration&) = delete;
+
+ private:
+  Interpreter& interpreter_;
+  const uint32_t outer_;
+};
+
 // Where the output goes meanwhile.
 class InOutput {
  public:
-  InOutput(std::string*& output, std::string& meanwhile)
+  InOutput(TextBuilder*& output, TextBuilder& meanwhile)
       : output_(output), outer_(std::exchange(output, &meanwhile)) {}
   ~InOutput() { output_ = outer_; }
   InOutput(const InOutput&) = delete;
   InOutput& operator=(const InOutput&) = delete;
 
  private:
-  std::string*& output_;
-  std::string* outer_;
+  TextBuilder*& output_;
+  TextBuilder* outer_;
 };
 
 }  // namespace tenon::jinja

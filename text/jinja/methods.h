@@ -16,8 +16,12 @@ struct Method {
 
 std::span<const Method> text_methods();
 
-// str.replace, and the filter; `limit` < 0: all.
-Value replace_text(Heap& heap, std::string_view text, std::string_view what, std::string_view by,
+// What methods and filters of the same name share. Values are strings.
+// str.replace; `limit` < 0: all.
+Value replace_text(Heap& heap, const Value& text, std::string_view what, const Value& by,
                    int64_t limit);
+// A text whose characters become others one by one, each from where it was. Requires: how long the
+// beginning of what it becomes is does not depend on what follows.
+Value map_text(Heap& heap, const Value& text, std::string (*function)(std::string_view));
 
 }  // namespace tenon::jinja

@@ -170,9 +170,12 @@ Value repeated(Heap& heap, const Value& value, int64_t count) {
     int64_t bytes = 0;
     if (__builtin_mul_overflow(static_cast<int64_t>(one.size()), count, &bytes)) bytes = INT64_MAX;
     heap.check(bytes);
-    std::string all;
+    TextBuilder all;
     all.reserve(static_cast<size_t>(bytes));
-    for (int64_t i = 0; bytes > 0 && i < count; ++i) all += one;
+    for (int64_t i = 0; bytes > 0 && i < count; ++i) {
+      all.add(value.text());
+      heap.check(all.held());
+    }
     return heap.text(std::move(all));
   }
   const Sequence& sequence = value.sequence();
@@ -192,9 +195,11 @@ bool is_repeatable(const Value& value) {
 Value joined(Heap& heap, const Value& a, const Value& b) {
   if (a.is(Kind::kString)) {
     heap.check(static_cast<int64_t>(a.bytes().size() + b.bytes().size()));
-    std::string both;
+    TextBuilder both;
     both.reserve(a.bytes().size() + b.bytes().size());
-    return heap.text(both.append(a.bytes()).append(b.bytes()));
+    both.add(a.text());
+    both.add(b.text());
+    return heap.text(std::move(both));
   }
   std::vector<Value> items = a.sequence().items;
   items.insert(items.end(), b.sequence().items.begin(), b.sequence().items.end());
@@ -291,7 +296,7 @@ bool contains(Heap& heap, const Value& container, const Value& item) {
 
 Value arithmetic(Heap& heap, Operation operation, const Value& a, const Value& b) {
   if (operation == Operation::kModulo && a.is(Kind::kString)) {
-    return format_percent(heap, a.bytes(), b);
+    return format_percent(heap, a, b);
   }
   if (a.is_integral() && b.is_integral()) {
     return integer_arithmetic(operation, a.as_integer(), b.as_integer());
@@ -315,76 +320,6 @@ Value negative(const Value& value) {
   if (value.is(Kind::kFloat)) return Value::number(-value.as_number());
   if (!value.is_integral()) throw Fault(fmt::format("- does not work on {}", type_name(value)));
   return integer_arithmetic(Operation::kSubtract, 0, value.as_integer());
-}
-
-int64_t length(const Value& value) {
-  switch (value.kind()) {
-    case Kind::kUndefined: return 0;
-    case Kind::kString: return value.text().length;
-    case Kind::kDict: return static_cast<int64_t>(value.dict().entries.size());
-    case Kind::kLoop: return static_cast<int64_t>(value.loop().items.size());
-    case Kind::kSequence:
-      if (value.sequence().type != Sequence::Type::kGenerator) {
-        return static_cast<int64_t>(value.sequence().items.size());
-      }
-      break;
-    default: break;
-  }
-  throw Fault(fmt::format("{} has no length", type_name(value)));
-}
-
-Value items_of(Heap& heap, const Value& value, std::string* fault) {
-  std::vector<Value> items;
-  if (value.is(Kind::kSequence)) {
-    const Sequence& sequence = value.sequence();
-    if (sequence.type != Sequence::Type::kGenerator) return value;
-    if (sequence.use == Sequence::Use::kPartly) {
-      throw Fault("a generator is used again after its first items were taken: use |list before");
-    }
-    if (std::exchange(sequence.use, Sequence::Use::kDone) == Sequence::Use::kFresh) {
-      if (fault) *fault = sequence.fault;
-      if (!fault && !sequence.fault.empty()) throw Fault(sequence.fault);
-      return value;
-    }
-  } else if (value.is(Kind::kDict)) {
-    for (const auto& entry : value.dict().entries) items.push_back(entry.first);
-  } else if (value.is(Kind::kString)) {
-    heap.step(value.text().length);
-    std::string_view rest = value.bytes();
-    while (!rest.empty()) {
-      const size_t bytes = byte_of(rest, 1);
-      items.push_back(heap.text(std::string(rest.substr(0, bytes))));
-      rest.remove_prefix(bytes);
-    }
-  } else if (!value.is(Kind::kUndefined)) {
-    throw Fault(fmt::format("{} cannot be iterated over", type_name(value)));
-  }
-  return heap.list(std::move(items));
-}
-
-const Value* find(Heap& heap, const Dict& dict, const Value& key) {
-  const auto found = std::find_if(dict.entries.begin(), dict.entries.end(),
-                                  [&](const auto& entry) { return equal(heap, entry.first, key); });
-  return found == dict.entries.end() ? nullptr : &found->second;
-}
-
-void check_key(const Value& key) {
-  const bool tuple = is_list_like(key, Sequence::Type::kTuple);
-  if (tuple) {
-    for (const Value& part : key.sequence().items) check_key(part);
-  } else if (key.is(Kind::kDict) || is_list_like(key, Sequence::Type::kList)) {
-    throw Fault(fmt::format("{} cannot be a key", type_name(key)));
-  }
-}
-
-void assign(Heap& heap, Dict::Entries& entries, const Value& key, const Value& value) {
-  check_key(key);
-  for (auto& entry : entries) {
-    if (!equal(heap, entry.first, key)) continue;
-    entry.second = value;
-    return;
-  }
-  entries.emplace_back(key, value);
 }
 
 }  // namespace tenon::jinja

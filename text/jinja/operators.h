@@ -6,6 +6,7 @@
 #include <string>
 #include <string_view>
 
+#include "text/jinja/text_builder.h"
 #include "text/jinja/tree.h"
 #include "text/jinja/value.h"
 
@@ -20,19 +21,21 @@ bool contains(Heap& heap, const Value& container, const Value& item);
 Value arithmetic(Heap& heap, Operation operation, const Value& a, const Value& b);
 Value negative(const Value& value);
 
-// str() and repr(); json.dumps().
-std::string to_text(Heap& heap, const Value& value);
-std::string to_repr(Heap& heap, const Value& value);
+// str(), a string as it is, and repr(); what json.dumps() makes of a value. What stands around and
+// between texts in them comes from where the dict or list comes from.
+Value to_text(Heap& heap, const Value& value);
+void append_text(Heap& heap, const Value& value, TextBuilder& out);
+Value to_repr(Heap& heap, const Value& value);
 std::string number_text(double value);
-// `template % values`.
-Value format_percent(Heap& heap, std::string_view format, const Value& values);
+// `format % values`. Requires: format is a string.
+Value format_percent(Heap& heap, const Value& format, const Value& values);
 struct JsonStyle {
   bool ascii = false, sort_keys = false;
   bool pretty = false;
   std::string indent;  // of a level, where pretty
   std::string item_separator = ", ", key_separator = ": ";
 };
-std::string to_json(Heap& heap, const Value& value, const JsonStyle& style);
+Value to_json(Heap& heap, const Value& value, const JsonStyle& style);
 
 // len(); Fault where there is none.
 int64_t length(const Value& value);
@@ -57,6 +60,10 @@ Value slice(Heap& heap, const Value& value, const Value& start, const Value& sto
 // The method of that name, bound to the value; None where it has none. Throws Fault for Python's
 // methods that are not supported.
 Value method(Heap& heap, const Value& value, std::string_view name);
+
+// A dict that a template makes. It is the message's whose fields its values are, where all that
+// come from a message come from the same.
+Value dict_of_fields(Heap& heap, Dict::Entries entries);
 
 [[noreturn]] void fail_undefined(const Value& value);
 // An integer argument. Throws Fault for what is none.

@@ -29,10 +29,13 @@ bool is_printable(char32_t code) {
   }
 }
 
-void append_quoted(std::string_view text, std::string& out) {
-  const bool single = text.find('\'') == text.npos || text.find('"') != text.npos;
-  const char quote = single ? '\'' : '"';
-  out += quote;
+// The quote of Python's choice.
+char quote_for(std::string_view text) {
+  return text.find('\'') == text.npos || text.find('"') != text.npos ? '\'' : '"';
+}
+
+std::string in_python(std::string_view text, char quote) {
+  std::string out;
   for (size_t at = 0; at < text.size();) {
     const Utf8Char c = first_utf8(text.substr(at));
     const auto code = static_cast<uint32_t>(c.code);
@@ -50,36 +53,73 @@ void append_quoted(std::string_view text, std::string& out) {
     }
     at += c.length;
   }
-  out += quote;
+  return out;
 }
 
-class Representation {
+// Writes values of values: what stands between has the origin of the innermost container that has
+// one.
+class NestedWriter {
+ protected:
+  explicit NestedWriter(Heap& heap) : heap_(heap) {}
+
+  void add(std::string_view bytes) { out_.add(bytes, origin_); }
+  // A text between quotes, its runs as `escape` makes them.
+  template <class Escape>
+  void add_quoted(const Text& text, std::string_view quote, const Escape& escape) {
+    const Within within(*this, text.origins.first());
+    add(quote);
+    const std::string_view bytes = text.bytes;
+    text.origins.each(0, bytes.size(), [&](size_t begin, size_t end, const Origin& one) {
+      out_.add(escape(bytes.substr(begin, end - begin)), one);
+    });
+    add(quote);
+  }
+
+  class Within {
+   public:
+    Within(NestedWriter& writer, const Origin& origin) : writer_(writer), outer_(writer.origin_) {
+      if (origin.kind != Origin::Kind::kTemplate) writer.origin_ = origin;
+    }
+    ~Within() { writer_.origin_ = outer_; }
+    Within(const Within&) = delete;
+    Within& operator=(const Within&) = delete;
+
+   private:
+    NestedWriter& writer_;
+    const Origin outer_;
+  };
+
+  Heap& heap_;
+  TextBuilder out_;
+  Origin origin_;
+};
+
+class Representation : NestedWriter {
  public:
-  explicit Representation(Heap& heap) : heap_(heap) {}
-  std::string of(const Value& value) {
-    add(value);
+  explicit Representation(Heap& heap) : NestedWriter(heap) {}
+  TextBuilder of(const Value& value) && {
+    add_value(value);
     return std::move(out_);
   }
 
  private:
-  void add(const Value& value) {
+  void add_value(const Value& value) {
     heap_.step();
-    heap_.check(static_cast<int64_t>(out_.size()));
+    heap_.check(out_.held());
     switch (value.kind()) {
-      case Kind::kUndefined: out_ += "Undefined"; break;
-      case Kind::kNone: out_ += "None"; break;
-      case Kind::kBool: out_ += value.as_integer() ? "True" : "False"; break;
-      case Kind::kInt: out_ += std::to_string(value.as_integer()); break;
-      case Kind::kFloat: out_ += number_text(value.as_number()); break;
+      case Kind::kUndefined: add("Undefined"); break;
+      case Kind::kNone: add("None"); break;
+      case Kind::kBool: add(value.as_integer() ? "True" : "False"); break;
+      case Kind::kInt: add(std::to_string(value.as_integer())); break;
+      case Kind::kFloat: add(number_text(value.as_number())); break;
       case Kind::kString:
         heap_.pass(value.bytes().size() * 4);
-        append_quoted(value.bytes(), out_);
+        add_string(value.text());
         break;
       case Kind::kDict: add_entries(value.dict()); break;
       case Kind::kSequence: add_sequence(value.sequence()); break;
       case Kind::kLoop:
-        out_ +=
-            fmt::format("<LoopContext {}/{}>", value.loop().index + 1, value.loop().items.size());
+        add(fmt::format("<LoopContext {}/{}>", value.loop().index + 1, value.loop().items.size()));
         break;
       case Kind::kNamespace:
       case Kind::kCallable:
@@ -87,55 +127,59 @@ class Representation {
     }
   }
 
+  void add_string(const Text& text) {
+    const char quote = quote_for(text.bytes);
+    add_quoted(text, {&quote, 1}, [&](std::string_view part) { return in_python(part, quote); });
+  }
+
   void add_all(const std::vector<Value>& items) {
     for (size_t i = 0; i < items.size(); ++i) {
-      if (i > 0) out_ += ", ";
-      add(items[i]);
+      if (i > 0) add(", ");
+      add_value(items[i]);
     }
   }
 
   void add_entries(const Dict& dict) {
-    out_ += '{';
+    const Within within(*this, dict.origin);
+    add("{");
     for (size_t i = 0; i < dict.entries.size(); ++i) {
-      if (i > 0) out_ += ", ";
-      add(dict.entries[i].first);
-      out_ += ": ";
-      add(dict.entries[i].second);
+      if (i > 0) add(", ");
+      add_value(dict.entries[i].first);
+      add(": ");
+      add_value(dict.entries[i].second);
     }
-    out_ += '}';
+    add("}");
   }
 
   void add_sequence(const Sequence& sequence) {
     using Type = Sequence::Type;
+    const Within within(*this, sequence.origin);
     switch (sequence.type) {
       case Type::kGenerator: throw Fault("a generator has no text of its own: use |list or |join");
       case Type::kRange:
-        out_ += sequence.step == 1 ? fmt::format("range({}, {})", sequence.start, sequence.stop)
-                                   : fmt::format("range({}, {}, {})", sequence.start, sequence.stop,
-                                                 sequence.step);
+        add(sequence.step == 1
+                ? fmt::format("range({}, {})", sequence.start, sequence.stop)
+                : fmt::format("range({}, {}, {})", sequence.start, sequence.stop, sequence.step));
         return;
       case Type::kTuple:
-        out_ += '(';
+        add("(");
         add_all(sequence.items);
-        out_ += sequence.items.size() == 1 ? ",)" : ")";
+        add(sequence.items.size() == 1 ? ",)" : ")");
         return;
       case Type::kList: break;
-      case Type::kKeys: out_ += "dict_keys("; break;
-      case Type::kValues: out_ += "dict_values("; break;
-      case Type::kItems: out_ += "dict_items("; break;
+      case Type::kKeys: add("dict_keys("); break;
+      case Type::kValues: add("dict_values("); break;
+      case Type::kItems: add("dict_items("); break;
     }
-    out_ += '[';
+    add("[");
     add_all(sequence.items);
-    out_ += sequence.type == Type::kList ? "]" : "])";
+    add(sequence.type == Type::kList ? "]" : "])");
   }
-
-  Heap& heap_;
-  std::string out_;
 };
 
-void append_json_text(std::string_view text, bool ascii, std::string& out) {
+std::string in_json(std::string_view text, bool ascii) {
   constexpr std::string_view kEscaped = "\"\\\n\r\t\f\b", kNames = "\"\\nrtfb";
-  out += '"';
+  std::string out;
   for (size_t at = 0; at < text.size();) {
     const Utf8Char c = first_utf8(text.substr(at));
     const auto code = static_cast<uint32_t>(c.code);
@@ -153,32 +197,30 @@ void append_json_text(std::string_view text, bool ascii, std::string& out) {
     }
     at += c.length;
   }
-  out += '"';
+  return out;
 }
 
-class JsonWriter {
+class JsonWriter : NestedWriter {
  public:
-  JsonWriter(Heap& heap, const JsonStyle& style) : heap_(heap), style_(style) {}
-  std::string of(const Value& value) {
-    add(value);
+  JsonWriter(Heap& heap, const JsonStyle& style) : NestedWriter(heap), style_(style) {}
+  TextBuilder of(const Value& value) && {
+    add_value(value);
     return std::move(out_);
   }
 
  private:
-  void add(const Value& value) {
+  void add_value(const Value& value) {
     heap_.step();
-    heap_.check(static_cast<int64_t>(out_.size()));
+    heap_.check(out_.held());
     switch (value.kind()) {
       case Kind::kDict: return add_entries(value.dict());
-      case Kind::kString:
-        heap_.pass(value.bytes().size() * 2);
-        return append_json_text(value.bytes(), style_.ascii, out_);
+      case Kind::kString: heap_.pass(value.bytes().size() * 2); return add_string(value.text());
       case Kind::kSequence:
         if (value.sequence().type <= Sequence::Type::kTuple) return add_list(value.sequence());
         break;
       default:
         if (value.is(Kind::kNone) || value.is_number()) {
-          out_ += scalar(value);
+          add(scalar(value));
           return;
         }
     }
@@ -195,35 +237,41 @@ class JsonWriter {
     return number_text(number);
   }
 
+  void add_string(const Text& text) {
+    add_quoted(text, "\"", [&](std::string_view part) { return in_json(part, style_.ascii); });
+  }
+
   void new_line(int level) {
     if (!style_.pretty) return;
-    out_ += '\n';
+    add("\n");
     for (int i = 0; i < level; ++i) {
-      out_ += style_.indent;
+      add(style_.indent);
       heap_.pass(style_.indent.size());
-      heap_.check(static_cast<int64_t>(out_.size()));
+      heap_.check(out_.held());
     }
   }
 
   void add_list(const Sequence& sequence) {
+    const Within within(*this, sequence.origin);
     if (sequence.items.empty()) {
-      out_ += "[]";
+      add("[]");
       return;
     }
-    out_ += '[';
+    add("[");
     ++level_;
     for (size_t i = 0; i < sequence.items.size(); ++i) {
-      if (i > 0) out_ += style_.item_separator;
+      if (i > 0) add(style_.item_separator);
       new_line(level_);
-      add(sequence.items[i]);
+      add_value(sequence.items[i]);
     }
     new_line(--level_);
-    out_ += ']';
+    add("]");
   }
 
   void add_entries(const Dict& dict) {
+    const Within within(*this, dict.origin);
     if (dict.entries.empty()) {
-      out_ += "{}";
+      add("{}");
       return;
     }
     Dict::Entries entries = dict.entries;
@@ -233,32 +281,30 @@ class JsonWriter {
         return ordered(heap_, Comparison::kLess, a.first, b.first);
       });
     }
-    out_ += '{';
+    add("{");
     ++level_;
     for (size_t i = 0; i < entries.size(); ++i) {
-      if (i > 0) out_ += style_.item_separator;
+      if (i > 0) add(style_.item_separator);
       new_line(level_);
       add_key(entries[i].first);
-      out_ += style_.key_separator;
-      add(entries[i].second);
+      add(style_.key_separator);
+      add_value(entries[i].second);
     }
     new_line(--level_);
-    out_ += '}';
+    add("}");
   }
 
   void add_key(const Value& key) {
     if (key.is(Kind::kString)) {
-      append_json_text(key.bytes(), style_.ascii, out_);
+      add_string(key.text());
     } else if (key.is(Kind::kNone) || key.is_number()) {
-      append_json_text(scalar(key), false, out_);
+      add(fmt::format("\"{}\"", scalar(key)));
     } else {
       throw Fault(fmt::format("{} cannot be a key of JSON", type_name(key)));
     }
   }
 
-  Heap& heap_;
   const JsonStyle& style_;
-  std::string out_;
   int level_ = 0;
 };
 
@@ -287,19 +333,23 @@ std::string number_text(double value) {
                      digits.substr(static_cast<size_t>(whole)));
 }
 
-std::string to_repr(Heap& heap, const Value& value) { return Representation(heap).of(value); }
+Value to_repr(Heap& heap, const Value& value) { return heap.text(Representation(heap).of(value)); }
 
-std::string to_text(Heap& heap, const Value& value) {
-  if (value.is(Kind::kUndefined)) return {};
+Value to_text(Heap& heap, const Value& value) {
   if (value.is(Kind::kString)) {
     heap.pass(value.bytes().size());
-    return std::string(value.bytes());
+    return value;
   }
-  return Representation(heap).of(value);
+  return value.is(Kind::kUndefined) ? heap.text(std::string()) : to_repr(heap, value);
 }
 
-std::string to_json(Heap& heap, const Value& value, const JsonStyle& style) {
-  return JsonWriter(heap, style).of(value);
+void append_text(Heap& heap, const Value& value, TextBuilder& out) {
+  out.add(to_text(heap, value).text());
+  heap.check(out.held());
+}
+
+Value to_json(Heap& heap, const Value& value, const JsonStyle& style) {
+  return heap.text(JsonWriter(heap, style).of(value));
 }
 
 }  // namespace tenon::jinja

@@ -288,7 +288,7 @@ ExpressionPtr ExpressionParser::parse_primary() {
     std::string text;
     while (is(Token::Kind::kString)) text += next().text;
     ExpressionPtr made = node(Operation::kConstant, line);
-    made->value = constant_text(std::move(text));
+    made->value = constant_text(std::move(text), ++literals_);
     return made;
   }
   if (is(Token::Kind::kInteger) || is(Token::Kind::kFloat)) {

@@ -28,7 +28,6 @@ class Parser : public ExpressionParser {
     Tree tree;
     tree.loop_name = name_of("loop");
     tree.body = parse_block({});
-    tree.has_generation = has_generation_;
     tree.names.resize(names_.size());
     for (const auto& [name, number] : names_) tree.names[static_cast<size_t>(number)] = name;
     return tree;
@@ -45,6 +44,7 @@ class Parser : public ExpressionParser {
       if (begin.kind == Token::Kind::kData) {
         block.push_back(statement(Kind::kText, begin.line));
         block.back()->text = begin.text;
+        block.back()->literal = ++literals_;
       } else if (begin.kind == Token::Kind::kVariableBegin) {
         block.push_back(statement(Kind::kOutput, begin.line));
         block.back()->expression = parse_tuple(true, {}, false);
@@ -251,7 +251,6 @@ class Parser : public ExpressionParser {
 
   StatementPtr parse_generation(int line) {
     StatementPtr made = statement(Kind::kGeneration, line);
-    has_generation_ = true;
     const int loops = std::exchange(loops_, 0);
     made->body = parse_body_to("endgeneration");
     loops_ = loops;
@@ -264,7 +263,6 @@ class Parser : public ExpressionParser {
   }
 
   int loops_ = 0;
-  bool has_generation_ = false;
 };
 
 }  // namespace

@@ -62,6 +62,7 @@ class ExpressionParser {
   };
 
   std::map<std::string, int, std::less<>> names_;
+  uint32_t literals_ = 0;  // those that have a number so far
   // How the bodies of macros that are being parsed use the names that Jinja gives them.
   std::vector<MacroBody*> macros_;
 

@@ -111,24 +111,25 @@ Bounds bounds_of(const Value& start, const Value& stop, const Value& step, int64
   return b;
 }
 
-Value text_slice(Heap& heap, const Text& text, const Bounds& b) {
+Value text_slice(Heap& heap, const Value& value, const Bounds& b) {
+  const Text& text = value.text();
   const std::string_view bytes = text.bytes;
   heap.pass(bytes.size());
-  std::string out;
-  if (text.ascii()) {
-    for (int64_t i = 0; i < b.count; ++i) out += bytes[static_cast<size_t>(b.start + i * b.step)];
-  } else if (b.step == 1) {
-    const size_t begin = byte_of(bytes, b.start);
-    out = bytes.substr(begin, byte_of(bytes.substr(begin), b.count));
-  } else {
-    std::vector<size_t> begins;
-    for (size_t i = 0; i < bytes.size(); i += byte_of(bytes.substr(i), 1)) begins.push_back(i);
-    begins.push_back(bytes.size());
-    for (int64_t i = 0; i < b.count; ++i) {
-      const auto at = static_cast<size_t>(b.start + i * b.step);
-      out += bytes.substr(begins[at], begins[at + 1] - begins[at]);
-    }
+  if (b.step == 1) {
+    const size_t begin = text.ascii() ? static_cast<size_t>(b.start) : byte_of(bytes, b.start);
+    const std::string_view rest = bytes.substr(begin);
+    return heap.part(value, rest.substr(0, text.ascii() ? static_cast<size_t>(b.count)
+                                                        : byte_of(rest, b.count)));
   }
+  std::vector<size_t> begins;
+  for (size_t i = 0; i < bytes.size(); i += byte_of(bytes.substr(i), 1)) begins.push_back(i);
+  begins.push_back(bytes.size());
+  TextBuilder out;
+  for (int64_t i = 0; i < b.count; ++i) {
+    const auto at = static_cast<size_t>(b.start + i * b.step);
+    out.add(text, bytes.substr(begins[at], begins[at + 1] - begins[at]));
+  }
+  heap.check(out.held());
   return heap.text(std::move(out));
 }
 
@@ -139,8 +140,10 @@ Value attribute(Heap& heap, const Value& value, std::string_view name) {
   Value own = own_attribute(heap, value, name, found);
   if (found) return own;
   if (value.is(Kind::kDict)) {
-    const Value* held = find(heap, value.dict(), heap.text(std::string(name)));
-    if (held) return *held;
+    for (const auto& [key, held] : value.dict().entries) {
+      heap.step();
+      if (key.is(Kind::kString) && key.bytes() == name) return held;
+    }
   }
   return missing(heap, value, fmt::format("attribute \"{}\"", printable(name, 40)));
 }
@@ -184,7 +187,7 @@ Value slice(Heap& heap, const Value& value, const Value& start, const Value& sto
     throw Fault("the bounds of a slice are integers or none");
   }
   const Bounds b = bounds_of(start, stop, step, length(value));
-  if (value.is(Kind::kString)) return text_slice(heap, value.text(), b);
+  if (value.is(Kind::kString)) return text_slice(heap, value, b);
   const Sequence& sequence = value.sequence();
   if (sequence.type == Sequence::Type::kRange) {
     return heap.range(sequence.start + b.start * sequence.step,
@@ -195,7 +198,9 @@ Value slice(Heap& heap, const Value& value, const Value& start, const Value& sto
   for (int64_t i = 0; i < b.count; ++i) {
     items.push_back(sequence.items[static_cast<size_t>(b.start + i * b.step)]);
   }
-  return heap.sequence(sequence.type, std::move(items));
+  Value part = heap.sequence(sequence.type, std::move(items));
+  static_cast<Sequence&>(*part.object()).origin = sequence.origin;
+  return part;
 }
 
 }  // namespace tenon::jinja

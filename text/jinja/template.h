@@ -11,18 +11,36 @@
 #include <nlohmann/json_fwd.hpp>
 #include <string>
 #include <string_view>
-#include <utility>
 #include <vector>
 
+#include "text/jinja/origins.h"
 #include "text/jinja/tree.h"
 
 namespace tenon::jinja {
 
-// What a template wrote, and where its {% generation %} blocks stand in it.
+// A variable that a template is given.
+struct Variable {
+  enum class Source : uint8_t {
+    kTemplate,  // counts as the template's own: special tokens, what the caller decides
+    kMessages,  // a list of messages: the origin of what is in each is that message
+    kOther,     // what people fill
+  };
+  std::string name;
+  const nlohmann::ordered_json* value;  // not null
+  Source source = Source::kTemplate;
+};
+
+// What a template wrote, and where it comes from.
+//
+// Loops over messages write a message after the other, so their iterations are told apart. All that
+// is written within an iteration, by macros and loops in it too, has its number: that of the
+// outermost loop whose item is a message (or a dict made of the fields of one), which then owns the
+// iteration; where there is none, that of the outermost loop, which nobody owns. What was set to a
+// variable in an owned iteration keeps that number wherever it is written.
 struct Written {
   std::string text;
-  std::vector<std::pair<size_t, size_t>> generations;  // begin and end, in bytes
-  bool generations_known = true;  // false: one was written within a macro, filter or set block
+  Origins origins;              // of its bytes
+  std::vector<int64_t> owners;  // owners[i - 1]: the message that owns iteration i, or -1
 };
 
 class Template {
@@ -32,12 +50,10 @@ class Template {
   // `where` begins messages: a file or a name. Throws Error(kInput) with the line.
   static Template parse(std::string_view source, const std::string& where);
 
-  using Variables = std::vector<std::pair<std::string, nlohmann::ordered_json>>;
+  using Variables = std::vector<Variable>;
   // The last of equal names counts. `now`: what strftime_now() shows. Safe to be called from many
   // threads. Throws Error(kInput) with the line and what the template raised.
   Written write(const Variables& variables, const std::tm& now) const;
-
-  bool has_generation() const { return tree_.has_generation; }
 
  private:
   Template(Tree tree, std::string where) : tree_(std::move(tree)), where_(std::move(where)) {}

@@ -69,7 +69,7 @@ bool is_divisible(Heap& heap, const Value& value, const Arguments& arguments) {
 template <TextClass kClass>
 bool has_case(Heap& heap, const Value& value, const Arguments& arguments) {
   const Parameters none("this test", arguments, {});
-  const Value text = heap.text(to_text(heap, value));
+  const Value text = to_text(heap, value);
   heap.step(text.text().length);
   return is_all(text.bytes(), kClass);
 }

@@ -233,15 +233,4 @@ int64_t occurrences(std::string_view text, std::string_view what) {
   return count;
 }
 
-std::string replace(std::string_view text, std::string_view what, std::string_view by,
-                    int64_t limit) {
-  std::string out;
-  size_t at = 0;
-  for (size_t next = 0; limit != 0 && (next = find(text, what, at)) != text.npos; --limit) {
-    out.append(text.substr(at, next - at)).append(by);
-    at = next + what.size();
-  }
-  return out.append(text.substr(at));
-}
-
 }  // namespace tenon::jinja

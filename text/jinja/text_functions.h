@@ -50,8 +50,5 @@ std::vector<std::string_view> split_lines(std::string_view text, bool keep_ends)
 
 // How often `what`, which is not empty, occurs, without overlap.
 int64_t occurrences(std::string_view text, std::string_view what);
-// `limit` < 0: all. Requires: what is not empty.
-std::string replace(std::string_view text, std::string_view what, std::string_view by,
-                    int64_t limit);
 
 }  // namespace tenon::jinja

@@ -16,9 +16,9 @@ namespace {
 
 using View = std::string_view;
 
-Value texts(Heap& heap, const std::vector<View>& parts) {
+Value texts(Heap& heap, const Value& whole, const std::vector<View>& parts) {
   std::vector<Value> items;
-  for (const View part : parts) items.push_back(heap.text(std::string(part)));
+  for (const View part : parts) items.push_back(heap.part(whole, part));
   return heap.list(std::move(items));
 }
 
@@ -26,8 +26,7 @@ Value texts(Heap& heap, const std::vector<View>& parts) {
 template <std::string (*kFunction)(View)>
 Value mapped(Heap& heap, const Value& self, const Arguments& arguments) {
   const Parameters none("this method of a string", arguments, {});
-  heap.step(self.text().length);
-  return heap.text(kFunction(self.bytes()));
+  return map_text(heap, self, kFunction);
 }
 
 template <TextClass kClass>
@@ -45,7 +44,7 @@ Value stripped(Heap& heap, const Value& self, const Arguments& arguments) {
     chars = given.text(0, {});
     heap.pass(chars->size() * self.bytes().size());
   }
-  return heap.text(std::string(strip(self.bytes(), chars, kSide)));
+  return heap.part(self, strip(self.bytes(), chars, kSide));
 }
 
 template <bool kRight>
@@ -56,14 +55,15 @@ Value split_up(Heap& heap, const Value& self, const Arguments& arguments) {
   if (separator && separator->empty()) throw Fault("split: the separator is empty");
   heap.pass(self.bytes().size());
   const int64_t limit = given.integer(1, -1);
-  return texts(heap, kRight ? split_right(self.bytes(), separator, limit)
-                            : split(self.bytes(), separator, limit));
+  return texts(
+      heap, self,
+      kRight ? split_right(self.bytes(), separator, limit) : split(self.bytes(), separator, limit));
 }
 
 Value lines(Heap& heap, const Value& self, const Arguments& arguments) {
   const Parameters given("splitlines", arguments, {"keepends"});
   heap.step(self.text().length / 4);
-  return texts(heap, split_lines(self.bytes(), given.truth(0, false)));
+  return texts(heap, self, split_lines(self.bytes(), given.truth(0, false)));
 }
 
 template <bool kRight>
@@ -73,15 +73,13 @@ Value partitioned(Heap& heap, const Value& self, const Arguments& arguments) {
   if (separator.empty()) throw Fault("partition: the separator is empty");
   heap.pass(text.size());
   const size_t at = kRight ? find_last(text, separator) : find(text, separator);
-  std::vector<View> parts{text, {}, {}};
-  if (at != text.npos) {
-    parts = {text.substr(0, at), separator, text.substr(at + separator.size())};
-  } else if (kRight) {
-    std::swap(parts[0], parts[2]);
+  if (at == text.npos) {
+    const Value none = heap.text(std::string());
+    return kRight ? heap.tuple({none, none, self}) : heap.tuple({self, none, none});
   }
-  std::vector<Value> items;
-  for (const View part : parts) items.push_back(heap.text(std::string(part)));
-  return heap.tuple(std::move(items));
+  return heap.tuple({heap.part(self, text.substr(0, at)),
+                     heap.part(self, text.substr(at, separator.size())),
+                     heap.part(self, text.substr(at + separator.size()))});
 }
 
 // The part of a text that find() and its like look at.
@@ -150,22 +148,23 @@ Value touches(Heap& heap, const Value& self, const Arguments& arguments) {
 
 Value replaced(Heap& heap, const Value& self, const Arguments& arguments) {
   const Parameters given("replace", arguments, {"old", "new", "count"}, 2);
-  return replace_text(heap, self.bytes(), given.text(0, {}), given.text(1, {}),
-                      given.integer(2, -1));
+  const View what = given.text(0, {});
+  given.text(1, {});
+  return replace_text(heap, self, what, given.at(1), given.integer(2, -1));
 }
 
 Value joined(Heap& heap, const Value& self, const Arguments& arguments) {
   const Parameters given("join", arguments, {"iterable"}, 1);
   const Value items = items_of(heap, given.at(0));
-  std::string out;
+  TextBuilder out;
   for (const Value& item : items.sequence().items) {
     if (!item.is(Kind::kString)) {
       throw Fault(fmt::format("join: expected strings, got {}", type_name(item)));
     }
-    if (&item != items.sequence().items.data()) out += self.bytes();
-    out += item.bytes();
+    if (&item != items.sequence().items.data()) out.add(self.text());
+    out.add(item.text());
     heap.pass(item.bytes().size() + self.bytes().size());
-    heap.check(static_cast<int64_t>(out.size()));
+    heap.check(out.held());
   }
   return heap.text(std::move(out));
 }
@@ -177,7 +176,7 @@ Value removed(Heap& heap, const Value& self, const Arguments& arguments) {
   const View what = given.text(0, {});
   if (!kEnd && text.starts_with(what)) text.remove_prefix(what.size());
   if (kEnd && text.ends_with(what)) text.remove_suffix(what.size());
-  return heap.text(std::string(text));
+  return heap.part(self, text);
 }
 
 enum class Place { kLeft, kRight, kCenter };
@@ -197,7 +196,9 @@ Value filled(Heap& heap, const Value& self, const Arguments& arguments) {
                       Value::integer(count));
   };
   const Value before = repeated(left), after = repeated(missing - left);
-  return heap.text(std::string(before.bytes()).append(self.bytes()).append(after.bytes()));
+  TextBuilder out;
+  for (const Value& part : {before, self, after}) out.add(part.text());
+  return heap.text(std::move(out));
 }
 
 Value zero_filled(Heap& heap, const Value& self, const Arguments& arguments) {
@@ -205,24 +206,30 @@ Value zero_filled(Heap& heap, const Value& self, const Arguments& arguments) {
   const int64_t missing = given.integer(0, 0) - self.text().length;
   if (missing <= 0) return self;
   heap.check(missing);
-  std::string text(self.bytes());
-  const bool sign = text.starts_with('-') || text.starts_with('+');
-  return heap.text(text.insert(sign ? 1 : 0, static_cast<size_t>(missing), '0'));
+  const View text = self.bytes();
+  const size_t sign = text.starts_with('-') || text.starts_with('+') ? 1 : 0;
+  TextBuilder out;
+  out.add(self.text(), text.substr(0, sign));
+  out.add(std::string(static_cast<size_t>(missing), '0'));
+  out.add(self.text(), text.substr(sign));
+  return heap.text(std::move(out));
 }
 
 // str.format with {}, {0} and {name}; what else it knows is refused.
 Value formatted(Heap& heap, const Value& self, const Arguments& arguments) {
   const View text = self.bytes();
-  std::string out;
+  TextBuilder out;
   size_t next = 0;
   for (size_t at = 0; at < text.size(); ++at) {
     const char c = text[at];
     if (c != '{' && c != '}') {
-      out += c;
+      const size_t end = std::min(text.find_first_of("{}", at), text.size());
+      out.add(self.text(), text.substr(at, end - at));
+      at = end - 1;
       continue;
     }
     if (at + 1 < text.size() && text[at + 1] == c) {
-      out += c;
+      out.add(self.text(), text.substr(at, 1));
       ++at;
       continue;
     }
@@ -244,35 +251,58 @@ Value formatted(Heap& heap, const Value& self, const Arguments& arguments) {
       }
     }
     if (!value) throw Fault(fmt::format("format: {{{}}} has no value", printable(name, 40)));
-    out += to_text(heap, *value);
-    heap.check(static_cast<int64_t>(out.size()));
+    append_text(heap, *value, out);
   }
   return heap.text(std::move(out));
 }
 
 }  // namespace
 
-Value replace_text(Heap& heap, View text, View what, View by, int64_t limit) {
-  heap.pass(text.size());
-  std::string out;
+Value map_text(Heap& heap, const Value& value, std::string (*function)(View)) {
+  const Text& text = value.text();
+  const View bytes = text.bytes;
+  heap.step(text.length);
+  std::string mapped = function(bytes);
+  if (text.origins.is_one()) return heap.text(std::move(mapped), text.origins);
+  const bool in_place = text.ascii() && mapped.size() == bytes.size();
+  TextBuilder out;
+  text.origins.each(0, bytes.size(), [&](size_t, size_t end, const Origin& one) {
+    size_t to = end == bytes.size() ? mapped.size() : end;
+    if (!in_place && end < bytes.size()) {
+      heap.step(static_cast<int64_t>(end));
+      to = function(bytes.substr(0, end)).size();
+    }
+    out.add(View(mapped).substr(out.size(), to - out.size()), one);
+  });
+  return heap.text(std::move(out));
+}
+
+Value replace_text(Heap& heap, const Value& value, View what, const Value& by, int64_t limit) {
+  View rest = value.bytes();
+  heap.pass(rest.size());
+  TextBuilder out;
   if (what.empty()) {
     // Before each character and at the end.
     for (int64_t done = 0; limit < 0 || done < limit; ++done) {
-      out += by;
-      heap.pass(by.size());
-      heap.check(static_cast<int64_t>(out.size()));
-      if (text.empty()) break;
-      const size_t bytes = byte_of(text, 1);
-      out += text.substr(0, bytes);
-      text.remove_prefix(bytes);
+      out.add(by.text());
+      heap.pass(by.bytes().size());
+      heap.check(out.held());
+      if (rest.empty()) break;
+      const size_t bytes = byte_of(rest, 1);
+      out.add(value.text(), rest.substr(0, bytes));
+      rest.remove_prefix(bytes);
     }
-    return heap.text(std::move(out += text));
+    out.add(value.text(), rest);
+    return heap.text(std::move(out));
   }
-  int64_t count = occurrences(text, what);
-  if (limit >= 0) count = std::min(count, limit);
-  const auto grown = static_cast<__int128>(count) * static_cast<__int128>(by.size());
-  heap.check(grown > INT64_MAX ? INT64_MAX : static_cast<int64_t>(grown));
-  return heap.text(replace(text, what, by, limit));
+  for (size_t at = 0; limit != 0 && (at = find(rest, what)) != rest.npos; --limit) {
+    out.add(value.text(), rest.substr(0, at));
+    out.add(by.text());
+    heap.check(out.held());
+    rest.remove_prefix(at + what.size());
+  }
+  out.add(value.text(), rest);
+  return heap.text(std::move(out));
 }
 
 const Method kTextMethods[] = {

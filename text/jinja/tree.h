@@ -111,6 +111,7 @@ struct Statement {
   Kind kind;
   int line;
   std::string text;
+  uint32_t literal = 0;  // of kText: its number, as constants have theirs in Origin::number
   int name = -1;
   Target target;
   ExpressionPtr expression;  // the innermost operand of a filter chain over a body is null
@@ -124,7 +125,6 @@ struct Statement {
 struct Tree {
   std::vector<std::string> names;
   int loop_name = -1;  // `loop`
-  bool has_generation = false;
   Block body;
 };
 

@@ -5,6 +5,8 @@
 
 #include <algorithm>
 
+#include "text/jinja/text_builder.h"
+
 namespace tenon::jinja {
 namespace {
 
@@ -32,9 +34,10 @@ Object::~Object() {
   if (heap_) heap_->release(bytes_);
 }
 
-Text::Text(Heap* heap, std::string utf8)
-    : Object(heap, static_cast<int64_t>(utf8.size()), 0),
+Text::Text(Heap* heap, std::string utf8, Origins where_from)
+    : Object(heap, static_cast<int64_t>(utf8.size() + where_from.held()), 0),
       bytes(std::move(utf8)),
+      origins(std::move(where_from)),
       length(length_of(bytes)) {}
 Sequence::Sequence(Heap* heap, Type sequence_type, std::vector<Value> values, int nesting)
     : Object(heap, static_cast<int64_t>(values.size() * sizeof(Value)), nesting),
@@ -63,9 +66,26 @@ int Heap::checked_depth(int depth) {
   return depth;
 }
 
-Value Heap::text(std::string utf8) {
+Value Heap::text(std::string utf8, Origins origins) {
   pass(utf8.size());
-  return {Kind::kString, std::make_shared<Text>(this, std::move(utf8))};
+  return {Kind::kString, std::make_shared<Text>(this, std::move(utf8), std::move(origins))};
+}
+
+Value Heap::text(TextBuilder&& builder) {
+  auto [utf8, origins] = std::move(builder).take();
+  return text(std::move(utf8), std::move(origins));
+}
+
+Value Heap::part(const Value& whole, std::string_view bytes) {
+  const Text& from = whole.text();
+  if (bytes.size() == from.bytes.size()) {
+    pass(bytes.size());
+    return whole;
+  }
+  if (from.origins.is_one()) return text(std::string(bytes), from.origins);
+  TextBuilder builder;
+  builder.add(from, bytes);
+  return text(std::move(builder));
 }
 
 Value Heap::sequence(Sequence::Type type, std::vector<Value> items) {
@@ -101,11 +121,13 @@ Value Heap::dict(Dict::Entries entries) {
 }
 
 Value Heap::undefined(std::string why) {
-  return {Kind::kUndefined, std::make_shared<Text>(this, std::move(why))};
+  return {Kind::kUndefined, std::make_shared<Text>(this, std::move(why), Origins())};
 }
 
-Value constant_text(std::string utf8) {
-  return {Kind::kString, std::make_shared<Text>(nullptr, std::move(utf8))};
+Value constant_text(std::string utf8, uint32_t literal) {
+  return {Kind::kString,
+          std::make_shared<Text>(nullptr, std::move(utf8),
+                                 Origins({.kind = Origin::Kind::kTemplate, .number = literal}))};
 }
 
 std::string_view type_name(const Value& value) {

@@ -11,9 +11,12 @@
 #include <utility>
 #include <vector>
 
+#include "text/jinja/origins.h"
+
 namespace tenon::jinja {
 
 class Heap;
+class TextBuilder;
 class Value;
 
 // What a template raised, or did wrong; whoever knows the line puts it before.
@@ -98,8 +101,9 @@ class Value {
 };
 
 struct Text : Object {
-  Text(Heap* heap, std::string utf8);
+  Text(Heap* heap, std::string utf8, Origins where_from);
   const std::string bytes;
+  const Origins origins;
   const int64_t length;  // code points
   bool ascii() const { return length == static_cast<int64_t>(bytes.size()); }
 };
@@ -110,6 +114,7 @@ struct Sequence : Object {
   Sequence(Heap* heap, Type type, std::vector<Value> items, int depth);
   const Type type;
   const std::vector<Value> items;
+  Origin origin;  // of what stands between the items where it is written out
   int64_t start = 0, stop = 0, step = 1;  // of a range
   // A generator gives its items once, and then raises `fault` unless that is empty.
   enum class Use : uint8_t { kFresh, kPartly, kDone };
@@ -122,6 +127,8 @@ struct Dict : Object {
   using Entries = std::vector<std::pair<Value, Value>>;
   Dict(Heap* heap, Entries entries, int depth);
   const Entries entries;
+  Origin origin;            // as a sequence's
+  bool is_message = false;  // one of the messages as a whole, or a dict made of one's fields
 };
 
 struct Namespace : Object {
@@ -177,7 +184,12 @@ class Heap {
   }
   void release(int64_t bytes) { held_ -= bytes; }
 
-  Value text(std::string utf8);
+  // A text of the template's, of no literal.
+  Value text(std::string utf8) { return text(std::move(utf8), {}); }
+  Value text(std::string utf8, Origins origins);
+  Value text(TextBuilder&& builder);
+  // A part of a text, within whose bytes it lies; the text itself where it is all of it.
+  Value part(const Value& text, std::string_view bytes);
   Value list(std::vector<Value> items) { return sequence(Sequence::Type::kList, std::move(items)); }
   Value tuple(std::vector<Value> items) {
     return sequence(Sequence::Type::kTuple, std::move(items));
@@ -207,8 +219,8 @@ inline Loop& Value::loop() const { return static_cast<Loop&>(*object_); }
 inline Callable& Value::callable() const { return static_cast<Callable&>(*object_); }
 inline std::string_view Value::bytes() const { return text().bytes; }
 
-// A string constant of a template, which no heap counts.
-Value constant_text(std::string utf8);
+// A string constant of a template, which no heap counts; `literal` is its number, or 0.
+Value constant_text(std::string utf8, uint32_t literal = 0);
 
 // Name and reference of what is bound to a callable, e.g. 'str' or 'list': Python's type names.
 std::string_view type_name(const Value& value);
