@@ -10,12 +10,9 @@
 #include <string>
 #include <vector>
 
-namespace tenon {
+#include "text/tokenizer/marks.h"
 
-// A stretch of a written conversation, in bytes.
-struct TextRange {
-  size_t begin = 0, end = 0;
-};
+namespace tenon {
 
 // What the assistant says in a turn, with the marker that ends the turn.
 struct ChatSpan {

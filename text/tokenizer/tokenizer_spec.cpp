@@ -172,7 +172,6 @@ void find_byte_level(TokenizerSpec& spec) {
     if (step.kind != wanted) return;
   }
   spec.byte_level = true;
-  for (const NormalizerStep& step : spec.normalizer) spec.normalizers.push_back(step.form);
   for (const PreTokenizerStep& step : spec.pre_tokenizer) {
     if (step.kind == PreTokenizerStep::kSplit) spec.splits.push_back(step.split);
   }

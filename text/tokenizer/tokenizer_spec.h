@@ -44,10 +44,9 @@ struct TokenizerSpec {
 
   // GPT-2's kind of tokenizer (byte_level_bpe.h), where the steps amount to it.
   bool byte_level = false;
-  std::vector<NormalForm> normalizers;  // in order
-  std::vector<SplitSpec> splits;        // in order, before the ByteLevel step
-  bool add_prefix_space = false;        // ByteLevel: a text that begins with no space gets one
-  bool gpt2_pattern = true;             // ByteLevel: cuts by GPT-2's pattern
+  std::vector<SplitSpec> splits;  // in order, before the ByteLevel step
+  bool add_prefix_space = false;  // ByteLevel: a text that begins with no space gets one
+  bool gpt2_pattern = true;       // ByteLevel: cuts by GPT-2's pattern
 
   // A sentencepiece model in the place of merges and steps; null otherwise.
   std::shared_ptr<const SentencePieceModel> sentencepiece;
