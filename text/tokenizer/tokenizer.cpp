@@ -41,6 +41,7 @@ std::unique_ptr<Tokenizer> Tokenizer::load(const std::filesystem::path& director
   tokenizer->suffix_ = spec.suffix;
   tokenizer->fingerprint_ = spec.fingerprint;
   tokenizer->file_ = spec.file;
+  tokenizer->note_ = spec.note;
   return tokenizer;
 }
 

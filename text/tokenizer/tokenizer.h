@@ -22,9 +22,9 @@ namespace tenon {
 class Tokenizer {
  public:
   // Reads `tokenizer.json`, or else `vocab.json` and `merges.txt`, or else a sentencepiece
-  // `tokenizer.model`; and for the special tokens
-  // `tokenizer_config.json`, `special_tokens_map.json`, `config.json` and `generation_config.json`,
-  // as far as they are there. Throws Error(kInput) naming file and field, also for what is valid
+  // `tokenizer.model`; and for the added and special tokens `tokenizer_config.json`,
+  // `special_tokens_map.json`, `added_tokens.json`, `config.json` and `generation_config.json`, as
+  // far as they are there (special_tokens.h). Throws Error(kInput) naming file and field, also for what is valid
   // there but not supported here.
   static std::unique_ptr<Tokenizer> load(const std::filesystem::path& directory);
   virtual ~Tokenizer() = default;
@@ -81,6 +81,9 @@ class Tokenizer {
   uint64_t fingerprint() const { return fingerprint_; }
   // The file that the vocabulary came from, for the log.
   const std::string& file() const { return file_; }
+  // What a person should know of the tokenizer's files, such as a special token that they name and
+  // give no id; "": nothing.
+  const std::string& note() const { return note_; }
 
  protected:
   // What the functions above do. Marks become the indices of the tokens that hold the bytes at them,
@@ -99,7 +102,7 @@ class Tokenizer {
   std::optional<int32_t> eos_, bos_;
   std::vector<int32_t> prefix_, suffix_;
   uint64_t fingerprint_ = 0;
-  std::string file_;
+  std::string file_, note_;
 
  private:
   void encode_repaired(std::string_view text, bool continued, std::span<const TextRange> plain,
