@@ -273,7 +273,7 @@ TEST_CASE("models of another form are refused by name", "[tokenizer]") {
   const std::string unknown("\x0A\x09\x0A\x05<unk>\x18\x02", 11), a("\x0A\x03\x0A\x01"
                                                                     "a",
                                                                     5);
-  CHECK(verdict(unknown + a + std::string("\x12\x02\x18\x02", 4)) == "no error");
+  CHECK(verdict(unknown + a + std::string("\x12\x02\x18\x02\x1A\x00", 6)) == "no error");
   CHECK_THAT(verdict(unknown + a + std::string("\x12\x02\x18\x03", 4)),
              Catch::Contains("model type 3 is not supported"));
   CHECK_THAT(verdict(a), Catch::Contains("expected one piece of type unknown, got 0"));
