@@ -53,6 +53,7 @@ TokenizeOptions tokenize_options(const DataOptions& options, const fs::path& mod
                        : options.train_on == "everything" ? TrainOn::kEverything
                                                           : TrainOn::kAll;
   result.template_fingerprint = template_fingerprint(options, model);
+  result.plain_people = options.special_in_text == "plain";
   return result;
 }
 

@@ -36,10 +36,11 @@ std::optional<TokenFile> given_tokens(std::span<const std::filesystem::path> sou
 // All of the options that the tokens depend on.
 uint64_t fingerprint(const TokenizeOptions& options) {
   const DocumentOptions& o = options.documents;
-  std::string text = fmt::format(
-      "{}\n{}\n{}\n{}\n{}\n{}\n{}\n{}\n{:016x}", options.append_eos, options.lines, o.format,
-      fmt::join(o.columns, "\n"), o.columns.size(), o.chat_template != nullptr,
-      static_cast<int>(o.train_on), o.skip_bad, options.template_fingerprint);
+  std::string text =
+      fmt::format("{}\n{}\n{}\n{}\n{}\n{}\n{}\n{}\n{}\n{:016x}", options.append_eos, options.lines,
+                  options.plain_people, o.format, fmt::join(o.columns, "\n"), o.columns.size(),
+                  o.chat_template != nullptr, static_cast<int>(o.train_on), o.skip_bad,
+                  options.template_fingerprint);
   text += "\n" + o.system;
   return hash_bytes(std::as_bytes(std::span(text)));
 }
