@@ -83,6 +83,7 @@ TokenizeOptions tokenize_options(const DataOptions& options, const fs::path& mod
   documents.skip_bad = options.skip_bad;
   documents.train_on = chosen(kTrainOns, "--train-on", options.train_on);
   result.template_fingerprint = template_fingerprint(options, model, adapter);
+  result.plain_people = options.special_in_text == "plain";
   return result;
 }
 

@@ -245,6 +245,9 @@ std::vector<OptionRow> make_rows() {
                          "Samples (not texts) longer than --seq-len: cut at the end, left out, or "
                          "an error"),
               Counts::kResult),
+      of_data(choice_row("special-tokens-in-text", &O::special_in_text, {"special", "plain"},
+                         "Names of special tokens in what people wrote of a conversation: those "
+                         "tokens, as transformers reads them, or plain text")),
       of_data(flag_row("skip-bad", &O::skip_bad,
                        "Pass over records that cannot be read, and count them")),
       path(list_row("val", &O::val, false, "Validation files")),

@@ -20,6 +20,7 @@ struct DataOptions {
   std::string chat_template;         // a name or a file; "": the model's own; "none"
   std::string system, date;
   std::string train_on = "all", overlong = "cut";
+  std::string special_in_text = "special";  // or "plain"
   bool skip_bad = false;
 };
 

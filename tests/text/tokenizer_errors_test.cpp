@@ -185,3 +185,48 @@ TEST_CASE("a broken folder, merges.txt or config is named with its place", "[tok
   put_file(folder / "tokenizer.json", "{\"model\": ");
   CHECK_THAT(load(folder), Catch::Contains("tokenizer.json:1:11: invalid JSON: "));
 }
+
+TEST_CASE("steps that double a text again and again are refused", "[tokenizer]") {
+  const Json once = {{"type", "Replace"}, {"pattern", {{"String", "a"}}}, {"content", "aa"}};
+  const Json by_pattern = {{"type", "Replace"}, {"pattern", {{"Regex", "a"}}}, {"content", "aa"}};
+  const auto of = [](const char* list, const Json& step, size_t count) {
+    return Json{{"type", "Sequence"}, {list, std::vector<Json>(count, step)}};
+  };
+  const auto load = [](const TempFolder& folder, const char* field, const Json& steps) {
+    Json json = small_tokenizer();
+    json[field] = steps;
+    put_file(folder / "tokenizer.json", json.dump());
+    return Tokenizer::load(folder.path());
+  };
+  for (const Json& step : {once, by_pattern}) {
+    TempFolder folder;
+    const auto grows = load(folder, "normalizer", of("normalizers", step, 50));
+    CHECK_THAT(error_of([&] { grows->encode("ba"); }),
+               Catch::StartsWith("2: ") && Catch::Contains("field \"pattern\" of a Replace") &&
+                   Catch::Contains("64 times"));
+    CHECK(grows->encode("bc").size() == 2);
+    CHECK(load(folder, "normalizer", of("normalizers", step, 6))->encode("ba").size() == 65);
+    Json steps = of("decoders", step, 50);
+    steps["decoders"].insert(steps["decoders"].begin(), Json{{"type", "Fuse"}});
+    const auto speaks = load(folder, "decoder", steps);
+    CHECK_THAT(error_of([&] {
+                 speaks->decode(std::vector<int32_t>{1, 0});
+               }),
+               Catch::StartsWith("2: ") && Catch::Contains("64 times"));
+    CHECK(speaks->decode(std::vector<int32_t>{1, 2}) == "bc");
+  }
+  // One step is enough where its content is long.
+  TempFolder folder;
+  const Json wide = {
+      {"type", "Replace"}, {"pattern", {{"String", "a"}}}, {"content", std::string(1 << 12, 'b')}};
+  const auto wide_ends = load(folder, "normalizer", wide);
+  CHECK(wide_ends->encode("a").size() == 1 << 12);
+  CHECK_THAT(error_of([&] { wide_ends->encode(std::string(1 << 12, 'a')); }),
+             Catch::Contains("64 times"));
+  const Json before = {{"type", "Prepend"}, {"prepend", std::string(1 << 16, 'b')}};
+  CHECK_THAT(
+      error_of([&] { load(folder, "normalizer", of("normalizers", before, 40))->encode("a"); }),
+      Catch::Contains("normalizer Prepend") && Catch::Contains("64 times"));
+  CHECK_THAT(error_of([&] { load(folder, "normalizer", of("normalizers", once, 2000)); }),
+             Catch::Contains("at most 1024 steps"));
+}

@@ -257,6 +257,7 @@ TEST_CASE("the end of text comes from the tokenizer's config, then from the mode
   CHECK(b->token(*b->eos_id()) == "b");
   CHECK(b->encode("abba").size() == 4);  // a special token is one wherever it stands
   const uint64_t before = b->fingerprint();
+  std::filesystem::remove(folder / "special_tokens_map.json");
   put_file(folder / "tokenizer_config.json",
            R"({"eos_token": "<|endoftext|>", "model_max_length": 1e30})");
   CHECK(eos() == 0);

@@ -14,7 +14,7 @@
 #include "text/chat/chat_spans.h"
 #include "text/chat/template_source.h"
 #include "text/jinja/template.h"
-#include "text/tokenizer/tokenizer.h"
+#include "text/tokenizer/special_tokens.h"
 
 namespace tenon {
 namespace {
@@ -24,49 +24,19 @@ using jinja::Template;
 using nlohmann::ordered_json;
 using Tokens = std::vector<std::pair<std::string, ordered_json>>;  // name, text
 
-constexpr const char* kTokenNames[] = {"bos_token", "eos_token", "unk_token", "sep_token",
-                                       "pad_token", "cls_token", "mask_token"};
-
 bool has(const Tokens& tokens, std::string_view name) {
   return std::any_of(tokens.begin(), tokens.end(), [&](auto& one) { return one.first == name; });
 }
 
-// The special tokens that a file names, each as a string or an object with "content".
-void add_tokens(const JsonObject& file, Tokens& tokens) {
-  for (const std::string name : kTokenNames) {
-    const Json* value = file.find(name);
-    if (!value || value->is_null() || has(tokens, name)) continue;
-    if (!value->is_string() && !value->is_object()) {
-      file.reject(name, "a string or an object with \"content\"");
-    }
-    tokens.emplace_back(
-        name, value->is_string() ? value->get<std::string>() : file.object(name).text("content"));
-  }
-}
-
+// Of the first folder that has one of the name.
 Tokens tokens_of(const std::vector<fs::path>& folders) {
   Tokens tokens;
   for (const fs::path& folder : folders) {
-    for (const char* name : {"tokenizer_config.json", "special_tokens_map.json"}) {
-      if (fs::exists(folder / name)) add_tokens(JsonObject::read(folder / name), tokens);
+    for (const auto& [name, text] : special_token_texts(folder)) {
+      if (!has(tokens, name)) tokens.emplace_back(name, text);
     }
   }
   return tokens;
-}
-
-// Beginning and end as the model's tokenizer takes them, where no file spells them out.
-void add_boundaries(const fs::path& folder, Tokens& tokens) {
-  const bool known = has(tokens, "bos_token") && has(tokens, "eos_token");
-  const bool vocabulary =
-      fs::exists(folder / "tokenizer.json") || fs::exists(folder / "vocab.json");
-  if (known || !vocabulary) return;
-  const std::unique_ptr<Tokenizer> tokenizer = Tokenizer::load(folder);
-  const auto add = [&](const char* name, std::optional<int32_t> id) {
-    if (!id || has(tokens, name)) return;
-    if (const auto text = tokenizer->token(*id)) tokens.emplace_back(name, *text);
-  };
-  add("bos_token", tokenizer->bos_id());
-  add("eos_token", tokenizer->eos_id());
 }
 
 // "YYYY-MM-DD" or "YYYY-MM-DDTHH:MM:SS"; "" is nothing.
@@ -259,9 +229,7 @@ std::vector<std::string> ChatTemplate::names() {
 std::shared_ptr<const ChatTemplate> ChatTemplate::named(const std::string& name_or_file,
                                                         const fs::path& folder,
                                                         const std::string& date) {
-  Tokens tokens = tokens_of({folder});
-  add_boundaries(folder, tokens);
-  return make(named_template(name_or_file), std::move(tokens), date);
+  return make(named_template(name_or_file), tokens_of({folder}), date);
 }
 
 }  // namespace tenon

@@ -11,13 +11,10 @@
 #include <vector>
 
 #include "text/chat/template_source.h"
+#include "text/tokenizer/marks.h"
+
 
 namespace tenon {
-
-// A stretch of a written conversation, in bytes.
-struct TextRange {
-  size_t begin = 0, end = 0;
-};
 
 // What the assistant says in a turn, with the marker that ends the turn.
 struct ChatSpan {

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// A document as a model reads it: its pieces' ids, each piece tokenized by itself, so that what is
-// given stands there as it will when the model is asked.
+// A document as a model reads it. Pieces that are one text (a conversation as a chat template writes
+// it) are tokenized as one, as transformers' apply_chat_template does, and a token is scored where any
+// of its bytes are; other pieces are tokenized each by itself, so that what is given stands there as
+// it will when the model is asked.
 #pragma once
 
 #include <cstdint>
@@ -21,6 +23,7 @@ struct DocumentTokens {
   std::vector<TokenRun> runs;  // in order; together all ids
   bool sample = false;
   int64_t front = 0, back = 0;  // how many of the ids the framing has put there
+  std::vector<int32_t> named;   // special tokens that people's text named, in a whole document
 };
 
 // What stands around the ids of a framed document; none of it twice.
@@ -31,7 +34,8 @@ enum class Framing {
   kPrompt,    // prefix() and suffix()
 };
 
+// `plain_people`: names of special tokens in what people wrote are ordinary text.
 void tokenize_document(const Document& document, const Tokenizer& tokenizer, Framing framing,
-                       DocumentTokens& tokens);
+                       DocumentTokens& tokens, bool plain_people = false);
 
 }  // namespace tenon

@@ -146,9 +146,10 @@ class Encoder {
   }
 
   void add_document(const Document& document, DocumentTokens& tokens, EncodedPart& part) const {
-    tokenize_document(document, tokenizer_, framing_, tokens);
+    tokenize_document(document, tokenizer_, framing_, tokens, options_.plain_people);
+    for (const int32_t id : tokens.named) ++part.special[id];
     const size_t size = tokens.ids.size();
-    if (document.framed) {  // a chat template's own special tokens are meant
+    if (document.framed) {  // of a chat template's text those count that people named
       count_special(std::span(tokens.ids)
                         .subspan(static_cast<size_t>(tokens.front),
                                  size - static_cast<size_t>(tokens.front + tokens.back)),

@@ -30,7 +30,8 @@ struct EncodedPart {
   bool text = false;                   // a stretch of text: the Joiner frames and cuts it
   bool ends_text = false;              // the last one of its file
   int64_t skipped = 0;                 // records that could not be read
-  std::map<int32_t, int64_t> special;  // the special tokens in it and their counts
+  std::map<int32_t, int64_t> special;  // the special tokens in its text and their counts; a
+                                       // chat template's own are none
 };
 
 // Which part of all bytes a rank encodes.

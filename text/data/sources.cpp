@@ -40,9 +40,10 @@ std::optional<TokenFile> given_tokens(std::span<const std::filesystem::path> sou
 uint64_t fingerprint(const TokenizeOptions& options) {
   const DocumentOptions& o = options.documents;
   std::string text = fmt::format(
-      "{}\n{}\n{}\n{}\n{}\n{}\n{}\n{}\n{}\n{:016x}", kReader, options.append_eos, options.lines,
-      o.format, fmt::join(o.columns, "\n"), o.columns.size(), o.chat_template != nullptr,
-      static_cast<int>(o.train_on), o.skip_bad, options.template_fingerprint);
+      "{}\n{}\n{}\n{}\n{}\n{}\n{}\n{}\n{}\n{}\n{:016x}", kReader, options.append_eos, options.lines,
+      options.plain_people, o.format, fmt::join(o.columns, "\n"), o.columns.size(),
+      o.chat_template != nullptr, static_cast<int>(o.train_on), o.skip_bad,
+      options.template_fingerprint);
   text += "\n" + o.system;
   return hash_bytes(std::as_bytes(std::span(text)));
 }

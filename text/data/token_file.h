@@ -32,6 +32,9 @@ struct TokenizeOptions {
   // not depend on it.
   int64_t chunk_bytes = 1 << 20;
   bool lines = false;  // each line of a .txt is a document
+  // Names of special tokens in what people wrote of a conversation are ordinary text, not the tokens
+  // as in transformers' apply_chat_template.
+  bool plain_people = false;
   DocumentOptions documents;
   // Of the text of documents.chat_template, and of what it is told beside the messages.
   uint64_t template_fingerprint = 0;

@@ -24,6 +24,7 @@ void AddedTokenMatcher::add(std::string_view pattern, const AddedToken& token) {
   if (token_at_[node] < 0) token_at_[node] = static_cast<int32_t>(tokens_.size());
   tokens_.push_back(token);
   first_byte_[byte_at(pattern, 0)] = true;
+  has_special_ |= token.special;
 }
 
 int32_t AddedTokenMatcher::longest_at(std::string_view text, size_t position,
@@ -42,12 +43,13 @@ int32_t AddedTokenMatcher::longest_at(std::string_view text, size_t position,
   return best;
 }
 
-std::vector<AddedTokenMatcher::Piece> AddedTokenMatcher::cut(std::string_view text,
-                                                             bool special) const {
+std::vector<AddedTokenMatcher::Piece> AddedTokenMatcher::cut(
+    std::string_view text, std::span<const TextRange> plain) const {
   std::vector<Piece> pieces;
   if (text.empty()) return pieces;
   if (empty()) return {{-1, text}};
-  size_t done = 0;  // everything before is in a piece
+  size_t done = 0;   // everything before is in a piece
+  size_t range = 0;  // the first of `plain` that ends behind the place
   for (size_t i = 0; i < text.size();) {
     size_t length = 0;
     const int32_t index = first_byte_[byte_at(text, i)] ? longest_at(text, i, length) : -1;
@@ -57,8 +59,12 @@ std::vector<AddedTokenMatcher::Piece> AddedTokenMatcher::cut(std::string_view te
     }
     const AddedToken& token = tokens_[index];
     size_t begin = i, end = i + length;
+    while (range < plain.size() && plain[range].end <= begin) ++range;
+    if (token.special && range < plain.size() && plain[range].begin < end) {
+      i = std::min(end, plain[range].end);  // where the plain text ends another token may begin
+      continue;
+    }
     i = end;  // the next token is looked for behind this one, even if this one does not count
-    if (token.special && !special) continue;
     if (token.single_word && (word_before(text, begin) || word_at(text, end))) continue;
     if (token.lstrip) begin = std::max(spaces_begin(text, begin), done);
     if (token.rstrip) end = spaces_end(text, end);

@@ -4,10 +4,13 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <string>
 #include <string_view>
 #include <unordered_map>
 #include <vector>
+
+#include "text/tokenizer/marks.h"
 
 namespace tenon {
 
@@ -15,7 +18,7 @@ namespace tenon {
 struct AddedToken {
   std::string content;
   int32_t id = -1;
-  bool special = false;  // left out by decode(skip_special), and not looked for by encode_plain()
+  bool special = false;      // left out by decode(skip_special), and not looked for in plain text
   bool normalized = false;   // looked for after the normalizer, in its own normalized form
   bool lstrip = false;       // takes the white space on its left with it
   bool rstrip = false;       // and on its right
@@ -34,10 +37,12 @@ class AddedTokenMatcher {
   // Requires: pattern is not empty.
   void add(std::string_view pattern, const AddedToken& token);
 
-  // Cuts valid UTF-8. Without `special`, tokens that are special are ordinary text.
-  std::vector<Piece> cut(std::string_view text, bool special) const;
+  // Cuts valid UTF-8. Special tokens that reach into a range of `plain` (in order, none empty) are
+  // ordinary text.
+  std::vector<Piece> cut(std::string_view text, std::span<const TextRange> plain) const;
 
   bool empty() const { return tokens_.empty(); }
+  bool has_special() const { return has_special_; }
 
  private:
   // The index of the longest token at `position` and its length, or -1.
@@ -48,6 +53,7 @@ class AddedTokenMatcher {
   std::vector<int32_t> token_at_ = {-1};  // by node: the token that ends there
   std::vector<AddedToken> tokens_;
   bool first_byte_[256] = {};
+  bool has_special_ = false;
 };
 
 }  // namespace tenon

@@ -7,6 +7,7 @@
 #include "core/error.h"
 #include "text/tokenizer/bpe.h"
 #include "text/tokenizer/byte_spelling.h"
+#include "text/tokenizer/normalize.h"
 #include "text/tokenizer/scratch_pool.h"
 #include "text/tokenizer/word_cache.h"
 #include "text/unicode_classes.h"
@@ -44,13 +45,6 @@ bool only_digits_split(const TokenizerSpec& spec) {
 class ByteLevelBpe : public Tokenizer {
  public:
   explicit ByteLevelBpe(const TokenizerSpec& spec);
-  using Tokenizer::encode;
-  void encode(std::string_view text, std::vector<int32_t>& out) const override {
-    encode_text(text, true, out);
-  }
-  void encode_plain(std::string_view text, std::vector<int32_t>& out) const override {
-    encode_text(text, false, out);
-  }
   size_t safe_cut(std::string_view text) const override;
   std::string_view bytes(int32_t id) const override {
     return id < 0 || id >= vocabulary_size() ? std::string_view() : bytes_[id];
@@ -67,17 +61,19 @@ class ByteLevelBpe : public Tokenizer {
   void read_tokens(const TokenizerSpec& spec, const ByteSpelling& spelling);
   void read_added_tokens(const TokenizerSpec& spec);
   void find_cuts();
-  std::string normalized(std::string_view text) const;
 
   // Each takes its part of the way from a text to ids.
-  void encode_text(std::string_view text, bool special, std::vector<int32_t>& out) const;
-  void encode_piece(std::string_view piece, bool special, Scratch& scratch,
+  void encode_text(std::string_view text, bool continued, std::span<const TextRange> plain,
+                   Marks marks, std::vector<int32_t>& out) const override;
+  void encode_piece(std::string_view piece, std::span<const TextRange> plain, Marks marks,
+                    Scratch& scratch, std::vector<int32_t>& out) const;
+  void encode_parts(std::string_view text, size_t level, Marks marks, Scratch& scratch,
                     std::vector<int32_t>& out) const;
-  void encode_parts(std::string_view text, size_t level, Scratch& scratch,
+  void encode_words(std::string_view text, Marks marks, Scratch& scratch,
                     std::vector<int32_t>& out) const;
-  void encode_words(std::string_view text, Scratch& scratch, std::vector<int32_t>& out) const;
   void encode_word(std::string_view word, size_t readable, Scratch& scratch,
                    std::vector<int32_t>& out) const;
+  size_t covered(std::string_view rest, int32_t id) const;
 
   std::vector<std::string> bytes_;  // by id
   std::array<int32_t, 256> byte_id_;
@@ -87,7 +83,7 @@ class ByteLevelBpe : public Tokenizer {
   std::unordered_map<std::string, int32_t> whole_words_;  // where merges are ignored for them
   AddedTokenMatcher raw_added_, normalized_added_;
   std::vector<std::string> added_patterns_;  // what the two look for
-  std::vector<NormalForm> normalizers_;
+  Normalizer normalizer_;
   std::vector<std::unique_ptr<RegexSplitter>> splitters_;
   WordScanner* scanner_;        // cuts what the splitters leave; null: each part is one word
   bool cuts_are_known_ = true;  // see safe_cut()
@@ -101,7 +97,7 @@ ByteLevelBpe::ByteLevelBpe(const TokenizerSpec& spec)
       ignore_merges_(spec.ignore_merges),
       add_prefix_space_(spec.add_prefix_space),
       merges_(spec.merges.size()),
-      normalizers_(spec.normalizers),
+      normalizer_(spec.normalizer),
       scanner_(scanner_of(spec)) {
   const ByteSpelling spelling;
   for (int byte = 0; byte < 256; ++byte) {
@@ -135,7 +131,7 @@ void ByteLevelBpe::read_tokens(const TokenizerSpec& spec, const ByteSpelling& sp
   bytes_.resize(size);
   for (const auto& [text, id] : spec.vocabulary) tokens_[id] = {text, true, false};
   for (const AddedToken& token : spec.added) {
-    const std::string text = token.normalized ? normalized(token.content) : token.content;
+    const std::string text = token.normalized ? normalizer_(token.content) : token.content;
     tokens_[token.id] = {text, true, token.special && text == token.content, true};
   }
   for (size_t id = 0; id < size; ++id) bytes_[id] = spelling.bytes_of(tokens_[id].text);
@@ -145,7 +141,7 @@ void ByteLevelBpe::read_tokens(const TokenizerSpec& spec, const ByteSpelling& sp
 
 void ByteLevelBpe::read_added_tokens(const TokenizerSpec& spec) {
   for (const AddedToken& token : spec.added) {
-    const std::string pattern = token.normalized ? normalized(token.content) : token.content;
+    const std::string pattern = token.normalized ? normalizer_(token.content) : token.content;
     (token.normalized ? normalized_added_ : raw_added_).add(pattern, token);
     added_patterns_.push_back(pattern);
     if (token.rstrip || token.single_word) cuts_are_known_ = false;
@@ -164,59 +160,96 @@ void ByteLevelBpe::find_cuts() {
   }
 }
 
-std::string ByteLevelBpe::normalized(std::string_view text) const {
-  std::string result(text);
-  for (const NormalForm form : normalizers_) result = normalize(result, form);
-  return result;
-}
-
-void ByteLevelBpe::encode_text(std::string_view text, bool special,
+// No step puts anything before a text, so that it matters not whether it is a text that goes on.
+void ByteLevelBpe::encode_text(std::string_view text, bool /*continued*/,
+                               std::span<const TextRange> plain, Marks marks,
                                std::vector<int32_t>& out) const {
   const auto scratch = scratches_.borrow([] { return std::make_unique<Scratch>(); });
-  std::string repaired;
-  text = as_valid_utf8(text, repaired);
-  for (const auto& [id, piece] : raw_added_.cut(text, special)) {
+  for (const auto& [id, piece] : raw_added_.cut(text, plain)) {
+    const auto begin = static_cast<size_t>(piece.data() - text.data());
+    const Marks here = take_marks(marks, begin, begin + piece.size());
     if (id >= 0) {
+      set_marks(here, out.size());
       out.push_back(id);
-    } else if (normalizers_.empty()) {
-      encode_piece(piece, special, *scratch, out);
+      continue;
+    }
+    std::vector<TextRange> plain_here;
+    if (normalized_added_.has_special())
+      plain_here = ranges_within(plain, begin, begin + piece.size());
+    if (normalizer_.empty()) {
+      encode_piece(piece, plain_here, here, *scratch, out);
     } else {
-      encode_piece(normalized(piece), special, *scratch, out);
+      plain_here = normalized_ranges(normalizer_, piece, true, plain_here);
+      encode_piece(normalizer_(piece, true, here), plain_here, here, *scratch, out);
     }
   }
+  set_marks(marks, out.size());
 }
 
-void ByteLevelBpe::encode_piece(std::string_view piece, bool special, Scratch& scratch,
-                                std::vector<int32_t>& out) const {
-  for (const auto& [id, text] : normalized_added_.cut(piece, special)) {
+void ByteLevelBpe::encode_piece(std::string_view piece, std::span<const TextRange> plain,
+                                Marks marks, Scratch& scratch, std::vector<int32_t>& out) const {
+  for (const auto& [id, text] : normalized_added_.cut(piece, plain)) {
+    const auto begin = static_cast<size_t>(text.data() - piece.data());
+    const Marks here = take_marks(marks, begin, begin + text.size());
     if (id >= 0) {
+      set_marks(here, out.size());
       out.push_back(id);
     } else {
-      encode_parts(text, 0, scratch, out);
+      encode_parts(text, 0, here, scratch, out);
     }
   }
+  set_marks(marks, out.size());
 }
 
-void ByteLevelBpe::encode_parts(std::string_view text, size_t level, Scratch& scratch,
+void ByteLevelBpe::encode_parts(std::string_view text, size_t level, Marks marks, Scratch& scratch,
                                 std::vector<int32_t>& out) const {
-  if (level == splitters_.size()) return encode_words(text, scratch, out);
+  if (level == splitters_.size()) return encode_words(text, marks, scratch, out);
   std::vector<std::string_view> parts;
   splitters_[level]->split(text, parts);
-  for (const std::string_view part : parts) encode_parts(part, level + 1, scratch, out);
+  for (const std::string_view part : parts) {
+    const auto begin = static_cast<size_t>(part.data() - text.data());
+    encode_parts(part, level + 1, take_marks(marks, begin, begin + part.size()), scratch, out);
+  }
+  set_marks(marks, out.size());
 }
 
-void ByteLevelBpe::encode_words(std::string_view text, Scratch& scratch,
+void ByteLevelBpe::encode_words(std::string_view text, Marks marks, Scratch& scratch,
                                 std::vector<int32_t>& out) const {
   if (add_prefix_space_ && !text.starts_with(' ')) {
     scratch.prefixed.assign(1, ' ').append(text);
     text = scratch.prefixed;
+    shift_marks(marks, 1);
   }
-  if (scanner_ == nullptr) return encode_word(text, text.size(), scratch, out);
-  while (!text.empty()) {
-    const size_t length = scanner_(text);
-    encode_word(text.substr(0, length), text.size(), scratch, out);
-    text.remove_prefix(length);
+  const size_t first = out.size();
+  for (std::string_view rest = text; !rest.empty();) {
+    const size_t length = scanner_ == nullptr ? rest.size() : scanner_(rest);
+    encode_word(rest.substr(0, length), rest.size(), scratch, out);
+    rest.remove_prefix(length);
   }
+  if (marks.empty()) return;
+  place_marks(text, marks, out, first,
+              [this](std::string_view rest, int32_t id) { return covered(rest, id); });
+}
+
+// How many bytes at the front of a rest of a word a token stands for: its own, with those between
+// that the vocabulary lacks; of the unknown token the run of such bytes, or one.
+size_t ByteLevelBpe::covered(std::string_view rest, int32_t id) const {
+  const auto lacking = [&](size_t i) {
+    return i < rest.size() && byte_id_[static_cast<unsigned char>(rest[i])] < 0;
+  };
+  size_t size = 0;
+  if (id == unknown_ && lacking(0)) {
+    do {
+      ++size;
+    } while (fuse_unknown_ && lacking(size));
+    return size;
+  }
+  if (rest.starts_with(bytes_[id])) return bytes_[id].size();
+  for (size_t i = 0; i < bytes_[id].size(); ++i) {
+    while (lacking(size)) ++size;
+    ++size;
+  }
+  return size;
 }
 
 void ByteLevelBpe::encode_word(std::string_view word, size_t readable, Scratch& scratch,

@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "core/error.h"
+#include "text/tokenizer/replace.h"
 #include "text/tokenizer/split.h"
 #include "text/unicode_classes.h"
 #include "text/utf8.h"
@@ -62,11 +63,42 @@ char32_t lower_case_of(char32_t code) {
   return static_cast<char32_t>(utf8proc_tolower(static_cast<utf8proc_int32_t>(code)));
 }
 
+bool is_ascii(char c) { return (c & 0x80) == 0; }
+// Whether a byte is not the first one of its character.
+bool continues(char c) { return (c & 0xC0) == 0x80; }
+
+// Moves marks in a text that became `normalized`. Before an ASCII character nothing composes or is
+// reordered, so that each mark is found by what lies between the last such place and it: as far as
+// that gives the same by itself.
+void move_to_form(std::string_view text, NormalForm form, std::string_view normalized,
+                  Marks marks) {
+  size_t from = 0, to = 0;  // such a place, in the text and in the normalized one
+  for (size_t& mark : marks) {
+    size_t place = mark;
+    while (place > from && (place == text.size() || !is_ascii(text[place]))) --place;
+    to += normalize(text.substr(from, place - from), form).size();
+    from = place;
+    const std::string front = normalize(text.substr(place, mark - place), form);
+    const std::string_view rest = normalized.substr(to);
+    auto same = static_cast<size_t>(
+        std::mismatch(front.begin(), front.end(), rest.begin(), rest.end()).first - front.begin());
+    while (same > 0 && same < rest.size() && continues(rest[same])) --same;
+    mark = to + same;
+  }
+}
+
+void strip(const NormalizerStep& step, std::string& text, Marks marks) {
+  if (step.right) text.erase(spaces_begin(text, text.size()));
+  const size_t left = step.left ? spaces_end(text, 0) : 0;
+  text.erase(0, left);
+  for (size_t& mark : marks) mark = std::min(mark - std::min(mark, left), text.size());
+}
+
 }  // namespace
 
-std::string normalize(std::string_view text, NormalForm form) {
-  const bool ascii = std::all_of(text.begin(), text.end(), [](char c) { return (c & 0x80) == 0; });
-  if (ascii) return std::string(text);  // every form leaves ASCII as it is
+std::string normalize(std::string_view text, NormalForm form, Marks marks) {
+  if (std::all_of(text.begin(), text.end(), is_ascii))
+    return std::string(text);  // every form leaves ASCII as it is
 
   const bool compose = form == NormalForm::kNfc || form == NormalForm::kNfkc;
   const bool compatible = form == NormalForm::kNfkc || form == NormalForm::kNfkd;
@@ -84,10 +116,12 @@ std::string normalize(std::string_view text, NormalForm form) {
     i += c.length;
   }
   append_normalized(text.substr(done), options, out);
+  move_to_form(text, form, out, marks);
   return out;
 }
 
-std::string lower_case(std::string_view text) {
+std::string lower_case(std::string_view text, Marks marks) {
+  move_marks(text, marks, [](std::string_view part) { return lower_case(part); });
   std::string out;
   for (std::string_view rest = text; !rest.empty();) {
     const Utf8Char c = first_utf8(rest);
@@ -97,28 +131,6 @@ std::string lower_case(std::string_view text) {
     } else {
       append_utf8(lower_case_of(c.code), out);
     }
-  }
-  return out;
-}
-
-std::string replace_all(std::string_view text, std::string_view pattern, std::string_view content) {
-  std::string out;
-  if (pattern.empty()) return std::string(text);
-  for (;;) {
-    const size_t found = text.find(pattern);
-    out += text.substr(0, found);
-    if (found == text.npos) return out;
-    out += content;
-    text.remove_prefix(found + pattern.size());
-  }
-}
-
-std::string replace_all(std::string_view text, const RegexSplitter& pattern,
-                        std::string_view content) {
-  std::string out;
-  if (text.empty()) return out;
-  for (const RegexSplitter::Part& part : pattern.find_parts(text)) {
-    out += part.match ? content : text.substr(part.begin, part.end - part.begin);
   }
   return out;
 }
@@ -134,29 +146,60 @@ Normalizer::Normalizer(std::vector<NormalizerStep> steps) : steps_(std::move(ste
 
 Normalizer::~Normalizer() = default;
 
-std::string Normalizer::operator()(std::string_view text, bool prepend) const {
+std::string Normalizer::operator()(std::string_view text, bool prepend, Marks marks) const {
+  std::vector<size_t> inside;  // how far behind its character's first byte each mark lies
+  for (size_t& mark : marks) {
+    const size_t at = mark;
+    while (mark > 0 && mark < text.size() && continues(text[mark])) --mark;
+    inside.push_back(at - mark);
+  }
+  std::string result = run(text, prepend, marks);
+  for (size_t i = 0; i < marks.size(); ++i) {
+    for (; inside[i] > 0 && marks[i] + 1 < result.size() && continues(result[marks[i] + 1]);
+         --inside[i])
+      ++marks[i];
+  }
+  return result;
+}
+
+std::string Normalizer::run(std::string_view text, bool prepend, Marks marks) const {
+  const size_t given = text.size();
   std::string result(text);
   for (size_t i = 0; i < steps_.size(); ++i) {
     const NormalizerStep& step = steps_[i];
+    Growth growth(step.place, given);
     switch (step.kind) {
-      case NormalizerStep::kForm: result = normalize(result, step.form); break;
-      case NormalizerStep::kLowercase: result = lower_case(result); break;
-      case NormalizerStep::kStrip:
-        if (step.right) result.erase(spaces_begin(result, result.size()));
-        if (step.left) result.erase(0, spaces_end(result, 0));
-        break;
+      case NormalizerStep::kForm: result = normalize(result, step.form, marks); break;
+      case NormalizerStep::kLowercase: result = lower_case(result, marks); break;
+      case NormalizerStep::kStrip: strip(step, result, marks); break;
       case NormalizerStep::kPrepend:
-        if (prepend && !result.empty()) result.insert(0, step.content);
+        if (!prepend || result.empty()) break;
+        growth.add(result.size() + step.content.size());
+        result.insert(0, step.content);
+        shift_marks(marks, step.content.size());
         break;
       case NormalizerStep::kReplace:
-        result = replace_all(result, step.pattern, step.content);
+        result = replace_all(result, step.pattern, step.content, &growth, marks);
         break;
       case NormalizerStep::kReplaceRegex:
-        result = replace_all(result, *patterns_[i], step.content);
+        result = replace_all(result, *patterns_[i], step.content, &growth, marks);
         break;
     }
   }
   return result;
+}
+
+std::vector<TextRange> normalized_ranges(const Normalizer& normalizer, std::string_view text,
+                                         bool prepend, std::span<const TextRange> ranges) {
+  std::vector<TextRange> moved;
+  if (ranges.empty()) return moved;
+  std::vector<size_t> ends;
+  for (const TextRange& range : ranges) ends.insert(ends.end(), {range.begin, range.end});
+  normalizer(text, prepend, ends);
+  for (size_t i = 0; i < ends.size(); i += 2) {
+    if (ends[i] < ends[i + 1]) moved.push_back({ends[i], ends[i + 1]});
+  }
+  return moved;
 }
 
 }  // namespace tenon

@@ -18,18 +18,6 @@ namespace {
 class Pipeline : public Tokenizer {
  public:
   explicit Pipeline(const TokenizerSpec& spec);
-  using Tokenizer::encode;
-  void encode(std::string_view text, std::vector<int32_t>& out) const override {
-    encode_text(text, true, Place::kStart, out);
-  }
-  void encode_plain(std::string_view text, std::vector<int32_t>& out) const override {
-    encode_text(text, false, Place::kStart, out);
-  }
-  void encode_continued(std::string_view text, bool special,
-                        std::vector<int32_t>& out) const override {
-    const bool behind_added = !out.empty() && is_added(out.back());
-    encode_text(text, special, behind_added ? Place::kInside : Place::kContinued, out);
-  }
   size_t safe_cut(std::string_view text) const override;
   std::string_view bytes(int32_t id) const override;
   std::unique_ptr<TextDecoder> start_decoding() const override {
@@ -49,14 +37,19 @@ class Pipeline : public Tokenizer {
   bool cuts_are_known(const TokenizerSpec& spec) const;
 
   // Each takes its part of the way from a text to ids.
-  void encode_text(std::string_view text, bool special, Place place,
-                   std::vector<int32_t>& out) const;
-  void encode_piece(std::string_view piece, bool special, Place place, Scratch& scratch,
-                    std::vector<int32_t>& out) const;
+  void encode_text(std::string_view text, bool continued, std::span<const TextRange> plain,
+                   Marks marks, std::vector<int32_t>& out) const override;
+  void encode_piece(std::string_view piece, Place place, std::span<const TextRange> plain,
+                    Marks marks, Scratch& scratch, std::vector<int32_t>& out) const;
   void encode_word(std::string_view word, Scratch& scratch, std::vector<int32_t>& out) const;
   void encode_chunk(std::string_view chunk, size_t readable, Scratch& scratch,
                     std::vector<int32_t>& out) const;
   void take_symbols(std::string_view chunk, std::vector<int32_t>& symbols) const;
+  int32_t id_of(const Utf8Char& c) const {
+    const bool known = c.kind == Utf8Char::kValid && c.code < id_of_character_.size();
+    return known ? id_of_character_[c.code] : -1;
+  }
+  size_t covered(std::string_view rest, int32_t id) const;
 
   std::vector<int32_t> id_of_character_;
   std::array<int32_t, 256> byte_id_;
@@ -154,34 +147,84 @@ std::string_view Pipeline::bytes(int32_t id) const {
   return bytes;
 }
 
-void Pipeline::encode_text(std::string_view text, bool special, Place place,
-                           std::vector<int32_t>& out) const {
+void Pipeline::encode_text(std::string_view text, bool continued, std::span<const TextRange> plain,
+                           Marks marks, std::vector<int32_t>& out) const {
   const auto scratch = scratches_.borrow([] { return std::make_unique<Scratch>(); });
-  std::string repaired;
-  text = as_valid_utf8(text, repaired);
-  for (const auto& [id, piece] : raw_added_.cut(text, special)) {
-    const Place here = piece.data() == text.data() ? place : Place::kInside;
+  const bool behind_added = continued && !out.empty() && is_added(out.back());
+  const Place place = behind_added ? Place::kInside : continued ? Place::kContinued : Place::kStart;
+  for (const auto& [id, piece] : raw_added_.cut(text, plain)) {
+    const auto begin = static_cast<size_t>(piece.data() - text.data());
+    const Marks here = take_marks(marks, begin, begin + piece.size());
     if (id >= 0) {
-      out.push_back(id);
-    } else if (normalizer_.empty()) {
-      encode_piece(piece, special, here, *scratch, out);
-    } else {
-      encode_piece(normalizer_(piece, here != Place::kContinued), special, here, *scratch, out);
-    }
-  }
-}
-
-void Pipeline::encode_piece(std::string_view piece, bool special, Place place, Scratch& scratch,
-                            std::vector<int32_t>& out) const {
-  for (const auto& [id, text] : normalized_added_.cut(piece, special)) {
-    if (id >= 0) {
+      set_marks(here, out.size());
       out.push_back(id);
       continue;
     }
-    const Place here = text.data() == piece.data() ? place : Place::kInside;
-    const PreTokenizer::Words cut = pre_tokenizer_.cut(text, here);
-    for (const std::string_view word : cut.words) encode_word(word, scratch, out);
+    const Place stands = begin == 0 ? place : Place::kInside;
+    std::vector<TextRange> plain_here;
+    if (normalized_added_.has_special())
+      plain_here = ranges_within(plain, begin, begin + piece.size());
+    if (normalizer_.empty()) {
+      encode_piece(piece, stands, plain_here, here, *scratch, out);
+    } else {
+      const bool prepend = stands != Place::kContinued;
+      plain_here = normalized_ranges(normalizer_, piece, prepend, plain_here);
+      encode_piece(normalizer_(piece, prepend, here), stands, plain_here, here, *scratch, out);
+    }
   }
+  set_marks(marks, out.size());
+}
+
+void Pipeline::encode_piece(std::string_view piece, Place place, std::span<const TextRange> plain,
+                            Marks marks, Scratch& scratch, std::vector<int32_t>& out) const {
+  for (const auto& [id, text] : normalized_added_.cut(piece, plain)) {
+    const auto begin = static_cast<size_t>(text.data() - piece.data());
+    const Marks here = take_marks(marks, begin, begin + text.size());
+    if (id >= 0) {
+      set_marks(here, out.size());
+      out.push_back(id);
+      continue;
+    }
+    const PreTokenizer::Words cut =
+        pre_tokenizer_.cut(text, begin == 0 ? place : Place::kInside, here);
+    size_t* dropped = here.data();  // the first mark that is in no word so far
+    for (const PreTokenizer::Part& word : cut.words) {
+      const size_t first = out.size();
+      encode_word(word.text, scratch, out);
+      std::fill(dropped, word.marks.data(), first);
+      dropped = word.marks.data() + word.marks.size();
+      if (word.marks.empty()) continue;
+      place_marks(word.text, word.marks, out, first,
+                  [this](std::string_view rest, int32_t token) { return covered(rest, token); });
+    }
+    std::fill(dropped, here.data() + here.size(), out.size());
+  }
+  set_marks(marks, out.size());
+}
+
+// How many bytes at the front of a rest of a word a token stands for: its text, or its byte, with
+// characters between that the vocabulary lacks; of the unknown token the run of such, or one.
+size_t Pipeline::covered(std::string_view rest, int32_t id) const {
+  const std::string& text = tokens_[id].text;
+  const auto length_at = [&](size_t i) { return first_utf8(rest.substr(i)).length; };
+  const auto lacking = [&](size_t i) {
+    return i < rest.size() && id_of(first_utf8(rest.substr(i))) < 0;
+  };
+  size_t size = 0;
+  if (id == unknown_ && lacking(0)) {
+    do {
+      size += length_at(size);
+    } while (fuse_unknown_ && lacking(size));
+    return size;
+  }
+  if (rest.starts_with(text)) return text.size();
+  const int byte = byte_fallback_ ? byte_of_token(text) : -1;
+  if (byte >= 0 && !rest.empty() && static_cast<unsigned char>(rest[0]) == byte) return 1;
+  for (std::string_view left = text; !left.empty(); left.remove_prefix(first_utf8(left).length)) {
+    while (lacking(size)) size += length_at(size);
+    if (size < rest.size()) size += length_at(size);
+  }
+  return size;
 }
 
 // A word may be a whole text: it is taken in chunks where that changes nothing, which come again
@@ -224,7 +267,7 @@ void Pipeline::take_symbols(std::string_view chunk, std::vector<int32_t>& symbol
     const Utf8Char c = first_utf8(rest);
     const std::string_view bytes = rest.substr(0, c.length);
     rest.remove_prefix(c.length);
-    const int32_t id = c.code < id_of_character_.size() ? id_of_character_[c.code] : -1;
+    const int32_t id = id_of(c);
     const auto byte_id = [&](char b) { return byte_id_[static_cast<unsigned char>(b)]; };
     if (id >= 0) {
       if (waiting) symbols.push_back(*unknown_);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "text/tokenizer/pre_tokenize.h"
 
-#include "text/tokenizer/normalize.h"
+#include "text/tokenizer/replace.h"
 #include "text/utf8.h"
 
 namespace tenon {
@@ -20,17 +20,25 @@ PreTokenizer::PreTokenizer(const std::vector<PreTokenizerStep>& steps) {
   }
 }
 
+// Appends a stretch of `whole`, whose `marks` that are left begin with those in front of its end.
+void PreTokenizer::add_part(std::string_view text, const Part& whole, Marks& marks, Parts& out) {
+  const auto begin = static_cast<size_t>(text.data() - whole.text.data());
+  out.push_back({text, begin == 0 ? whole.place : Place::kInside,
+                 take_marks(marks, begin, begin + text.size())});
+}
+
 void PreTokenizer::split(const RegexSplitter& splitter, const Part& part, Parts& out) {
   std::vector<std::string_view> pieces;
   splitter.split(part.text, pieces);
-  for (const std::string_view piece : pieces)
-    out.push_back({piece, piece.data() == part.text.data() ? part.place : Place::kInside});
+  Marks marks = part.marks;
+  for (const std::string_view piece : pieces) add_part(piece, part, marks, out);
 }
 
 // \w+|[^\w\s]+: runs of word characters and runs of others, without the white space between.
 void PreTokenizer::cut_words(const Part& part, Parts& out) {
   enum class Kind { kSpace, kWord, kOther };
   const std::string_view text = part.text;
+  Marks marks = part.marks;
   const auto kind_at = [&](size_t i) {
     return space_at(text, i) ? Kind::kSpace : word_at(text, i) ? Kind::kWord : Kind::kOther;
   };
@@ -40,8 +48,7 @@ void PreTokenizer::cut_words(const Part& part, Parts& out) {
     do {
       end += first_utf8(text.substr(end)).length;
     } while (end < text.size() && kind_at(end) == kind);
-    if (kind != Kind::kSpace)
-      out.push_back({text.substr(begin, end - begin), begin == 0 ? part.place : Place::kInside});
+    if (kind != Kind::kSpace) add_part(text.substr(begin, end - begin), part, marks, out);
     begin = end;
   }
 }
@@ -49,36 +56,47 @@ void PreTokenizer::cut_words(const Part& part, Parts& out) {
 void PreTokenizer::cut_metaspace(const Step& step, const Part& part, Parts& out,
                                  std::deque<std::string>& texts) {
   const PreTokenizerStep& spec = step.spec;
-  std::string& text = texts.emplace_back(replace_all(part.text, " ", spec.replacement));
+  std::string& text =
+      texts.emplace_back(replace_all(part.text, " ", spec.replacement, nullptr, part.marks));
   const bool prepend =
       (spec.prepend == PreTokenizerStep::kAlways && part.place != Place::kContinued) ||
       (spec.prepend == PreTokenizerStep::kFirst && part.place == Place::kStart);
-  if (prepend && !text.starts_with(spec.replacement)) text.insert(0, spec.replacement);
+  if (prepend && !text.starts_with(spec.replacement)) {
+    text.insert(0, spec.replacement);
+    shift_marks(part.marks, spec.replacement.size());
+  }
   if (step.splitter) {
-    split(*step.splitter, {text, part.place}, out);
+    split(*step.splitter, {text, part.place, part.marks}, out);
   } else {
-    out.push_back({text, part.place});
+    out.push_back({text, part.place, part.marks});
   }
 }
 
 void PreTokenizer::cut_byte_level(const Step& step, const Part& part, Parts& out,
                                   std::deque<std::string>& texts) const {
-  std::string_view rest = part.text;
-  if (step.spec.add_prefix_space && !rest.starts_with(' ') && part.place != Place::kContinued)
-    rest = texts.emplace_back(" ").append(rest);
-  const char* const begin = rest.data();
-  while (!rest.empty()) {
+  Part whole = part;
+  if (step.spec.add_prefix_space && !part.text.starts_with(' ') &&
+      part.place != Place::kContinued) {
+    whole.text = texts.emplace_back(" ").append(part.text);
+    shift_marks(whole.marks, 1);
+  }
+  Marks marks = whole.marks;
+  for (std::string_view rest = whole.text; !rest.empty();) {
     const size_t length = step.spec.gpt2_pattern ? gpt2_word(rest) : rest.size();
-    texts.push_back(spelling_.spelled(rest.substr(0, length)));
-    out.push_back({texts.back(), rest.data() == begin ? part.place : Place::kInside});
+    const std::string_view word = rest.substr(0, length);
+    add_part(word, whole, marks, out);
+    out.back().text = texts.emplace_back(spelling_.spelled(word));
+    move_marks(word, out.back().marks,
+               [this](std::string_view front) { return spelling_.spelled(front); });
     rest.remove_prefix(length);
   }
 }
 
-PreTokenizer::Words PreTokenizer::cut(std::string_view text, Place place) const {
+PreTokenizer::Words PreTokenizer::cut(std::string_view text, Place place, Marks marks) const {
   Words result;
-  Parts parts, next;
-  if (!text.empty()) parts.push_back({text, place});
+  Parts next;
+  Parts& parts = result.words;
+  if (!text.empty()) parts.push_back({text, place, marks});
   for (const Step& step : steps_) {
     next.clear();
     for (const Part& part : parts) {
@@ -91,7 +109,6 @@ PreTokenizer::Words PreTokenizer::cut(std::string_view text, Place place) const 
     }
     parts.swap(next);
   }
-  for (const Part& part : parts) result.words.push_back(part.text);
   return result;
 }
 

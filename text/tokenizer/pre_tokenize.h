@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "text/tokenizer/byte_spelling.h"
+#include "text/tokenizer/marks.h"
 #include "text/tokenizer/split.h"
 
 namespace tenon {
@@ -44,24 +45,28 @@ class PreTokenizer {
   // Throws Error(kInput) for a pattern that cannot be used.
   explicit PreTokenizer(const std::vector<PreTokenizerStep>& steps);
 
-  // The words of a text. They look into the text or into `texts`, which keeps what was rewritten.
-  struct Words {
-    std::vector<std::string_view> words;
-    std::deque<std::string> texts;
-  };
-  // Throws Error(kInput) when a pattern takes too long. Requires: text is valid UTF-8.
-  Words cut(std::string_view text, Place place) const;
-
- private:
+  // A word and the marks in it, counted from its start.
   struct Part {
     std::string_view text;
     Place place;
+    Marks marks;
   };
+  using Parts = std::vector<Part>;
+  // The words of a text. They look into the text or into `texts`, which keeps what was rewritten.
+  // Marks in what is dropped are in no word.
+  struct Words {
+    Parts words;
+    std::deque<std::string> texts;
+  };
+  // Throws Error(kInput) when a pattern takes too long. Requires: text is valid UTF-8.
+  Words cut(std::string_view text, Place place, Marks marks) const;
+
+ private:
   struct Step {
     PreTokenizerStep spec;
     std::unique_ptr<RegexSplitter> splitter;  // kSplit, and a kMetaspace that cuts
   };
-  using Parts = std::vector<Part>;
+  static void add_part(std::string_view text, const Part& whole, Marks& marks, Parts& out);
   static void split(const RegexSplitter& splitter, const Part& part, Parts& out);
   static void cut_words(const Part& part, Parts& out);
   static void cut_metaspace(const Step& step, const Part& part, Parts& out,

@@ -19,6 +19,7 @@ namespace {
 constexpr int64_t kMaxModelBytes = int64_t{256} << 20;
 constexpr size_t kLongestPiece = 4096;  // bytes
 constexpr size_t kMostPieces = size_t{1} << 21;
+constexpr uint64_t kMostFields = (1 << 29) - 1;
 
 // A walk over the fields of one protobuf message.
 class Message {
@@ -33,6 +34,7 @@ class Message {
     const uint64_t tag = take_varint();
     field_ = tag >> 3;
     wire_ = static_cast<int>(tag & 7);
+    if (field_ == 0 || field_ > kMostFields) reject("a protobuf field");
     switch (wire_) {
       case 0: value_ = take_varint(); break;
       case 1: value_ = take_fixed(8); break;
@@ -131,6 +133,13 @@ void read_trainer(Message message, SentencePieceModel& model, const std::string&
         model.algorithm = static_cast<SentencePieceModel::Algorithm>(message.number());
         break;
       case 24: model.whitespace_as_suffix = message.flag(); break;
+      case 40:
+      case 41:
+      case 42:
+      case 43:
+        // The ids of unk, bos, eos and pad; negative: there is none.
+        model.largest_id = std::max(model.largest_id, static_cast<int64_t>(message.number()));
+        break;
       case 35: model.byte_fallback = message.flag(); break;
       case 44: model.unknown_surface = message.text(); break;
       case 46: model.bos = message.text(); break;
@@ -234,6 +243,10 @@ void check_pieces(const SentencePieceModel& model, const std::string& file) {
     normal |= type == SentencePieceModel::kNormal || type == SentencePieceModel::kUserDefined;
     if (type == SentencePieceModel::kByte) bytes[byte_of_token(text)] = true;
   }
+  if (model.largest_id >= static_cast<int64_t>(model.pieces.size())) {
+    fail_input("{}: expected ids of the {} pieces in the trainer's settings, got {}", file,
+               model.pieces.size(), model.largest_id);
+  }
   if (unknown != 1) fail_input("{}: expected one piece of type unknown, got {}", file, unknown);
   if (!normal) fail_input("{}: expected pieces of text, got none", file);
   for (int byte = 0; model.byte_fallback && byte < 256; ++byte) {
@@ -264,6 +277,7 @@ SentencePieceModel read_sentencepiece_model(const std::filesystem::path& path) {
         file);
   }
   Message message(file, bytes, bytes);
+  bool trainer = false, normalizer = false;
   while (message.next()) {
     if (message.field() != 4)
       model.bytes += message.raw();  // 4: what the trainer tests itself with
@@ -272,14 +286,25 @@ SentencePieceModel read_sentencepiece_model(const std::filesystem::path& path) {
         model.pieces.push_back(read_piece(message.message()));
         if (model.pieces.size() > kMostPieces) message.reject("at most 2097152 pieces");
         break;
-      case 2: read_trainer(message.message(), model, file); break;
-      case 3: read_normalizer(message.message(), model); break;
+      case 2:
+        read_trainer(message.message(), model, file);
+        trainer = true;
+        break;
+      case 3:
+        read_normalizer(message.message(), model);
+        normalizer = true;
+        break;
       case 5: read_denormalizer(message.message(), file); break;
       default: break;
     }
   }
   if (model.pieces.empty()) fail_input("{}: expected a sentencepiece model, got no pieces", file);
   check_pieces(model, file);
+  if (!trainer || !normalizer) {  // both come behind the pieces
+    fail_input(
+        "{}: expected the settings of trainer and normalizer behind the pieces, got none of {}",
+        file, trainer ? "the normalizer" : "the trainer");
+  }
   return model;
 }
 

@@ -38,6 +38,7 @@ struct SentencePieceModel {
   bool escape_whitespaces = true;
   std::string unknown_surface = " \u2047 ";
   std::string bos = "<s>", eos = "</s>", pad = "<pad>";
+  int64_t largest_id = -1;  // that the trainer's settings name
 };
 
 // Throws Error(kInput) naming the byte, or what is valid but not supported.

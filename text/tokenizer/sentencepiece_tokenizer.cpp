@@ -6,7 +6,7 @@
 #include <algorithm>
 
 #include "core/error.h"
-#include "text/tokenizer/normalize.h"
+#include "text/tokenizer/replace.h"
 #include "text/tokenizer/sentencepiece_model.h"
 #include "text/tokenizer/spelled_space.h"
 #include "text/tokenizer/text_decoder.h"
@@ -88,20 +88,16 @@ class PieceDecoder : public TextDecoder {
   bool at_start_ = true;
 };
 
+// A piece of the library's and the bytes of the text that it stands for.
+struct Stretch {
+  int32_t id;
+  std::string text;
+  size_t begin, end;
+};
+
 class SentencePieceTokenizer : public Tokenizer {
  public:
   explicit SentencePieceTokenizer(const TokenizerSpec& spec);
-  using Tokenizer::encode;
-  void encode(std::string_view text, std::vector<int32_t>& out) const override {
-    encode_text(text, true, true, out);
-  }
-  void encode_plain(std::string_view text, std::vector<int32_t>& out) const override {
-    encode_text(text, false, true, out);
-  }
-  void encode_continued(std::string_view text, bool special,
-                        std::vector<int32_t>& out) const override {
-    encode_text(text, special, false, out);
-  }
   size_t safe_cut(std::string_view text) const override;
   std::string_view bytes(int32_t id) const override {
     return token(id) ? std::string_view(bytes_[id]) : std::string_view();
@@ -112,10 +108,13 @@ class SentencePieceTokenizer : public Tokenizer {
 
  private:
   void read_tokens(const TokenizerSpec& spec);
-  void encode_text(std::string_view text, bool special, bool start,
-                   std::vector<int32_t>& out) const;
-  void encode_piece(const Processor& processor, std::string_view piece,
+  void encode_text(std::string_view text, bool continued, std::span<const TextRange> plain,
+                   Marks marks, std::vector<int32_t>& out) const override;
+  void encode_piece(const Processor& processor, std::string_view piece, Marks marks,
                     std::vector<int32_t>& out) const;
+  std::vector<Stretch> stretches(const Processor& processor, std::string_view piece) const;
+  void encode_unigram(const std::vector<Stretch>& stretches, Marks marks,
+                      std::vector<int32_t>& out) const;
   bool cuts_are_known(const TokenizerSpec& spec) const;
 
   std::shared_ptr<const SentencePieceModel> model_;
@@ -166,44 +165,90 @@ void SentencePieceTokenizer::read_tokens(const TokenizerSpec& spec) {
   }
 }
 
-void SentencePieceTokenizer::encode_text(std::string_view text, bool special, bool start,
+void SentencePieceTokenizer::encode_text(std::string_view text, bool continued,
+                                         std::span<const TextRange> plain, Marks marks,
                                          std::vector<int32_t>& out) const {
-  std::string repaired;
-  text = as_valid_utf8(text, repaired);
-  const bool after_added = !start && !out.empty() && is_added(out.back());
-  for (const auto& [id, piece] : added_.cut(text, special)) {
+  const bool after_added = continued && !out.empty() && is_added(out.back());
+  for (const auto& [id, piece] : added_.cut(text, plain)) {
+    const auto begin = static_cast<size_t>(piece.data() - text.data());
+    const Marks here = take_marks(marks, begin, begin + piece.size());
     if (id >= 0) {
+      set_marks(here, out.size());
       out.push_back(id);
       continue;
     }
-    const bool first = piece.data() == text.data();
-    const bool behind_added = !first || after_added;
-    const bool prefixed = behind_added ? legacy_ : start;
-    encode_piece(prefixed ? processor_ : inner_, piece, out);
+    const bool behind_added = begin > 0 || after_added;
+    const bool prefixed = behind_added ? legacy_ : !continued;
+    encode_piece(prefixed ? processor_ : inner_, piece, here, out);
   }
+  set_marks(marks, out.size());
+}
+
+// The library's pieces, unknown ones included, which are the normalized text.
+std::vector<Stretch> SentencePieceTokenizer::stretches(const Processor& processor,
+                                                       std::string_view piece) const {
+  std::vector<Stretch> found;
+  sentencepiece::ImmutableSentencePieceText result;
+  const auto status = processor.Encode({piece.data(), piece.size()}, result.mutable_proto());
+  TENON_CHECK(status.ok(), "[sentencepiece] {}", status.ToString());
+  for (const auto& one : result.pieces())
+    found.push_back({static_cast<int32_t>(one.id()), one.piece(), one.begin(), one.end()});
+  // Of the byte pieces of a character the last one is said to stand for all of it: each gets its own.
+  const auto is_byte = [this](const Stretch& s) { return pieces_[s.id].kind == Piece::kByte; };
+  for (size_t i = found.size(); i-- > 1;) {
+    Stretch& before = found[i - 1];
+    if (is_byte(before) && is_byte(found[i]) && before.begin == before.end &&
+        before.end == found[i].begin && found[i].begin < found[i].end) {
+      before.end = found[i].begin = found[i].end - 1;
+    }
+  }
+  return found;
 }
 
 void SentencePieceTokenizer::encode_piece(const Processor& processor, std::string_view piece,
-                                          std::vector<int32_t>& out) const {
-  const auto take = [&](auto& result) {
-    const auto status = processor.Encode({piece.data(), piece.size()}, &result);
-    TENON_CHECK(status.ok(), "[sentencepiece] {}", status.ToString());
-  };
-  if (!unigram_) {
+                                          Marks marks, std::vector<int32_t>& out) const {
+  if (unigram_) return encode_unigram(stretches(processor, piece), marks, out);
+  if (marks.empty()) {
     std::vector<int> ids;
-    take(ids);
+    const auto status = processor.Encode({piece.data(), piece.size()}, &ids);
+    TENON_CHECK(status.ok(), "[sentencepiece] {}", status.ToString());
     out.insert(out.end(), ids.begin(), ids.end());
     return;
   }
-  // The pieces, unknown ones included, are the normalized text.
-  std::vector<std::string> texts;
-  take(texts);
-  std::string normalized;
-  for (const std::string& text : texts) {
-    const int byte = model_->byte_fallback ? byte_of_token(text) : -1;
-    byte < 0 ? normalized += text : normalized += static_cast<char>(byte);
+  size_t done = 0;
+  for (; done < marks.size() && marks[done] == 0; ++done) marks[done] = out.size();
+  for (const Stretch& stretch : stretches(processor, piece)) {
+    for (; done < marks.size() && marks[done] < stretch.end; ++done) marks[done] = out.size();
+    out.push_back(stretch.id);
   }
-  unigram_->encode(normalized, out);
+  set_marks(marks.subspan(done), out.size());
+}
+
+// The library's pieces, unknown ones included, are the normalized text, in which the marks are taken
+// to lie as far behind the piece's start as in the text.
+void SentencePieceTokenizer::encode_unigram(const std::vector<Stretch>& stretches, Marks marks,
+                                            std::vector<int32_t>& out) const {
+  std::string normalized;
+  size_t done = 0;
+  for (; done < marks.size() && marks[done] == 0; ++done) {
+  }
+  for (const Stretch& stretch : stretches) {
+    const size_t start = normalized.size();
+    const int byte = model_->byte_fallback ? byte_of_token(stretch.text) : -1;
+    byte < 0 ? normalized += stretch.text : normalized += static_cast<char>(byte);
+    for (; done < marks.size() && marks[done] < stretch.end; ++done) {
+      const size_t inside = marks[done] - std::min(marks[done], stretch.begin);
+      marks[done] = std::min(start + inside, normalized.size() - 1);
+    }
+  }
+  set_marks(marks.subspan(done), normalized.size());
+  const size_t first = out.size();
+  std::vector<size_t> begins;  // of the tokens
+  unigram_->encode(normalized, out, begins);
+  for (size_t& mark : marks) {
+    const auto behind = std::upper_bound(begins.begin(), begins.end(), mark) - begins.begin();
+    mark = mark == normalized.size() ? out.size() : first + static_cast<size_t>(behind) - 1;
+  }
 }
 
 // Before a space that follows another character a text may be cut where no piece has a space inside

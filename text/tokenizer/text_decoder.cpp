@@ -4,7 +4,7 @@
 #include <utility>
 
 #include "text/tokenizer/byte_spelling.h"
-#include "text/tokenizer/normalize.h"
+#include "text/tokenizer/replace.h"
 #include "text/tokenizer/split.h"
 #include "text/utf8.h"
 
@@ -100,19 +100,22 @@ class ByteLevel : public Stage {
 
 class Replace : public Stage {
  public:
-  explicit Replace(const DecoderStep& step) : pattern_(step.pattern), content_(step.content) {
+  // `given`: what the chain was given so far, in bytes.
+  Replace(const DecoderStep& step, const size_t& given)
+      : pattern_(step.pattern), content_(step.content), place_(step.place), growth_(place_, given) {
     if (step.kind == DecoderStep::kReplaceRegex) {
       regex_ = std::make_unique<RegexSplitter>(step.place, step.pattern, SplitBehavior::kIsolated,
                                                false);
     }
   }
   void take(std::string_view token) override {
-    next->take(regex_ ? replace_all(token, *regex_, content_)
-                      : replace_all(token, pattern_, content_));
+    next->take(regex_ ? replace_all(token, *regex_, content_, &growth_)
+                      : replace_all(token, pattern_, content_, &growth_));
   }
 
  private:
-  std::string pattern_, content_;
+  std::string pattern_, content_, place_;
+  Growth growth_;
   std::unique_ptr<RegexSplitter> regex_;
 };
 
@@ -205,7 +208,9 @@ class Chain : public TextDecoder {
   }
   void push(int32_t id, std::string& out) override {
     output_->out = &out;
-    stages_[0]->take(text_(id));
+    const std::string_view text = text_(id);
+    given_ += text.size();
+    stages_[0]->take(text);
   }
   void finish(std::string& out) override {
     output_->out = &out;
@@ -213,11 +218,11 @@ class Chain : public TextDecoder {
   }
 
  private:
-  static std::unique_ptr<Stage> stage_of(const DecoderStep& step, bool fused) {
+  std::unique_ptr<Stage> stage_of(const DecoderStep& step, bool fused) const {
     switch (step.kind) {
       case DecoderStep::kByteLevel: return std::make_unique<ByteLevel>();
       case DecoderStep::kReplace:
-      case DecoderStep::kReplaceRegex: return std::make_unique<Replace>(step);
+      case DecoderStep::kReplaceRegex: return std::make_unique<Replace>(step, given_);
       case DecoderStep::kByteFallback: return std::make_unique<ByteFallback>();
       case DecoderStep::kFuse: return std::make_unique<Fuse>();
       case DecoderStep::kStrip: return std::make_unique<Strip>(step, fused);
@@ -232,6 +237,7 @@ class Chain : public TextDecoder {
   }
 
   TokenText text_;
+  size_t given_ = 0;  // bytes of all tokens so far
   std::vector<std::unique_ptr<Stage>> stages_;
   Output* output_;
 };

@@ -45,7 +45,7 @@ struct DecoderStep {
     kMetaspace
   };
   Kind kind = kJoin;
-  std::string place;           // kReplaceRegex: file and field, for messages
+  std::string place;           // kReplace, kReplaceRegex: file and field, for messages
   std::string pattern;         // kReplace, kReplaceRegex; kMetaspace: stands for a space
   std::string content;         // comes in its place; kStrip: the one character that is stripped
   size_t left = 0, right = 0;  // kStrip: at most so many, at the ends of each token

@@ -1,12 +1,32 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "text/tokenizer/tokenizer.h"
 
+#include <algorithm>
+
 #include "text/tokenizer/byte_level_bpe.h"
 #include "text/tokenizer/pipeline_tokenizer.h"
 #include "text/tokenizer/sentencepiece_tokenizer.h"
 #include "text/tokenizer/tokenizer_spec.h"
+#include "text/utf8.h"
 
 namespace tenon {
+namespace {
+
+// Moves marks to where they lie once the text is valid UTF-8; those inside of a character, to it.
+void move_to_repaired(std::string_view text, Marks marks) {
+  for (size_t& mark : marks) {
+    const size_t unfinished = unfinished_utf8_tail(text.substr(0, mark));
+    if (mark < text.size() && valid_utf8_prefix(text.substr(mark - unfinished, 4)) > unfinished)
+      mark -= unfinished;
+  }
+  move_marks(text, marks, [](std::string_view part) {
+    std::string valid;
+    append_valid_utf8(part, valid);
+    return valid;
+  });
+}
+
+}  // namespace
 
 // The kinds of tokenizer: each is a file of its own that turns a checked TokenizerSpec into a
 // Tokenizer. What none of them takes, read_tokenizer_spec() has refused by name.
@@ -21,12 +41,55 @@ std::unique_ptr<Tokenizer> Tokenizer::load(const std::filesystem::path& director
   tokenizer->suffix_ = spec.suffix;
   tokenizer->fingerprint_ = spec.fingerprint;
   tokenizer->file_ = spec.file;
+  tokenizer->note_ = spec.note;
   return tokenizer;
+}
+
+void Tokenizer::encode_repaired(std::string_view text, bool continued,
+                                std::span<const TextRange> plain, Marks marks,
+                                std::vector<int32_t>& out) const {
+  std::string repaired;
+  const std::string_view valid = as_valid_utf8(text, repaired);
+  std::vector<size_t> ends;
+  for (const TextRange& range : plain) ends.insert(ends.end(), {range.begin, range.end});
+  if (!repaired.empty()) {
+    move_to_repaired(text, ends);
+    move_to_repaired(text, marks);
+  }
+  std::vector<TextRange> moved;
+  for (size_t i = 0; i < ends.size(); i += 2) {
+    if (ends[i] < ends[i + 1]) moved.push_back({ends[i], ends[i + 1]});
+  }
+  encode_text(valid, continued, moved, marks, out);
+}
+
+void Tokenizer::encode(std::string_view text, std::vector<int32_t>& out) const {
+  encode_repaired(text, false, {}, {}, out);
+}
+
+void Tokenizer::encode_plain(std::string_view text, std::vector<int32_t>& out) const {
+  encode_repaired(text, false, std::vector<TextRange>{{0, text.size()}}, {}, out);
+}
+
+void Tokenizer::encode_spans(std::string_view text, std::span<const TextRange> plain,
+                             std::span<TextRange> spans, std::vector<int32_t>& out) const {
+  std::vector<size_t> marks;
+  for (const TextRange& span : spans)
+    marks.insert(marks.end(), {span.begin, span.end - 1, span.end});
+  encode_repaired(text, false, plain, marks, out);
+  for (size_t i = 0; i < spans.size(); ++i) {
+    // The token of the last byte may hold what follows too; where it does not, what the tokenizer
+    // puts before that ends the span.
+    const size_t last = marks[3 * i + 1], behind = marks[3 * i + 2];
+    spans[i] = {marks[3 * i], std::max(std::min(last + 1, out.size()), behind)};
+  }
 }
 
 void Tokenizer::encode_continued(std::string_view text, bool special,
                                  std::vector<int32_t>& out) const {
-  special ? encode(text, out) : encode_plain(text, out);
+  std::vector<TextRange> plain;
+  if (!special) plain.push_back({0, text.size()});
+  encode_repaired(text, true, plain, {}, out);
 }
 
 std::vector<int32_t> Tokenizer::encode(std::string_view text) const {

@@ -14,6 +14,7 @@
 #include <string_view>
 #include <vector>
 
+#include "text/tokenizer/marks.h"
 #include "text/tokenizer/text_decoder.h"
 
 namespace tenon {
@@ -21,9 +22,9 @@ namespace tenon {
 class Tokenizer {
  public:
   // Reads `tokenizer.json`, or else `vocab.json` and `merges.txt`, or else a sentencepiece
-  // `tokenizer.model`; and for the special tokens
-  // `tokenizer_config.json`, `special_tokens_map.json`, `config.json` and `generation_config.json`,
-  // as far as they are there. Throws Error(kInput) naming file and field, also for what is valid
+  // `tokenizer.model`; and for the added and special tokens `tokenizer_config.json`,
+  // `special_tokens_map.json`, `added_tokens.json`, `config.json` and `generation_config.json`, as
+  // far as they are there (special_tokens.h). Throws Error(kInput) naming file and field, also for what is valid
   // there but not supported here.
   static std::unique_ptr<Tokenizer> load(const std::filesystem::path& directory);
   virtual ~Tokenizer() = default;
@@ -31,9 +32,16 @@ class Tokenizer {
   // Appends the ids of `text`. Added tokens inside it (such as "<|endoftext|>") become their ids;
   // none is put before or behind it. Bytes that are not UTF-8 are read as U+FFFD, one for each
   // maximal invalid part.
-  virtual void encode(std::string_view text, std::vector<int32_t>& out) const = 0;
+  void encode(std::string_view text, std::vector<int32_t>& out) const;
   // The same, but the names of special tokens are ordinary text.
-  virtual void encode_plain(std::string_view text, std::vector<int32_t>& out) const = 0;
+  void encode_plain(std::string_view text, std::vector<int32_t>& out) const;
+  // The same ids as encode(), but that special tokens whose names reach into a range of `plain` (in
+  // order, apart) are ordinary text. Each of `spans` (the same, and none empty) becomes the range
+  // of indices in `out` of the tokens that hold its bytes, those too that hold others beside. What
+  // the tokenizer puts before a text belongs to its first byte, a byte that it drops to the next
+  // token, and what a normalizer composes to the first byte of the composed character.
+  void encode_spans(std::string_view text, std::span<const TextRange> plain,
+                    std::span<TextRange> spans, std::vector<int32_t>& out) const;
   std::vector<int32_t> encode(std::string_view text) const;
   // The ids that the tokenizer's own files put before and behind a text (BOS, EOS); often none.
   const std::vector<int32_t>& prefix() const { return prefix_; }
@@ -42,8 +50,7 @@ class Tokenizer {
   // Appends the ids of a text that goes on where another one ended, of which `out` holds the ids, or
   // nothing: unlike encode() and encode_plain(), it gets no space of the tokenizer's own before it
   // (Llama 2 and others put one before a text).
-  virtual void encode_continued(std::string_view text, bool special,
-                                std::vector<int32_t>& out) const;
+  void encode_continued(std::string_view text, bool special, std::vector<int32_t>& out) const;
 
   // The largest position at which `text` may be cut so that the ids of the first part and those of
   // the second by encode_continued(), whatever follows, are those of the whole; 0 when no position
@@ -74,8 +81,17 @@ class Tokenizer {
   uint64_t fingerprint() const { return fingerprint_; }
   // The file that the vocabulary came from, for the log.
   const std::string& file() const { return file_; }
+  // What a person should know of the tokenizer's files, such as a special token that they name and
+  // give no id; "": nothing.
+  const std::string& note() const { return note_; }
 
  protected:
+  // What the functions above do. Marks become the indices of the tokens that hold the bytes at them,
+  // out.size() where none does. Marks and ranges, none of them empty, lie in `text`, which is valid
+  // UTF-8; `continued`: it goes on where `out` ends.
+  virtual void encode_text(std::string_view text, bool continued, std::span<const TextRange> plain,
+                           Marks marks, std::vector<int32_t>& out) const = 0;
+
   struct Token {
     std::string text;
     bool present = false;  // ids may leave gaps
@@ -86,7 +102,11 @@ class Tokenizer {
   std::optional<int32_t> eos_, bos_;
   std::vector<int32_t> prefix_, suffix_;
   uint64_t fingerprint_ = 0;
-  std::string file_;
+  std::string file_, note_;
+
+ private:
+  void encode_repaired(std::string_view text, bool continued, std::span<const TextRange> plain,
+                       Marks marks, std::vector<int32_t>& out) const;
 };
 
 // Decodes ids as they come, and never gives out half a character: the pieces joined are decode() of

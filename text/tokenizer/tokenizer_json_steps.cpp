@@ -16,6 +16,7 @@ namespace tenon {
 namespace {
 
 constexpr int64_t kMostStripped = 1 << 20;
+constexpr size_t kMostSteps = 1024;  // of a list; real ones have below 100
 
 // The steps of a field that holds one step, or a Sequence of steps under `list`, or null.
 std::vector<JsonObject> steps_of(const JsonObject& parent, const std::string& field,
@@ -31,6 +32,7 @@ std::vector<JsonObject> steps_of(const JsonObject& parent, const std::string& fi
     const std::string name = fmt::format("{}.{}[{}]", field, list, i);
     const JsonObject holder(Json::object({{name, (*items)[i]}}), parent.where());
     for (JsonObject& inner : steps_of(holder, name, list)) steps.push_back(std::move(inner));
+    if (steps.size() > kMostSteps) step->reject(list, fmt::format("at most {} steps", kMostSteps));
   }
   return steps;
 }
@@ -69,6 +71,7 @@ NormalizerStep read_normalizer(const JsonObject& step) {
                                                               {"NFKD", NormalForm::kNfkd}};
   const std::string type = step.text("type");
   NormalizerStep read;
+  read.place = step.where() + ": normalizer " + printable(type);
   for (const auto& [name, form] : kForms) {
     if (type != name) continue;
     read.form = form;

@@ -13,100 +13,57 @@
 #include "core/file.h"
 #include "core/json.h"
 #include "text/tokenizer/sentencepiece_model.h"
+#include "text/tokenizer/special_tokens.h"
 
 namespace tenon {
 namespace {
 
 constexpr size_t kLongestAddedToken = 4096;  // bytes; finding them is quadratic in this at worst
-constexpr const char* kSpecialNames[] = {"bos_token", "eos_token", "unk_token", "pad_token",
-                                         "sep_token", "cls_token", "mask_token"};
 constexpr const char* kGpt2EndOfText = "<|endoftext|>";
 
-// The files beside the vocabulary that speak of special tokens, as far as they are there.
-struct Companions {
-  std::optional<JsonObject> tokenizer_config, special_tokens_map, generation_config, config;
-};
-
-std::optional<JsonObject> read_if_present(const std::filesystem::path& path) {
-  if (!std::filesystem::exists(path)) return std::nullopt;
-  return JsonObject::read(path);
-}
-
-// An entry of tokenizer_config.json: the token's text, or an object that holds it as "content". A
-// special token is looked for in the raw text unless its entry says otherwise.
-AddedToken token_of(const JsonObject& file, const std::string& key) {
-  AddedToken token;
-  token.special = true;
-  const Json& value = *file.find(key);
-  if (value.is_string()) {
-    token.content = value.get<std::string>();
-    return token;
-  }
-  if (!value.is_object()) file.reject(key, "a string or an object with \"content\"");
-  const JsonObject entry = file.object(key);
-  token.content = entry.text("content");
-  token.lstrip = entry.boolean("lstrip", false);
-  token.rstrip = entry.boolean("rstrip", false);
-  token.single_word = entry.boolean("single_word", false);
-  token.normalized = entry.boolean("normalized", false);
-  return token;
-}
-
-// The file that names the special token `key`: tokenizer_config.json before
-// special_tokens_map.json.
-const JsonObject* file_naming(const Companions& files, const std::string& key) {
-  for (const auto* file : {&files.tokenizer_config, &files.special_tokens_map}) {
-    if (!file->has_value()) continue;
-    const Json* value = (*file)->find(key);
-    if (value != nullptr && !value->is_null()) return &**file;
-  }
-  return nullptr;
-}
-
-// "added_tokens_decoder": {"50256": {"content": "<|endoftext|>", ...}, ...}
-void add_listed_tokens(const JsonObject& config, TokenizerSpec& spec) {
-  const std::optional<JsonObject> listed = config.optional_object("added_tokens_decoder");
-  if (!listed) return;
-  for (const std::string& key : listed->keys()) {
-    AddedToken token = token_of(*listed, key);
-    token.special = listed->object(key).boolean("special", false);
-    const bool number =
-        !key.empty() && key.size() < 10 && key.find_first_not_of("0123456789") == std::string::npos;
-    if (!number) listed->reject(key, "a token id as the key");
-    token.id = std::stoi(key);
-    add_token(token, config.where() + ": field \"added_tokens_decoder." + key + "\"", spec);
+// Registers the tokens that the files list with their ids. What tokenizer.json says of how a token is
+// looked for goes before added_tokens.json, and after tokenizer_config.json. In added_tokens.json
+// those are special that the files name so.
+void add_listed_tokens(const SideFiles& files, const std::vector<NamedToken>& named,
+                       TokenizerSpec& spec) {
+  for (NamedToken& one : listed_tokens(files)) {
+    AddedToken& token = one.token;
+    if (!files.lists_tokens()) {
+      const auto found = spec.added_by_content.find(token.content);
+      if (found != spec.added_by_content.end()) {
+        const int32_t id = token.id;
+        token = spec.added[found->second];
+        token.id = id;
+      } else {
+        token.special = std::any_of(named.begin(), named.end(), [&](const NamedToken& name) {
+          return !name.of_class && name.token.content == token.content;
+        });
+        token.normalized = !token.special;
+      }
+    }
+    add_token(token, one.place, spec);
   }
 }
 
-// A special token that the vocabulary lacks gets the next id, as in Hugging Face's tokenizers: such
-// as a "[PAD]" that somebody added for training.
-void add_named_token(AddedToken token, const std::string& place, TokenizerSpec& spec) {
-  int32_t next = static_cast<int32_t>(spec.vocabulary.size());
-  for (const AddedToken& added : spec.added) next = std::max(next, added.id + 1);
-  while (spec.has_id(next)) ++next;
-  token.id = spec.id_of(token.content).value_or(next);
-  add_token(token, place, spec);
-}
-
-// Registers the special tokens that the companions name, so that their text becomes one id.
-void add_special_tokens(const Companions& files, TokenizerSpec& spec) {
-  if (files.tokenizer_config) add_listed_tokens(*files.tokenizer_config, spec);
-  for (const std::string key : kSpecialNames) {
-    if (const JsonObject* const file = file_naming(files, key))
-      add_named_token(token_of(*file, key), file->where() + ": field \"" + key + "\"", spec);
-  }
-  for (const std::string key : {"additional_special_tokens", "extra_special_tokens"}) {
-    const JsonObject* const file = file_naming(files, key);
-    const Json* const tokens = file == nullptr ? nullptr : file->find(key);
-    if (tokens == nullptr) continue;
-    if (!tokens->is_array() && !tokens->is_object()) file->reject(key, "a list or an object");
-    for (const auto& [name, token] : tokens->items()) {
-      const std::string field = key + "." + name;
-      const JsonObject holder(Json::object({{field, token}}), file->where());
-      add_named_token(token_of(holder, field),
-                      file->where() + ": field \"" + printable(field) + "\"", spec);
+// Registers the special tokens that files or class name, so that their text becomes one id. None
+// gets an id that no file gives it: the first of those without one is noted.
+void add_named_tokens(const std::vector<NamedToken>& named, TokenizerSpec& spec) {
+  int64_t unknown = 0;
+  for (const NamedToken& one : named) {
+    AddedToken token = one.token;
+    if (token.content.empty()) continue;
+    if (const auto there = spec.added_by_content.find(token.content);
+        there != spec.added_by_content.end()) {
+      spec.added[there->second].special = true;
+    } else if (const std::optional<int32_t> id = spec.id_of(token.content)) {
+      token.id = *id;
+      add_token(token, one.place, spec);
+    } else if (!one.of_class && unknown++ == 0) {
+      spec.note = fmt::format("{}: \"{}\" is no token: no file gives it an id", one.place,
+                              printable(token.content));
     }
   }
+  if (unknown > 1) spec.note += fmt::format(" (nor {} others)", unknown - 1);
 }
 
 // The id under `key` ("eos_token_id"; a list stands for its first), unless the vocabulary has no
@@ -119,21 +76,31 @@ std::optional<int32_t> configured_id(const std::optional<JsonObject>& file, cons
   return spec.has_id(ids[0]) ? std::optional(static_cast<int32_t>(ids[0])) : std::nullopt;
 }
 
-// The token's own name comes first, then the model's ids, then what the tokenizer's class assumes:
-// the piece of a sentencepiece model that has this part, or GPT-2's end of text.
-std::optional<int32_t> boundary_id(const Companions& files, const std::string& name,
-                                   const std::string& piece, const TokenizerSpec& spec) {
-  if (const JsonObject* file = file_naming(files, name))
-    return spec.id_of(token_of(*file, name).content);
+// The token that the files name comes first, then the model's ids, then the class's own, then what
+// the vocabulary's form assumes: the piece of a sentencepiece model that has this part, or GPT-2's
+// end of text where it is a special token.
+std::optional<int32_t> boundary_id(const SideFiles& files, const std::vector<NamedToken>& named,
+                                   const std::string& name, const std::string& piece,
+                                   const TokenizerSpec& spec) {
+  const auto found = std::find_if(named.begin(), named.end(),
+                                  [&](const NamedToken& one) { return one.name == name; });
+  const bool has = found != named.end() && !found->token.content.empty();
+  if (has && !found->of_class) return spec.id_of(found->token.content);
   for (const auto* file : {&files.config, &files.generation_config}) {
     if (const auto id = configured_id(*file, name + "_id", spec)) return id;
   }
-  return spec.id_of(spec.sentencepiece ? piece : kGpt2EndOfText);
+  if (has) {
+    if (const auto id = spec.id_of(found->token.content)) return id;
+  }
+  if (spec.sentencepiece) return spec.id_of(piece);
+  const auto end = spec.added_by_content.find(kGpt2EndOfText);
+  const bool special = end != spec.added_by_content.end() && spec.added[end->second].special;
+  return special ? std::optional(spec.added[end->second].id) : std::nullopt;
 }
 
 // GPT-2's tokenizer class sets this from its config, whatever tokenizer.json says; no other class
 // does.
-void apply_prefix_space(const Companions& files, TokenizerSpec& spec) {
+void apply_prefix_space(const SideFiles& files, TokenizerSpec& spec) {
   if (!files.tokenizer_config || !files.tokenizer_config->has("add_prefix_space")) return;
   const std::string kind = files.tokenizer_config->optional_text("tokenizer_class").value_or("");
   if (kind != "GPT2Tokenizer" && kind != "GPT2TokenizerFast") return;
@@ -143,7 +110,7 @@ void apply_prefix_space(const Companions& files, TokenizerSpec& spec) {
 
 // What is put around a text: what tokenizer_config.json says of BOS and EOS goes before a
 // tokenizer.json's post_processor. Llama's tokenizer class has a BOS unless it is told otherwise.
-void apply_boundaries(const Companions& files, TokenizerSpec& spec) {
+void apply_boundaries(const SideFiles& files, TokenizerSpec& spec) {
   const auto apply = [&](const std::string& key, bool assumed, const std::optional<int32_t>& id,
                          std::vector<int32_t>& side) {
     const bool said = files.tokenizer_config && files.tokenizer_config->has(key) &&
@@ -172,7 +139,6 @@ void find_byte_level(TokenizerSpec& spec) {
     if (step.kind != wanted) return;
   }
   spec.byte_level = true;
-  for (const NormalizerStep& step : spec.normalizer) spec.normalizers.push_back(step.form);
   for (const PreTokenizerStep& step : spec.pre_tokenizer) {
     if (step.kind == PreTokenizerStep::kSplit) spec.splits.push_back(step.split);
   }
@@ -244,7 +210,6 @@ void add_token(const AddedToken& token, const std::string& place, TokenizerSpec&
     fail_input("{}: expected an id in 0..{}, got {}", place, kMaxTokenId, token.id);
   }
   const std::optional<int32_t> known = spec.id_of(token.content);
-  if (known == token.id && spec.added_by_content.contains(token.content)) return;
   if (known && *known != token.id) {
     fail_input("{}: expected \"{}\" to have the id {}, as before, got {}", place,
                printable(token.content), *known, token.id);
@@ -252,6 +217,14 @@ void add_token(const AddedToken& token, const std::string& place, TokenizerSpec&
   if (!known && spec.has_id(token.id)) {
     fail_input("{}: expected an id of its own for \"{}\", got {}, which another token has", place,
                printable(token.content), token.id);
+  }
+  if (const auto there = spec.added_by_content.find(token.content);
+      there != spec.added_by_content.end()) {
+    AddedToken& added = spec.added[there->second];
+    const bool special = added.special || token.special;
+    added = token;
+    added.special = special;
+    return;
   }
   spec.added_by_content.emplace(token.content, spec.added.size());
   spec.added_by_id.emplace(token.id, spec.added.size());
@@ -261,12 +234,7 @@ void add_token(const AddedToken& token, const std::string& place, TokenizerSpec&
 TokenizerSpec read_tokenizer_spec(const std::filesystem::path& directory) {
   const auto json = directory / "tokenizer.json", vocabulary = directory / "vocab.json",
              merges = directory / "merges.txt", model = directory / "tokenizer.model";
-  Companions files;
-  files.tokenizer_config = read_if_present(directory / "tokenizer_config.json");
-  files.special_tokens_map = read_if_present(directory / "special_tokens_map.json");
-  files.config = read_if_present(directory / "config.json");
-  files.generation_config = read_if_present(directory / "generation_config.json");
-
+  const SideFiles files = SideFiles::read(directory);
   TokenizerSpec spec;
   std::vector<uint64_t> hashes;
   if (std::filesystem::exists(json)) {
@@ -289,16 +257,18 @@ TokenizerSpec read_tokenizer_spec(const std::filesystem::path& directory) {
   }
   apply_prefix_space(files, spec);
   find_byte_level(spec);
-  if (const std::string end = kGpt2EndOfText; spec.added.empty() && spec.id_of(end)) {
-    add_token({.content = end, .id = *spec.id_of(end), .special = true}, spec.file, spec);
-  }
-  add_special_tokens(files, spec);
+  const std::vector<NamedToken> named = named_tokens(files);
+  std::vector<NamedToken> all = named;
+  for (NamedToken& one : further_tokens(files)) all.push_back(std::move(one));
+  add_listed_tokens(files, all, spec);
+  add_named_tokens(all, spec);
   const SentencePieceModel* const pieces = spec.sentencepiece.get();
-  spec.eos = boundary_id(files, "eos_token", pieces ? pieces->eos : "", spec);
-  spec.bos = boundary_id(files, "bos_token", pieces ? pieces->bos : "", spec);
+  spec.eos = boundary_id(files, named, "eos_token", pieces ? pieces->eos : "", spec);
+  spec.bos = boundary_id(files, named, "bos_token", pieces ? pieces->bos : "", spec);
   apply_boundaries(files, spec);
 
-  for (const char* name : {"tokenizer_config.json", "special_tokens_map.json"}) {
+  for (const char* name :
+       {"tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"}) {
     const auto path = directory / name;
     hashes.push_back(std::filesystem::exists(path) ? hash_file(path) : 0);
   }

@@ -41,13 +41,13 @@ struct TokenizerSpec {
   std::vector<int32_t> prefix, suffix;  // what is put around a text
   std::optional<int32_t> eos, bos;
   uint64_t fingerprint = 0;
+  std::string note;  // what a person should know of the files; "": nothing
 
   // GPT-2's kind of tokenizer (byte_level_bpe.h), where the steps amount to it.
   bool byte_level = false;
-  std::vector<NormalForm> normalizers;  // in order
-  std::vector<SplitSpec> splits;        // in order, before the ByteLevel step
-  bool add_prefix_space = false;        // ByteLevel: a text that begins with no space gets one
-  bool gpt2_pattern = true;             // ByteLevel: cuts by GPT-2's pattern
+  std::vector<SplitSpec> splits;  // in order, before the ByteLevel step
+  bool add_prefix_space = false;  // ByteLevel: a text that begins with no space gets one
+  bool gpt2_pattern = true;       // ByteLevel: cuts by GPT-2's pattern
 
   // A sentencepiece model in the place of merges and steps; null otherwise.
   std::shared_ptr<const SentencePieceModel> sentencepiece;
@@ -84,8 +84,9 @@ void add_vocabulary(const Json& object, const std::string& where, const std::str
 // Appends the merge of two tokens, or returns that one of the three which is not in the vocabulary.
 std::optional<std::string> add_merge(const std::string& left, const std::string& right,
                                      TokenizerSpec& spec);
-// Appends an added token, unless it is there already. Throws Error(kInput) when its content or id
-// is not usable. `place` begins the message.
+// Appends an added token; of one that is there already the later word on how it is looked for
+// counts, and it is special where either says so. Throws Error(kInput) when its content or id is not
+// usable. `place` begins the message.
 void add_token(const AddedToken& token, const std::string& place, TokenizerSpec& spec);
 
 }  // namespace tenon

@@ -35,7 +35,8 @@ Unigram::Unigram(const SentencePieceModel& model) : byte_fallback_(model.byte_fa
   }
 }
 
-void Unigram::encode(std::string_view normalized, std::vector<int32_t>& out) const {
+void Unigram::encode(std::string_view normalized, std::vector<int32_t>& out,
+                     std::vector<size_t>& begins) const {
   struct Best {
     float score = 0;
     int32_t id = -1;  // of the piece that ends here; -1: none yet
@@ -58,19 +59,26 @@ void Unigram::encode(std::string_view normalized, std::vector<int32_t>& out) con
     if (!single) offer(begin, begin + character, unknown_, unknown_score_);
     begin += character;
   }
-  const size_t first = out.size();  // filled from the end
+  const size_t first = out.size(), first_begin = begins.size();  // filled from the end
+  const auto put = [&](int32_t id, size_t begin) {
+    out.push_back(id);
+    begins.push_back(begin);
+  };
   bool after_unknown = false;
   for (size_t end = normalized.size(); end > 0; end = best[end].begin) {
     const bool unknown = best[end].id == unknown_;
     if (unknown && byte_fallback_) {
       for (size_t i = end; i-- > best[end].begin;)
-        out.push_back(byte_id_[static_cast<unsigned char>(normalized[i])]);
-    } else if (!unknown || !after_unknown) {  // one for several in a row
-      out.push_back(best[end].id);
+        put(byte_id_[static_cast<unsigned char>(normalized[i])], i);
+    } else if (unknown && after_unknown) {  // one for several in a row
+      begins.back() = best[end].begin;
+    } else {
+      put(best[end].id, best[end].begin);
     }
     after_unknown = unknown;
   }
   std::reverse(out.begin() + static_cast<std::ptrdiff_t>(first), out.end());
+  std::reverse(begins.begin() + static_cast<std::ptrdiff_t>(first_begin), begins.end());
 }
 
 }  // namespace tenon

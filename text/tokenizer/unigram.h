@@ -17,8 +17,10 @@ class Unigram {
  public:
   // The model must outlive it.
   explicit Unigram(const SentencePieceModel& model);
-  // Appends the ids of a text as the library's normalizer leaves it. Requires: valid UTF-8.
-  void encode(std::string_view normalized, std::vector<int32_t>& out) const;
+  // Appends the ids of a text as the library's normalizer leaves it, and where in it they begin.
+  // Requires: valid UTF-8.
+  void encode(std::string_view normalized, std::vector<int32_t>& out,
+              std::vector<size_t>& begins) const;
 
  private:
   struct Known {
