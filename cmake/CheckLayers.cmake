@@ -42,7 +42,7 @@ endmacro()
 # Kernels know the contract in core and plain types. The files that are compiled with ISA flags include nothing with
 # inline functions: the linker could keep the copy that this CPU cannot run.
 set(contract core/kernel_table.h core/dtype.h core/half.h core/philox.h core/parallel_for.h)
-rule(FILES "kernels/cpu/select.cpp" OURS core/backend.h core/parallel_for.h OTHERS std)
+rule(FILES "kernels/cpu/select[a-z_]*.cpp" OURS core/backend.h core/parallel_for.h OTHERS std)
 rule(FILES "kernels/cpu/sample.cpp" OURS ${contract} OTHERS std)
 rule(FILES "kernels/cpu/matmul_choice.cpp" OURS kernels/cpu/matmul_choice.h OTHERS std)
 rule(FILES "kernels/cpu/.*" OURS ${contract} kernels/cpu OTHERS simd)

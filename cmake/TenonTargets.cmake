@@ -12,6 +12,9 @@ if(TENON_SANITIZE)
                                                  -fno-sanitize-recover=all)
   target_link_options(tenon_options INTERFACE -fsanitize=${TENON_SANITIZE})
 endif()
+if(TENON_FUZZ)
+  target_compile_options(tenon_options INTERFACE -fsanitize=fuzzer-no-link)  # marks what was reached
+endif()
 
 # tenon_library(NAME SOURCES... [LINK targets...]): a layer.
 function(tenon_library name)
@@ -22,8 +25,9 @@ endfunction()
 
 # tenon_cpu_isa(ISA SOURCES... VEC vectors DOT dots FLAGS flags...): the kernels of kernels/cpu compiled for one
 # instruction set, in namespace tenon::cpu::<ISA>, with vec_<vectors>.h and dot_<dots>.h. The flags stand on the target
-# and nowhere else.
+# and nowhere else. TENON_CPU_ISAS lists those that are built.
 function(tenon_cpu_isa isa)
+  set_property(GLOBAL APPEND PROPERTY TENON_CPU_ISAS ${isa})
   cmake_parse_arguments(ARG "" "VEC;DOT" "FLAGS" ${ARGN})
   add_library(tenon_cpu_${isa} OBJECT ${ARG_UNPARSED_ARGUMENTS})
   target_link_libraries(tenon_cpu_${isa} PRIVATE tenon_options)

@@ -251,18 +251,18 @@ void install_sigbus_reporter() {
 std::string read_text(const std::filesystem::path& path, int64_t max_bytes) {
   Descriptor file;
   const int64_t size = open_regular(path, file);
+  const auto refuse = [&](int64_t bytes) {
+    fail_input("{}: expected at most {} bytes, got {}", shown(path), max_bytes, bytes);
+  };
+  if (size > max_bytes) refuse(size);
   std::string text;
-  for (int64_t chunk = std::min(size, max_bytes) + 1;
-       ;) {  // one more: shows the end, and a file that grew
+  for (int64_t chunk = size + 1;;) {  // one more: shows the end, and a file that grew
     const size_t before = text.size();
     text.resize(before + static_cast<size_t>(chunk));
     const int64_t got =
         read_at(file, text.data() + before, chunk, static_cast<int64_t>(before), path);
     text.resize(before + static_cast<size_t>(got));
-    if (static_cast<int64_t>(text.size()) > max_bytes) {
-      fail_input("{}: expected at most {} bytes, got {}", shown(path), max_bytes,
-                 std::max(size, static_cast<int64_t>(text.size())));
-    }
+    if (static_cast<int64_t>(text.size()) > max_bytes) refuse(static_cast<int64_t>(text.size()));
     if (got < chunk) return text;
     chunk = std::min(kReadChunk, max_bytes + 1 - static_cast<int64_t>(text.size()));
   }

@@ -61,23 +61,31 @@ std::string_view between(std::string_view message, std::string_view begin, std::
 }
 
 // The library says "...syntax error while parsing <context> - <fault>; expected <token>", where
-// <fault> is "unexpected <token>" or "<lexer's words>; last read: '<text>'". Ours says what was
-// expected, then what was found; `word` is the text up to the fault.
+// <fault> is "unexpected <token>" or "<lexer's words>; last read: '<text>'", and the lexer's words
+// may be "<kind>; expected <what>". Ours says what was expected, then what was found; `word` is the
+// text up to the fault. What was read last is the file's own bytes, of which none may be passed on
+// as they are.
 std::string expected_and_got(std::string_view message, std::string_view word) {
   const std::string_view context = between(message, "while parsing ", " - ");
-  std::string expected(after(message, "; expected "));
+  const std::string_view fault = after(message, " - ");
+  const size_t read = fault.find("; last read: '");
+  const size_t end = read == fault.npos ? fault.find("; expected ") : fault.rfind("'; expected ");
+  std::string expected;
+  if (end != fault.npos) expected = printable(after(fault.substr(end), "; expected "));
   if (context == "array" && expected == "']'") expected = "',' or ']'";
   if (context == "object" && expected == "'}'") expected = "',' or '}'";
   if (expected.empty() || expected == "'[', '{', or a literal") expected = "a value";
   if (expected == "string literal") expected = "a string in double quotes";
   if (expected == "end of input") expected = "the end of the text";
-  const std::string_view unexpected = between(message, " - unexpected ", ";");
-  if (unexpected == "end of input") {
-    return fmt::format("expected {}, got the end of the text", expected);
+  if (read == fault.npos) {
+    const std::string_view unexpected = between(fault, "unexpected ", ";");
+    return fmt::format("expected {}, got {}", expected,
+                       unexpected == "end of input" ? "the end of the text" : unexpected);
   }
-  if (!unexpected.empty()) return fmt::format("expected {}, got {}", expected, unexpected);
-  const std::string_view lexer = between(message, " - ", "; last read: ");
-  return fmt::format("expected {}, got {} at \"{}\"", expected, lexer, printable(word, 60));
+  const std::string_view lexer = fault.substr(0, read);
+  if (const std::string_view own = after(lexer, "; expected "); !own.empty()) expected = own;
+  return fmt::format("expected {}, got {} at \"{}\"", expected, lexer.substr(0, lexer.find(';')),
+                     printable(word, 60));
 }
 
 // Builds the value from the parser's events, or the members of the outermost object one at a time.

@@ -21,6 +21,12 @@ void become_bench(std::vector<std::string> words) {
   // OpenMP's threads, which peers use, would go on spinning on the cores that ours then run on.
   setenv("OMP_WAIT_POLICY", "passive", 0);
   execv(bench.c_str(), arguments.data());
+  if (errno == ENOENT) {
+    fail(Exit::kEnvironment,
+         "bench: expected tenon-bench beside the program, got no {}: tools/dev build tenon-bench "
+         "builds it",
+         shown(bench));
+  }
   fail(Exit::kEnvironment, "bench: cannot start {}: {}", shown(bench),
        std::error_code(errno, std::generic_category()).message());
 }

@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// tenon inspect PATH: what a file of tensors (safetensors, PyTorch's .bin), model, adapter, checkpoint, token file or run folder
-// holds; exit 2 with the reason when it is not valid.
+// tenon inspect PATH: what a file of tensors (safetensors, PyTorch's .bin), tokenizer, model, adapter,
+// checkpoint, token file or run folder holds; exit 2 with the reason when it is not valid.
+#include <algorithm>
 #include <cstdio>
 #include <filesystem>
 #include <nlohmann/json.hpp>
+#include <sstream>
 
 #include "core/file.h"
 #include "core/weight_files.h"
@@ -11,6 +13,8 @@
 #include "models/adapter_files.h"
 #include "models/weights.h"
 #include "text/data/token_file.h"
+#include "text/tokenizer/sentencepiece_model.h"
+#include "text/tokenizer/sentencepiece_tokenizer.h"
 #include "text/tokenizer/tokenizer.h"
 #include "tools/command.h"
 #include "train/checkpoint.h"
@@ -56,6 +60,46 @@ void inspect_tokens(Page& page, const fs::path& path) {
                         file.largest_id()));
 }
 
+// The files that a vocabulary is read from; the first that is there is the one that counts.
+constexpr const char* kVocabularies[] = {"tokenizer.json", "vocab.json", "tokenizer.model"};
+
+bool has_tokenizer(const fs::path& folder) {
+  return std::any_of(std::begin(kVocabularies), std::end(kVocabularies),
+                     [&](const char* name) { return fs::exists(folder / name); });
+}
+
+std::string describe(const Tokenizer& tokenizer) {
+  return fmt::format("tokenizer {}: {} entries, end of text {}", tokenizer.file(),
+                     tokenizer.vocabulary_size(),
+                     tokenizer.eos_id() ? std::to_string(*tokenizer.eos_id()) : "none");
+}
+
+// A tokenizer.model by itself, whatever lies beside it.
+void inspect_sentencepiece(Page& page, const fs::path& path) {
+  TokenizerSpec spec;
+  read_sentencepiece(path, spec);
+  const SentencePieceModel& model = *spec.sentencepiece;
+  const auto tokenizer = make_sentencepiece_tokenizer(spec);
+  page.line(fmt::format("{}: sentencepiece model, {}, {} pieces{}", shown(path),
+                        model.algorithm == SentencePieceModel::kBpe ? "BPE" : "unigram",
+                        tokenizer->vocabulary_size(),
+                        model.byte_fallback ? ", bytes for what has no piece" : ""));
+}
+
+void inspect_file(Page& page, const fs::path& path) {
+  const fs::path name = path.filename();
+  if (path.extension() == ".tokens" || is_token_file(path)) {
+    inspect_tokens(page, path);
+  } else if (path.extension() == ".model") {
+    inspect_sentencepiece(page, path);
+  } else if (name == "tokenizer.json") {
+    const fs::path folder = path.parent_path();
+    page.line(describe(*Tokenizer::load(folder.empty() ? "." : folder)));
+  } else {
+    inspect_tensors(page, path);
+  }
+}
+
 void inspect_model(Page& page, const fs::path& folder) {
   const std::unique_ptr<Model> model = build_model(folder.string());
   const LoadedWeights weights = load_weights(*model, folder);
@@ -68,14 +112,7 @@ void inspect_model(Page& page, const fs::path& folder) {
     if (path.find(".0.") == std::string::npos) return;
     page.line(fmt::format("  {} {} -> {}", path, linear.in(), linear.out()));
   });
-  if (fs::exists(folder / "tokenizer.json") || fs::exists(folder / "vocab.json")) {
-    const auto tokenizer = Tokenizer::load(folder);
-    page.line(fmt::format("  tokenizer {}: {} entries, end of text {}", tokenizer->file(),
-                          tokenizer->vocabulary_size(),
-                          tokenizer->eos_id() ? std::to_string(*tokenizer->eos_id()) : "none"));
-  } else {
-    page.line("  no tokenizer");
-  }
+  page.line("  " + (has_tokenizer(folder) ? describe(*Tokenizer::load(folder)) : "no tokenizer"));
 }
 
 std::string listed(const std::vector<std::string>& names, const std::string& pattern) {
@@ -115,6 +152,7 @@ void inspect_adapter(Page& page, const fs::path& folder, const std::string& base
   page.line(fmt::format("  targets: {}", listed(o.targets, o.target_pattern)));
   list_extras(page, o);
   page.line(fmt::format("  {} parameters in {} tensors", file.elements(), file.tensors().size()));
+  if (has_tokenizer(folder)) page.line("  " + describe(*Tokenizer::load(folder)));
   if (base.empty()) {
     list_tensors(page, file.entries());
     return;
@@ -148,9 +186,9 @@ void inspect_run(Page& page, const fs::path& folder) {
     if (fs::exists(folder / name)) page.line(fmt::format("  {}", name));
   }
   if (fs::exists(folder / "summary.json")) {
-    const std::string summary = read_text(folder / "summary.json", kJsonFileBytes);
-    parse_json(summary, shown(folder / "summary.json"));
-    page.line(summary.substr(0, summary.find_last_not_of('\n') + 1));
+    std::istringstream summary(read_text(folder / "summary.json", kJsonFileBytes));
+    parse_json(summary.view(), shown(folder / "summary.json"));
+    for (std::string text; std::getline(summary, text);) page.line(printable(text, 1000));
   }
 }
 
@@ -160,7 +198,7 @@ int inspect(const fs::path& path, const std::string& base) {
   if (!base.empty() && !fs::exists(path / "adapter_config.json"))
     fail_input("--model: goes with an adapter, which {} is not", shown(path));
   if (!fs::is_directory(path)) {
-    path.extension() == ".tokens" ? inspect_tokens(page, path) : inspect_tensors(page, path);
+    inspect_file(page, path);
   } else if (fs::exists(path / "manifest.json")) {
     inspect_checkpoint(page, path);
   } else if (fs::exists(path / "adapter_config.json")) {
@@ -169,10 +207,12 @@ int inspect(const fs::path& path, const std::string& base) {
     inspect_model(page, path);
   } else if (fs::exists(path / "config.yaml")) {
     inspect_run(page, path);
+  } else if (has_tokenizer(path)) {
+    page.line(shown(path) + ": " + describe(*Tokenizer::load(path)));
   } else {
     fail_input(
-        "{}: expected a model, adapter, checkpoint or run folder (config.json, "
-        "adapter_config.json, manifest.json or config.yaml)",
+        "{}: expected a model, adapter, checkpoint, run or tokenizer folder (config.json, "
+        "adapter_config.json, manifest.json, config.yaml, tokenizer.json or tokenizer.model)",
         shown(path));
   }
   page.print();
@@ -190,7 +230,8 @@ Command add_inspect(CLI::App& app) {
       "inspect", "What a file or folder of Tenon's holds, and whether it is valid");
   command
       ->add_option("path", words->path,
-                   "safetensors, .bin or token file; model, adapter, checkpoint or run folder")
+                   "safetensors, .bin, token or tokenizer file; model, adapter, checkpoint, run or "
+                   "tokenizer folder")
       ->required();
   command->add_option("--model", words->base,
                       "Model folder: whether an adapter fits it (exit code 2 if not)");

@@ -15,9 +15,11 @@
 namespace tenon {
 namespace {
 
+// Whatever a message has taken from a file or a flag, none of it moves the cursor or starts a line:
+// who forms it escapes that already, and here it is seen to. What is escaped stays as it is.
 std::string one_line(std::string text) {
   for (char& c : text) c = c == '\n' ? ' ' : c;
-  return text;
+  return printable(text, 1 << 16);
 }
 
 int report(Exit code, const std::string& message) {

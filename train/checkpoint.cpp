@@ -25,6 +25,8 @@ constexpr const char* kManifest = "manifest.json";
 constexpr const char* kState = "state.safetensors";
 constexpr const char* kTrainer = "trainer.json";
 constexpr int kVersion = 1;
+// A checkpoint has a dozen files; this is thousands of entries, and read in no time.
+constexpr int64_t kManifestBytes = int64_t{1} << 20;
 
 std::string hex(uint64_t value) { return fmt::format("{:016x}", value); }
 
@@ -170,10 +172,10 @@ fs::path save_checkpoint(const fs::path& checkpoints, const TrainerState& state,
 
 int64_t verify_checkpoint(const fs::path& folder) {
   const fs::path path = folder / kManifest;
-  const JsonObject manifest = JsonObject::read(path);
+  const JsonObject manifest = JsonObject::read(path, kManifestBytes);
   if (manifest.integer("tenon_checkpoint", 1, 1 << 20) != kVersion)
     manifest.reject("tenon_checkpoint", fmt::format("version {}", kVersion));
-  OrderedJson content = OrderedJson::parse(read_text(path, kJsonFileBytes));
+  OrderedJson content = OrderedJson::parse(read_text(path, kManifestBytes));
   const std::string checksum = manifest.text("checksum");
   content.erase("checksum");
   if (checksum != hex(text_hash(content.dump())))

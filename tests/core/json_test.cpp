@@ -86,6 +86,27 @@ TEST_CASE("other encodings, byte order marks and NUL are named", "[json]") {
         "\"\"a\\xff\"");
 }
 
+TEST_CASE("no byte of a text reaches a message as it is", "[json]") {
+  CHECK(verdict("[-\x9b]") ==
+        "2: f:1:3: invalid JSON: expected digit after '-', got invalid number at \"-\\x9b\"");
+  CHECK(verdict("[1.\x1b") ==
+        "2: f:1:4: invalid JSON: expected digit after '.', got invalid number at \"1.\\x1b\"");
+  CHECK(verdict("[1e\xff]") ==
+        "2: f:1:4: invalid JSON: expected '+', '-', or digit after exponent, got invalid number at "
+        "\"1e\\xff\"");
+  CHECK(verdict("[1] -") ==
+        "2: f:1:6: invalid JSON: expected digit after '-', got invalid number at \"-\"");
+  // In every place of a text, and behind words that look like the library's own.
+  for (const char* before : {"", "-", "1.", "1e", "1e+", "tr", "\"", "\"\\", "\"\\u", "[", "{",
+                             "\"'; expected ", "\"; last read: '", "\"while parsing "}) {
+    for (int byte = 1; byte < 256; ++byte) {
+      const std::string message = verdict(std::string("[") + before + static_cast<char>(byte));
+      CAPTURE(message);
+      CHECK(message == printable(message, 1000));
+    }
+  }
+}
+
 TEST_CASE("what is not JSON is refused", "[json]") {
   for (const char* text : {"{",
                            "}",

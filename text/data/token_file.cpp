@@ -47,6 +47,154 @@ uint64_t footer_hash(uint64_t content, const Footer& footer) {
   return XXH3_64bits_withSeed(&footer, offsetof(Footer, hash), content);
 }
 
+// Where the parts of a file lie, in bytes.
+struct Layout {
+  Header header;
+  Footer footer;
+  int64_t bounds_at, unscored_at, special_at, footer_at;
+};
+
+// The header and the footer, as far as the file's size alone can tell that they are right: nothing
+// that they say leads out of the file.
+Layout read_layout(const MappedFile& mapping, const std::string& name) {
+  Layout l;
+  constexpr auto kWhole = static_cast<int64_t>(sizeof(Header) + sizeof(Footer));
+  if (mapping.size() < kWhole) {
+    fail_input("{}: expected a token file of at least {} bytes, got {}", name, kWhole,
+               mapping.size());
+  }
+  l.footer_at = mapping.size() - static_cast<int64_t>(sizeof(Footer));
+  std::memcpy(&l.header, mapping.data(), sizeof(Header));
+  std::memcpy(&l.footer, mapping.data() + l.footer_at, sizeof(Footer));
+  if (std::memcmp(l.header.magic, kMagic, sizeof kMagic) != 0) {
+    fail_input("{}: expected a token file (\"TENONTOK\" at byte 0), got \"{}\"", name,
+               printable({l.header.magic, sizeof l.header.magic}));
+  }
+  if (l.header.version != kVersion) {
+    fail_input("{}: expected token file version {}, got {}", name, kVersion, l.header.version);
+  }
+  if (std::memcmp(l.footer.magic, kMagic, sizeof kMagic) != 0) {
+    fail_input("{}: expected the end of a token file at byte {}, got other bytes (is it cut off?)",
+               name, l.footer_at);
+  }
+  if (l.header.id_bytes != 2 && l.header.id_bytes != 4) {
+    fail_input("{}@{}: expected 2 or 4 bytes an id, got {}", name, offsetof(Header, id_bytes),
+               l.header.id_bytes);
+  }
+  for (const int64_t count : {l.footer.tokens, l.footer.documents, l.footer.unscored_spans}) {
+    if (count >= 0 && count <= mapping.size()) continue;  // so that no sum below overflows
+    fail_input("{}@{}: expected counts of 0..{}, got {}", name, l.footer_at, mapping.size(), count);
+  }
+  l.bounds_at = static_cast<int64_t>(sizeof(Header)) + padded(l.footer.tokens * l.header.id_bytes);
+  l.unscored_at = l.bounds_at + (l.footer.documents + 1) * 8;
+  l.special_at = l.unscored_at + l.footer.unscored_spans * 16;
+  const int64_t expected = l.special_at + int64_t{l.footer.special_tokens} * 16;
+  if (expected != l.footer_at) {
+    fail_input("{}@{}: expected {} bytes by the counts at the end, got {}", name, l.footer_at,
+               expected + static_cast<int64_t>(sizeof(Footer)), mapping.size());
+  }
+  return l;
+}
+
+template <class Id>
+uint32_t largest_of(const std::byte* at, int64_t bytes) {
+  const auto* const ids = reinterpret_cast<const Id*>(at);
+  Id largest = 0;
+  for (int64_t i = 0; i < bytes / static_cast<int64_t>(sizeof(Id)); ++i)
+    largest = std::max(largest, ids[i]);
+  return largest;
+}
+
+// Reads all of the file once, for the checksum and the largest id: in blocks, so that what is read
+// twice is still in the CPU's cache the second time.
+void check_content(const std::byte* data, const Layout& l, const std::string& name) {
+  constexpr int64_t kBlock = 256 << 10;
+  const bool wide = l.header.id_bytes == 4;
+  const int64_t ids_at = sizeof(Header), ids_end = ids_at + l.footer.tokens * l.header.id_bytes;
+  const auto largest_in = [&](int64_t begin, int64_t end) {
+    return wide ? largest_of<uint32_t>(data + begin, end - begin)
+                : largest_of<uint16_t>(data + begin, end - begin);
+  };
+  const std::unique_ptr<XXH3_state_t, XXH_errorcode (*)(XXH3_state_t*)> state(XXH3_createState(),
+                                                                              XXH3_freeState);
+  XXH3_64bits_reset(state.get());
+  uint32_t largest = 0;
+  XXH3_64bits_update(state.get(), data, static_cast<size_t>(ids_at));
+  for (int64_t at = ids_at; at < l.footer_at; at += kBlock) {
+    XXH3_64bits_update(state.get(), data + at,
+                       static_cast<size_t>(std::min(kBlock, l.footer_at - at)));
+    if (at < ids_end) largest = std::max(largest, largest_in(at, std::min(at + kBlock, ids_end)));
+  }
+  if (footer_hash(XXH3_64bits_digest(state.get()), l.footer) != l.footer.hash) {
+    fail_input("{}: expected the checksum {:016x}, got another (the file is damaged)", name,
+               l.footer.hash);
+  }
+  const auto* const spare = std::find_if(std::begin(l.header.reserved), std::end(l.header.reserved),
+                                         [](uint64_t word) { return word != 0; });
+  if (spare != std::end(l.header.reserved) || l.footer.reserved != 0) {
+    fail_input("{}@{}: expected zeros, which this version keeps free", name,
+               l.footer.reserved != 0
+                   ? l.footer_at + static_cast<int64_t>(offsetof(Footer, reserved))
+                   : static_cast<int64_t>(offsetof(Header, reserved)));
+  }
+  if (l.footer.skipped_records < 0) {
+    fail_input("{}@{}: expected a count of records passed over, got {}", name,
+               l.footer_at + static_cast<int64_t>(offsetof(Footer, skipped_records)),
+               l.footer.skipped_records);
+  }
+  if (largest == l.footer.largest_id && largest <= INT32_MAX) return;
+  int64_t at = ids_at;
+  while (at < ids_end && largest_in(at, at + l.header.id_bytes) != largest) at += l.header.id_bytes;
+  fail_input("{}@{}: expected ids up to {}, the largest by byte {}, got {}", name, at,
+             l.footer.largest_id, l.footer_at + static_cast<int64_t>(offsetof(Footer, largest_id)),
+             largest);
+}
+
+// Documents follow one another without a gap, none is empty, and together they are all tokens.
+void check_bounds(std::span<const int64_t> bounds, const Layout& l, const std::string& name) {
+  const auto byte_of = [&](size_t i) { return l.bounds_at + 8 * static_cast<int64_t>(i); };
+  if (bounds[0] != 0) {
+    fail_input("{}@{}: expected the first document to begin at 0, got {}", name, byte_of(0),
+               bounds[0]);
+  }
+  for (size_t i = 1; i < bounds.size(); ++i) {
+    const int64_t end = bounds[i] >> 1, before = bounds[i - 1] >> 1;
+    if (end > before && end <= l.footer.tokens) continue;
+    fail_input("{}@{}: expected document {} to end within {}..{}, got {}", name, byte_of(i), i,
+               before + 1, l.footer.tokens, end);
+  }
+  if (bounds.back() >> 1 != l.footer.tokens) {
+    fail_input("{}@{}: expected the last document to end at {}, where the tokens do, got {}", name,
+               byte_of(bounds.size() - 1), l.footer.tokens, bounds.back() >> 1);
+  }
+}
+
+void check_unscored(std::span<const TokenSpan> unscored, const Layout& l, const std::string& name) {
+  int64_t before = 0;
+  for (size_t i = 0; i < unscored.size(); ++i) {
+    const TokenSpan& span = unscored[i];
+    if (span.begin < before || span.begin >= span.end || span.end > l.footer.tokens) {
+      fail_input("{}@{}: expected a span without score within {}..{}, got {}..{}", name,
+                 l.unscored_at + 16 * static_cast<int64_t>(i), before, l.footer.tokens, span.begin,
+                 span.end);
+    }
+    before = span.end;
+  }
+}
+
+void check_special(std::span<const SpecialCount> special, const Layout& l,
+                   const std::string& name) {
+  int64_t least = 0;
+  for (size_t i = 0; i < special.size(); ++i) {
+    if (special[i].id < least || special[i].id > INT32_MAX || special[i].count < 0) {
+      fail_input("{}@{}: expected a special token of {}..{} and its count, got {} and {}", name,
+                 l.special_at + 16 * static_cast<int64_t>(i), least, INT32_MAX, special[i].id,
+                 special[i].count);
+    }
+    least = special[i].id + 1;
+  }
+}
+
 }  // namespace
 
 // ------------------------------------------------------------------------------------ reading
@@ -58,64 +206,28 @@ bool is_token_file(const std::filesystem::path& path) {
 TokenFile TokenFile::open(const std::filesystem::path& path) {
   TokenFile file;
   file.mapping_ = MappedFile::open(path);
-  const MappedFile& mapping = *file.mapping_;
+  const std::byte* const data = file.mapping_->data();
   const std::string name = shown(path);
-  const auto whole = static_cast<int64_t>(sizeof(Header) + sizeof(Footer));
-  if (mapping.size() < whole) {
-    fail_input("{}: expected a token file of at least {} bytes, got {}", name, whole,
-               mapping.size());
-  }
-  Header header;
-  Footer footer;
-  const int64_t footer_at = mapping.size() - static_cast<int64_t>(sizeof footer);
-  std::memcpy(&header, mapping.data(), sizeof header);
-  std::memcpy(&footer, mapping.data() + footer_at, sizeof footer);
-  if (std::memcmp(header.magic, kMagic, sizeof kMagic) != 0) {
-    fail_input("{}: expected a token file (\"TENONTOK\" at byte 0), got \"{}\"", name,
-               printable({header.magic, sizeof header.magic}));
-  }
-  if (header.version != kVersion) {
-    fail_input("{}: expected token file version {}, got {}", name, kVersion, header.version);
-  }
-  if (std::memcmp(footer.magic, kMagic, sizeof kMagic) != 0) {
-    fail_input("{}: expected the end of a token file at byte {}, got other bytes (is it cut off?)",
-               name, footer_at);
-  }
-  if (footer_hash(XXH3_64bits(mapping.data(), static_cast<size_t>(footer_at)), footer) !=
-      footer.hash) {
-    fail_input("{}: expected the checksum {:016x}, got another (the file is damaged)", name,
-               footer.hash);
-  }
-  // From here on the file is as it was written; the sizes are checked all the same before anything
-  // is mapped by them.
-  const bool sane = (header.id_bytes == 2 || header.id_bytes == 4) && footer.tokens >= 0 &&
-                    footer.tokens <= mapping.size() && footer.documents >= 0 &&
-                    footer.documents <= mapping.size() && footer.unscored_spans >= 0 &&
-                    footer.unscored_spans <= mapping.size() &&
-                    footer.special_tokens <= mapping.size();
-  const int64_t ids_bytes = sane ? padded(footer.tokens * header.id_bytes) : 0;
-  const int64_t bounds_bytes = sane ? (footer.documents + 1) * 8 : 0,
-                spans_bytes = sane ? footer.unscored_spans * 16 : 0,
-                special_bytes = sane ? int64_t{footer.special_tokens} * 16 : 0;
-  const int64_t expected = whole + ids_bytes + bounds_bytes + spans_bytes + special_bytes;
-  if (!sane || expected != mapping.size()) {
-    fail_input("{}: expected {} bytes by the counts at the end, got {}", name, expected,
-               mapping.size());
-  }
+  const Layout layout = read_layout(*file.mapping_, name);
+  const Footer& footer = layout.footer;
+  check_content(data, layout, name);
 
-  file.key_ = header.key;
-  file.id_bytes_ = static_cast<int>(header.id_bytes);
+  file.key_ = layout.header.key;
+  file.id_bytes_ = static_cast<int>(layout.header.id_bytes);
   file.tokens_ = footer.tokens;
   file.largest_id_ = static_cast<int32_t>(footer.largest_id);
   file.skipped_records_ = footer.skipped_records;
-  file.ids_ = mapping.data() + sizeof header;
-  const std::byte* const bounds = file.ids_ + ids_bytes;
-  file.bounds_ = {reinterpret_cast<const int64_t*>(bounds),
+  file.ids_ = data + sizeof(Header);
+  file.bounds_ = {reinterpret_cast<const int64_t*>(data + layout.bounds_at),
                   static_cast<size_t>(footer.documents) + 1};
-  file.unscored_ = {reinterpret_cast<const TokenSpan*>(bounds + bounds_bytes),
+  file.unscored_ = {reinterpret_cast<const TokenSpan*>(data + layout.unscored_at),
                     static_cast<size_t>(footer.unscored_spans)};
-  file.special_ = {reinterpret_cast<const SpecialCount*>(bounds + bounds_bytes + spans_bytes),
+  file.special_ = {reinterpret_cast<const SpecialCount*>(data + layout.special_at),
                    footer.special_tokens};
+  check_bounds(file.bounds_, layout, name);
+  check_unscored(file.unscored_, layout, name);
+  check_special(file.special_, layout, name);
+  file.unscored_before_.reserve(file.unscored_.size() + 1);
   file.unscored_before_ = {0};
   for (const TokenSpan& span : file.unscored_) {
     file.unscored_before_.push_back(file.unscored_before_.back() + span.size());
