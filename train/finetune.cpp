@@ -9,6 +9,7 @@
 #include "comm/mesh.h"
 #include "core/backend.h"
 #include "core/error.h"
+#include "core/folders.h"
 #include "core/parallel_for.h"
 #include "text/data/sources.h"
 #include "train/data.h"
@@ -150,7 +151,8 @@ std::string now_text() {
 }
 
 void write_summary(const Job& job, const Machine& machine, const RunOutcome& outcome,
-                   const RunLength& length, int ranks, const std::string& started) {
+                   const RunLength& length, int ranks, const std::string& started,
+                   const std::string& metrics_lost) {
   const TrainerState& state = outcome.state;
   constexpr const char* kEnds[] = {"finished", "stopped early", "stopped by a signal"};
   nlohmann::ordered_json json = {{"tenon", machine.version},
@@ -177,6 +179,7 @@ void write_summary(const Job& job, const Machine& machine, const RunOutcome& out
     json["best_val_loss"] = state.best_val;
     json["best_step"] = state.best_step;
   }
+  if (!metrics_lost.empty()) json["metrics_lost"] = metrics_lost;
   write_text_atomic(fs::path(job.options.out) / "summary.json", json.dump(2) + "\n");
 }
 
@@ -251,11 +254,24 @@ int print_end(Console& console, const Job& job, const RunOutcome& outcome) {
   return static_cast<int>(Exit::kDone);
 }
 
+// The result of the run in its place.
+void write_final(const RunFolder& folder, const std::string& name,
+                 const std::function<void(const fs::path&)>& write_weights, Console& console) {
+  try {
+    folder.check();
+    const std::string leftover = replace_folder(folder.path() / name, write_weights);
+    if (!leftover.empty()) console.warning(leftover);
+  } catch (const Error& e) {
+    fail(e.code(), "{}; {}", e.what(), last_good_text(folder.path()));
+  }
+}
+
 // Collective. A run that had nothing left to do leaves the report of the one that did it.
 void write_report(const Job& job, const Machine& machine, const RunOutcome& outcome,
-                  const RunLength& length, Communicator& world, const std::string& started) {
+                  const RunLength& length, Communicator& world, const std::string& started,
+                  const std::string& metrics_lost) {
   const fs::path folder = job.options.out;
-  const bool there = fs::exists(folder / "summary.json") && fs::exists(folder / "ranks.csv");
+  const bool there = files::exists(folder / "summary.json") && files::exists(folder / "ranks.csv");
   const bool keep =
       world.all_gather_text(there ? "there" : "").front() == "there" && outcome.steps == 0;
   if (!keep) {
@@ -265,7 +281,9 @@ void write_report(const Job& job, const Machine& machine, const RunOutcome& outc
                  .threads = machine.threads,
                  .seconds = outcome.seconds,
                  .seconds_waiting = world.traffic().seconds_waiting});
-    if (world.rank() == 0) write_summary(job, machine, outcome, length, world.size(), started);
+    if (world.rank() == 0) {
+      write_summary(job, machine, outcome, length, world.size(), started, metrics_lost);
+    }
   }
   if (world.rank() == 0) sync_directory(folder);
   world.barrier();
@@ -307,7 +325,7 @@ int finetune(const TrainOptions& options, Communicator& world, const Machine& ma
   std::optional<Metrics> metrics;
   if (rank0) {
     const int64_t step = resumed.state ? resumed.state->step : 0;
-    metrics.emplace(folder->path(), step, [&](const std::string& text) { console.warning(text); });
+    metrics.emplace(folder->path(), step, [&](const std::string& text) { console.alarm(text); });
   }
   const std::string result = job.full() ? "model" : "adapter";
   const auto write_weights = [&](const fs::path& target) { job.write_result(target); };
@@ -323,15 +341,20 @@ int finetune(const TrainOptions& options, Communicator& world, const Machine& ma
                    .length = length,
                    .identity = identity,
                    .write_weights = write_weights,
-                   .result_name = result});
+                   .result_name = result,
+                   .check_folder = [&] { folder->check(); }});
   if (resumed.state) trainer.restore(*resumed.state);
   install_stop_signals();
   const RunOutcome outcome = trainer.run();
 
-  if (rank0 && outcome.end != RunEnd::kSignal)
-    replace_folder(folder->path() / result, write_weights);
-  write_report(job, machine, outcome, length, group, started);
-  return print_end(console, job, outcome);
+  if (rank0 && outcome.end != RunEnd::kSignal) {
+    write_final(*folder, result, write_weights, console);
+  }
+  const std::string metrics_lost = metrics ? metrics->lost() : "";
+  write_report(job, machine, outcome, length, group, started, metrics_lost);
+  const int code = print_end(console, job, outcome);
+  if (!metrics_lost.empty()) console.alarm("metrics are incomplete: " + metrics_lost);
+  return code;
 }
 
 }  // namespace tenon

@@ -64,6 +64,8 @@ class Trainer {
     // Writes the result (adapter or model) into a folder that is being made.
     std::function<void(const std::filesystem::path&)> write_weights;
     std::string result_name;  // "adapter" or "model"
+    // Throws where the run folder is no longer the one that was opened; on rank 0, or empty.
+    std::function<void()> check_folder = {};
   };
   explicit Trainer(const Parts& parts);
 
@@ -89,8 +91,10 @@ class Trainer {
   bool evaluate_now(int64_t step, StepReport& report);  // false: stop early
   void save(StepReport& report);
   void write_checkpoint();
+  // Writes to the run folder; an error names the last good checkpoint.
+  void write(const std::function<void()>& action) const;
+  void warn_of_leftover(const std::string& what);  // once
   [[noreturn]] void numeric_failure(int64_t step, const std::string& what);
-  std::string last_good() const;
   bool out_of_patience() const;
   bool is_rank0() const { return p_.group.rank() == 0; }
   std::filesystem::path folder() const { return p_.options.out; }
@@ -102,6 +106,7 @@ class Trainer {
   RowOrder order_;
   TrainerState state_;
   int64_t saved_step_ = -1;
+  bool warned_of_leftover_ = false;
 };
 
 }  // namespace tenon
