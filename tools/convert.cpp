@@ -85,7 +85,7 @@ int convert(const ConvertOptions& options) {
   const fs::path model = options.model;
   std::optional<DType> dtype;
   if (!options.dtype.empty()) dtype = parse_dtype(options.dtype, "--dtype");
-  check_model_out(options.out, model);
+  check_model_out(options.out, {model});
   const JsonObject config = JsonObject::read(model / "config.json");
   const WeightFiles files = WeightFiles::open(model);
   std::vector<TensorToWrite> tensors;
