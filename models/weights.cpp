@@ -9,6 +9,7 @@
 #include <numbers>
 
 #include "core/error.h"
+#include "core/files.h"
 #include "core/parallel_for.h"
 #include "core/weight_files.h"
 
@@ -216,7 +217,7 @@ void draw_weights(Model& model, uint64_t seed) {
 }
 
 void save_weights(Model& model, const fs::path& folder, DType dtype) {
-  fs::create_directories(folder);
+  files::make_folders(folder);
   std::vector<TensorToWrite> tensors;  // each is made when it is its turn
   model.visit_parameters([&](const std::string& path, Parameter& parameter) {
     if (parameter.adapter) return;
@@ -257,12 +258,12 @@ bool state_dtype(nlohmann::ordered_json& config, DType dtype) {
 }
 
 void copy_model_files(const fs::path& from, const fs::path& to) {
-  fs::create_directories(to);
+  files::make_folders(to);
   for (const char* name :
        {"config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json",
         "vocab.json", "merges.txt", "special_tokens_map.json", "added_tokens.json",
         "tokenizer.model", "chat_template.jinja"}) {
-    if (!fs::exists(from / name)) continue;
+    if (!files::exists(from / name)) continue;
     write_text_atomic(to / name, MappedFile::open(from / name)->text());
   }
 }

@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 
 #include "core/file.h"
+#include "core/files.h"
 #include "core/weight_files.h"
 #include "models/adapter_config.h"
 #include "models/adapter_files.h"
@@ -68,7 +69,7 @@ void inspect_model(Page& page, const fs::path& folder) {
     if (path.find(".0.") == std::string::npos) return;
     page.line(fmt::format("  {} {} -> {}", path, linear.in(), linear.out()));
   });
-  if (fs::exists(folder / "tokenizer.json") || fs::exists(folder / "vocab.json")) {
+  if (files::exists(folder / "tokenizer.json") || files::exists(folder / "vocab.json")) {
     const auto tokenizer = Tokenizer::load(folder);
     page.line(fmt::format("  tokenizer {}: {} entries, end of text {}", tokenizer->file(),
                           tokenizer->vocabulary_size(),
@@ -145,9 +146,9 @@ void inspect_run(Page& page, const fs::path& folder) {
   for (const std::string& why : found.rejected) page.line("  not good: " + why);
   for (const char* name : {"adapter", "adapter-best", "model", "model-best", "summary.json",
                            "metrics.csv", "ranks.csv"}) {
-    if (fs::exists(folder / name)) page.line(fmt::format("  {}", name));
+    if (files::exists(folder / name)) page.line(fmt::format("  {}", name));
   }
-  if (fs::exists(folder / "summary.json")) {
+  if (files::exists(folder / "summary.json")) {
     const std::string summary = read_text(folder / "summary.json", kJsonFileBytes);
     parse_json(summary, shown(folder / "summary.json"));
     page.line(summary.substr(0, summary.find_last_not_of('\n') + 1));
@@ -156,18 +157,18 @@ void inspect_run(Page& page, const fs::path& folder) {
 
 int inspect(const fs::path& path, const std::string& base) {
   Page page;
-  if (!fs::exists(path)) fail_input("{}: no such file or folder", shown(path));
-  if (!base.empty() && !fs::exists(path / "adapter_config.json"))
+  if (!files::exists(path)) fail_input("{}: no such file or folder", shown(path));
+  if (!base.empty() && !files::exists(path / "adapter_config.json"))
     fail_input("--model: goes with an adapter, which {} is not", shown(path));
-  if (!fs::is_directory(path)) {
+  if (!files::is_folder(path)) {
     path.extension() == ".tokens" ? inspect_tokens(page, path) : inspect_tensors(page, path);
-  } else if (fs::exists(path / "manifest.json")) {
+  } else if (files::exists(path / "manifest.json")) {
     inspect_checkpoint(page, path);
-  } else if (fs::exists(path / "adapter_config.json")) {
+  } else if (files::exists(path / "adapter_config.json")) {
     inspect_adapter(page, path, base);
-  } else if (fs::exists(path / "config.json")) {
+  } else if (files::exists(path / "config.json")) {
     inspect_model(page, path);
-  } else if (fs::exists(path / "config.yaml")) {
+  } else if (files::exists(path / "config.yaml")) {
     inspect_run(page, path);
   } else {
     fail_input(

@@ -7,6 +7,7 @@
 
 #include "core/error.h"
 #include "core/file.h"
+#include "core/files.h"
 #include "text/utf8.h"
 
 namespace tenon {
@@ -59,12 +60,11 @@ TokenizeOptions tokenize_options(const DataOptions& options, const fs::path& mod
 uint64_t template_fingerprint(const DataOptions& options, const fs::path& model) {
   std::string parts = options.date + "\n";
   const auto add = [&](const fs::path& path) {
-    parts +=
-        fs::is_regular_file(path) ? fmt::format("{:016x}\n", fingerprint_file(path)) : "none\n";
+    parts += files::is_file(path) ? fmt::format("{:016x}\n", fingerprint_file(path)) : "none\n";
   };
   if (options.chat_template.empty()) {
     add(model / "chat_template.jinja");
-  } else if (fs::is_regular_file(options.chat_template)) {
+  } else if (files::is_file(options.chat_template)) {
     add(options.chat_template);
   } else {
     parts += options.chat_template + "\n";

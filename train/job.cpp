@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "core/error.h"
+#include "core/files.h"
 #include "text/data/token_file.h"
 #include "train/data.h"
 #include "train/trainer.h"
@@ -97,7 +98,7 @@ LoraOptions given_adapter(TrainOptions& options, Model& model) {
 TokenFile tokenized(const fs::path& cache, const std::vector<std::string>& files,
                     const TokenizeOptions& tokenizing, const Job& job) {
   const std::vector<fs::path> sources(files.begin(), files.end());
-  fs::create_directories(cache.parent_path());
+  files::make_folders(cache.parent_path());
   TokenFile file = build_or_open(cache, sources, *job.tokenizer, tokenizing);
   check_token(file.largest_id(), *job.tokenizer, job.model->vocabulary(), shown(sources.front()));
   return file;

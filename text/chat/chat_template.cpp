@@ -10,6 +10,7 @@
 
 #include "core/error.h"
 #include "core/file.h"
+#include "core/files.h"
 #include "core/json.h"
 #include "text/chat/chat_builtins.h"
 #include "text/jinja/template.h"
@@ -46,7 +47,7 @@ void add_tokens(const JsonObject& file, Tokens& tokens) {
 Tokens tokens_of(const fs::path& folder) {
   Tokens tokens;
   for (const char* name : {"tokenizer_config.json", "special_tokens_map.json"}) {
-    if (fs::exists(folder / name)) add_tokens(JsonObject::read(folder / name), tokens);
+    if (files::exists(folder / name)) add_tokens(JsonObject::read(folder / name), tokens);
   }
   return tokens;
 }
@@ -55,7 +56,7 @@ Tokens tokens_of(const fs::path& folder) {
 void add_boundaries(const fs::path& folder, Tokens& tokens) {
   const bool known = has(tokens, "bos_token") && has(tokens, "eos_token");
   const bool vocabulary =
-      fs::exists(folder / "tokenizer.json") || fs::exists(folder / "vocab.json");
+      files::exists(folder / "tokenizer.json") || files::exists(folder / "vocab.json");
   if (known || !vocabulary) return;
   const std::unique_ptr<Tokenizer> tokenizer = Tokenizer::load(folder);
   const auto add = [&](const char* name, std::optional<int32_t> id) {
@@ -283,13 +284,13 @@ std::shared_ptr<const ChatTemplate> of_config(const fs::path& path, Tokens token
 std::shared_ptr<const ChatTemplate> ChatTemplate::of_model(const fs::path& folder,
                                                            const std::string& date) {
   const fs::path file = folder / "chat_template.jinja", config = folder / "tokenizer_config.json";
-  if (fs::exists(file)) {
+  if (files::exists(file)) {
     const fs::path for_tools = folder / "additional_chat_templates" / "tool_use.jinja";
     std::optional<Template> with_tools;
-    if (fs::exists(for_tools)) with_tools = read_template(for_tools);
+    if (files::exists(for_tools)) with_tools = read_template(for_tools);
     return make(shown(file), read_template(file), std::move(with_tools), tokens_of(folder), date);
   }
-  if (!fs::exists(config)) return nullptr;
+  if (!files::exists(config)) return nullptr;
   return of_config(config, tokens_of(folder), date);
 }
 
@@ -311,7 +312,7 @@ std::shared_ptr<const ChatTemplate> ChatTemplate::named(const std::string& name_
     return make(name_or_file, Template::parse(one.source, name_or_file), std::nullopt,
                 std::move(tokens), date);
   }
-  if (!fs::exists(name_or_file)) {
+  if (!files::exists(name_or_file)) {
     const std::vector<std::string> known = names();
     fail_input("chat template \"{}\": expected a file, or one of {}{}", printable(name_or_file),
                fmt::format("{}", fmt::join(known, ", ")),

@@ -7,10 +7,10 @@
 #include <xxhash.h>
 
 #include <algorithm>
-#include <chrono>
 #include <optional>
 
 #include "core/error.h"
+#include "core/files.h"
 
 namespace tenon {
 namespace {
@@ -79,11 +79,8 @@ TokenFileKey token_file_key(std::span<const std::filesystem::path> sources,
   for (const std::filesystem::path& source : sources) {
     const int64_t size =
         MappedFile::open(source)->size();  // says what is wrong with a source that is no file
-    const auto time = std::filesystem::last_write_time(source).time_since_epoch();
-    identity += fmt::format("{}\n{} {} {:016x}\n",
-                            std::filesystem::absolute(source).lexically_normal().string(), size,
-                            std::chrono::duration_cast<std::chrono::nanoseconds>(time).count(),
-                            fingerprint_file(source));
+    identity += fmt::format("{}\n{} {} {:016x}\n", files::absolute(source).string(), size,
+                            files::modified_ns(source), fingerprint_file(source));
   }
   TokenFileKey key;
   key.tokenizer = tokenizer.fingerprint();
@@ -112,7 +109,7 @@ TokenFile build_or_open(const std::filesystem::path& cache,
   if (made != nullptr) *made = false;
   if (std::optional<TokenFile> given = given_tokens(sources, tokenizer)) return *given;
   const TokenFileKey key = token_file_key(sources, tokenizer, options);
-  if (std::filesystem::exists(cache)) {
+  if (files::exists(cache)) {
     try {
       TokenFile file = TokenFile::open(cache);
       if (file.key() == key) return file;

@@ -11,6 +11,7 @@
 
 #include "core/error.h"
 #include "core/file.h"
+#include "core/files.h"
 #include "core/json.h"
 #include "text/tokenizer/sentencepiece_model.h"
 
@@ -28,7 +29,7 @@ struct Companions {
 };
 
 std::optional<JsonObject> read_if_present(const std::filesystem::path& path) {
-  if (!std::filesystem::exists(path)) return std::nullopt;
+  if (!files::exists(path)) return std::nullopt;
   return JsonObject::read(path);
 }
 
@@ -269,13 +270,13 @@ TokenizerSpec read_tokenizer_spec(const std::filesystem::path& directory) {
 
   TokenizerSpec spec;
   std::vector<uint64_t> hashes;
-  if (std::filesystem::exists(json)) {
+  if (files::exists(json)) {
     read_tokenizer_json(json, spec);
     hashes = {hash_file(json)};
-  } else if (std::filesystem::exists(vocabulary)) {
+  } else if (files::exists(vocabulary)) {
     read_vocabulary_and_merges(vocabulary, merges, spec);
     hashes = {hash_file(vocabulary), hash_file(merges)};
-  } else if (std::filesystem::exists(model)) {
+  } else if (files::exists(model)) {
     read_sentencepiece(model, spec);
     spec.legacy = files.tokenizer_config && files.tokenizer_config->find("legacy") != nullptr &&
                   !files.tokenizer_config->find("legacy")->is_null() &&
@@ -300,7 +301,7 @@ TokenizerSpec read_tokenizer_spec(const std::filesystem::path& directory) {
 
   for (const char* name : {"tokenizer_config.json", "special_tokens_map.json"}) {
     const auto path = directory / name;
-    hashes.push_back(std::filesystem::exists(path) ? hash_file(path) : 0);
+    hashes.push_back(files::exists(path) ? hash_file(path) : 0);
   }
   hashes.push_back(static_cast<uint64_t>(spec.eos.value_or(-1)));
   hashes.push_back(static_cast<uint64_t>(spec.bos.value_or(-1)));
