@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-# Shows that CheckLayers.cmake finds wrong includes: cmake -DWORK=<scratch folder> -P CheckLayersTest.cmake.
+# Shows that CheckLayers.cmake finds wrong includes and calls: cmake -DWORK=<scratch folder> -P CheckLayersTest.cmake.
 cmake_minimum_required(VERSION 3.25)
 
 # expect(<file> <text of line 2> <what the report must say, or GOOD>): a tree of this one file.
@@ -29,6 +29,13 @@ expect(text/tokenizer/bpe.cpp "#include \"text/data/documents.h\"" "text/tokeniz
 expect(utils/misc.cpp "#include <vector>" "no rule")
 expect(core/tensor.h "#include \"tensor.h\"" "core/tensor.h:2:")  # our headers are named from the root
 
+expect(train/job.cpp "  fs::create_directories(folder);" "train/job.cpp:2:   fs::create_directories(folder);: core/files.h")
+expect(text/data/sources.cpp "if (std::filesystem::exists(cache)) {" "text/data/sources.cpp:2:")
+expect(tools/init.cpp "void f(const fs::directory_entry& entry);" "tools/init.cpp:2:")
+
+expect(core/files.cpp "#include <vector>\nstd::filesystem::weakly_canonical(path, error);" GOOD)
+expect(tools/init.cpp "#include <vector>\nstd::filesystem::path f(const fs::path& p) { return files::real(p); }" GOOD)
+expect(tests/tools/lab.cpp "#include <filesystem>\nbool b = std::filesystem::exists(x);" GOOD)
 expect(core/tensor.cpp "#include <fmt/format.h>" GOOD)
 expect(comm/mpi.cpp "#include <mpi.h>" GOOD)
 expect(kernels/cpu/gemm.cpp "#include <immintrin.h>" GOOD)

@@ -109,6 +109,7 @@ const KernelTable& kernels(Device device) {
 }
 
 Device open_device(const std::string& wanted, int local_rank) {
+  kernels(Device::kCPU);  // a TENON_CPU that is wrong is told here; a card needs the host's as well
   if (wanted == "cpu") return Device::kCPU;
   const bool any = wanted == "auto";
   const bool named = wanted.starts_with("cuda:");

@@ -18,6 +18,7 @@
 #include <vector>
 
 #include "core/error.h"
+#include "core/files.h"
 
 namespace tenon {
 
@@ -104,17 +105,14 @@ struct Descriptor {
 };
 
 [[noreturn]] void fail_read(const std::filesystem::path& path, int error) {
-  fail(Exit::kIo, "{}: could not be read: {}", shown(path), std::strerror(error));
+  fail_system(path, "be read", error);
 }
 
 [[noreturn]] void fail_open(const std::filesystem::path& path, int error) {
   switch (error) {
-    case ENOENT: {
-      std::error_code ignored;
-      const bool link = std::filesystem::is_symlink(std::filesystem::symlink_status(path, ignored));
+    case ENOENT:
       fail_input("{}: expected a file, got {}", shown(path),
-                 link ? "a dangling symbolic link" : "nothing of that name");
-    }
+                 files::is_link(path) ? "a dangling symbolic link" : "nothing of that name");
     case ENXIO: fail_input("{}: expected a regular file, got a socket or a device", shown(path));
     case ENOTDIR:
     case EACCES:
@@ -210,13 +208,7 @@ std::shared_ptr<const MappedFile> MappedFile::open(const std::filesystem::path& 
   const int64_t size = open_regular(path, file);
   if (size == 0) return std::shared_ptr<const MappedFile>(new MappedFile(path, &kEmpty, 0));
   void* data = ::mmap(nullptr, static_cast<size_t>(size), PROT_READ, MAP_SHARED, file.fd, 0);
-  if (data == MAP_FAILED) {
-    if (errno == ENOMEM) {
-      fail(Exit::kMemory, "{}: its {} bytes could not be mapped: {}", shown(path), size,
-           std::strerror(errno));
-    }
-    fail(Exit::kIo, "{}: could not be mapped: {}", shown(path), std::strerror(errno));
-  }
+  if (data == MAP_FAILED) fail_system(path, fmt::format("be mapped, {} bytes", size), errno);
   return std::shared_ptr<const MappedFile>(
       new MappedFile(path, static_cast<const std::byte*>(data), size));
 }

@@ -24,8 +24,8 @@ std::string shown(const std::filesystem::path& path);
 // while it is mapped raises SIGBUS at the missing bytes: see install_sigbus_reporter().
 class MappedFile {
  public:
-  // Throws Error(kInput) for what is missing, unreadable or not a regular file. An empty file is an
-  // empty mapping.
+  // Throws Error(kInput) for what is missing, unreadable or not a regular file, Error(kMemory) where
+  // there is no room for the mapping. An empty file is an empty mapping.
   static std::shared_ptr<const MappedFile> open(const std::filesystem::path& path);
   ~MappedFile();
   MappedFile(const MappedFile&) = delete;
@@ -74,7 +74,7 @@ uint64_t fingerprint_file(const std::filesystem::path& path);
 void write_all(int fd, std::span<const std::byte> data, const std::filesystem::path& path);
 
 // A file in the making: `.NAME.tmp.<pid>.<random>` beside `path` until commit(). Destroyed without
-// commit(), it leaves nothing behind.
+// commit(), it leaves nothing behind. It is locked meanwhile: see remove_abandoned().
 class AtomicFile {
  public:
   // Throws Error(kIo) when the folder takes no file, or has less than `expected_bytes` free (0:
@@ -94,6 +94,7 @@ class AtomicFile {
   void commit();
 
  private:
+  void create();  // without a descriptor where it fails
   void discard() noexcept;
   std::filesystem::path path_, temporary_;
   int fd_ = -1;
@@ -110,9 +111,28 @@ void sync_directory(const std::filesystem::path& path);
 // say.
 int64_t free_bytes(const std::filesystem::path& path);
 
-// A name beside `path` that nothing has yet: `NAME.tmp.<hex>`, for a folder that is renamed to
-// `path` when complete.
-std::filesystem::path unique_sibling(const std::filesystem::path& path);
+// A name beside `path` that nothing has yet: `NAME.<mark>.<hex>`. Of a long name only so much is
+// taken that the whole fits the 255 bytes of a file name.
+constexpr size_t kTemporaryStem = 200;
+std::filesystem::path unique_sibling(const std::filesystem::path& path,
+                                     std::string_view mark = "tmp");
+
+// A file without a name in the folder for temporary files, to be written and read back: it goes
+// with this object, however the process ends.
+class ScratchFile {
+ public:
+  ScratchFile();
+  ~ScratchFile();
+  ScratchFile(const ScratchFile&) = delete;
+  ScratchFile& operator=(const ScratchFile&) = delete;
+
+  int fd() const { return fd_; }
+  const std::filesystem::path& folder() const { return folder_; }  // for messages
+
+ private:
+  std::filesystem::path folder_;
+  int fd_ = -1;
+};
 
 // Keeps other runs out of a folder while it lives, by a lock on the file `.lock` inside it (which
 // stays). The system releases the lock when the process ends, however it ends.
@@ -128,7 +148,12 @@ class FolderLock {
   // on.
   bool held() const { return held_; }
 
+  // Throws Error(kIo) where the folder's name, or `.lock` in it, no longer leads to what was
+  // locked: it was moved, removed or replaced, and what is written would be lost or be another's.
+  void check() const;
+
  private:
+  std::filesystem::path folder_;
   int fd_ = -1;
   bool held_ = false;
 };

@@ -2,6 +2,7 @@
 // The writing half of core/file.h.
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <stdlib.h>
 #include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
@@ -17,6 +18,7 @@
 
 #include "core/error.h"
 #include "core/file.h"
+#include "core/files.h"
 
 namespace tenon {
 namespace {
@@ -36,10 +38,6 @@ fs::path without_trailing_slash(const fs::path& path) {
 uint64_t random_word() {
   std::random_device device;
   return (uint64_t{device()} << 32) | device();
-}
-
-[[noreturn]] void fail_write(const fs::path& path, const char* doing, int error) {
-  fail(Exit::kIo, "{}: could not {}: {}", shown(path), doing, std::strerror(error));
 }
 
 [[noreturn]] void fail_no_space(const fs::path& path, int64_t needed) {
@@ -69,7 +67,7 @@ void write_all(int fd, std::span<const std::byte> data, const fs::path& path) {
     const ssize_t done = ::write(fd, data.data(), std::min(data.size(), size_t{1} << 30));
     if (done < 0 && errno == EINTR) continue;
     if (done < 0 && is_no_space(errno)) fail_no_space(path, static_cast<int64_t>(data.size()));
-    if (done < 0) fail_write(path, "be written", errno);
+    if (done < 0) fail_system(path, "be written", errno);
     data = data.subspan(static_cast<size_t>(done));
   }
 }
@@ -82,20 +80,29 @@ AtomicFile::AtomicFile(const fs::path& path, int64_t expected_bytes)
       path.native().find('\0') != std::string::npos) {
     fail_input("{}: expected the name of a file to write", shown(path));
   }
-  std::error_code ignored;
-  if (fs::is_directory(path, ignored)) {
+  if (files::is_folder(path)) {
     fail_input("{}: expected a file to write, got a folder", shown(path));
   }
   const int64_t available = free_bytes(folder_of(path));
   if (available >= 0 && available < expected_bytes) fail_no_space(path, expected_bytes);
-  do {
-    // The name is cut so that the longer temporary one still fits the 255 bytes of a file name.
-    temporary_ = folder_of(path) /
-                 fmt::format(".{}.tmp.{}.{:016x}", name.substr(0, 200), ::getpid(), random_word());
-    fd_ = ::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
-  } while (fd_ < 0 && (errno == EINTR || errno == EEXIST));
+  create();
   if (fd_ < 0 && is_no_space(errno)) fail_no_space(path, expected_bytes);
-  if (fd_ < 0) fail_write(path, "be created", errno);
+  if (fd_ < 0) fail_system(path, "be created", errno);
+}
+
+void AtomicFile::create() {
+  const std::string name = path_.filename().native().substr(0, kTemporaryStem);
+  for (;;) {
+    temporary_ =
+        folder_of(path_) / fmt::format(".{}.tmp.{}.{:016x}", name, ::getpid(), random_word());
+    fd_ = ::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+    if (fd_ < 0 && (errno == EINTR || errno == EEXIST)) continue;
+    if (fd_ < 0) return temporary_.clear();
+    // Another process may have found it without its lock and removed it: then once more.
+    struct stat status {};
+    if (::flock(fd_, LOCK_EX) != 0 || ::fstat(fd_, &status) != 0 || status.st_nlink > 0) return;
+    ::close(fd_);
+  }
 }
 
 AtomicFile::~AtomicFile() { discard(); }
@@ -130,7 +137,7 @@ void AtomicFile::commit() {
   if (error != 0) {
     discard();
     if (is_no_space(error)) fail_no_space(path_, size_);
-    fail_write(path_, "be made durable", error);
+    fail_system(path_, "be made durable", error);
   }
   temporary_.clear();
   sync_directory(folder_of(path_));
@@ -144,11 +151,11 @@ void write_text_atomic(const fs::path& path, std::string_view text) {
 
 void sync_directory(const fs::path& path) {
   const int fd = ::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-  if (fd < 0) fail_write(path, "be opened to sync it", errno);
+  if (fd < 0) fail_system(path, "be opened to sync it", errno);
   const int error = ::fsync(fd) != 0 ? errno : 0;
   ::close(fd);
   if (error != 0 && error != EINVAL) {
-    fail_write(path, "be synced", error);  // EINVAL: this file system need not
+    fail_system(path, "be synced", error);  // EINVAL: this file system need not
   }
 }
 
@@ -158,23 +165,35 @@ int64_t free_bytes(const fs::path& path) {
   return static_cast<int64_t>(status.f_bavail) * static_cast<int64_t>(status.f_frsize);
 }
 
-fs::path unique_sibling(const fs::path& path) {
+fs::path unique_sibling(const fs::path& path, std::string_view mark) {
   const fs::path target = without_trailing_slash(path);
   while (true) {
-    const std::string name =
-        fmt::format("{}.tmp.{:016x}", target.filename().native().substr(0, 200), random_word());
+    const std::string name = fmt::format(
+        "{}.{}.{:016x}", target.filename().native().substr(0, kTemporaryStem), mark, random_word());
     const fs::path sibling = target.parent_path() / name;
-    std::error_code error;
-    const fs::file_status status = fs::symlink_status(sibling, error);
-    if (status.type() == fs::file_type::not_found) return sibling;
-    if (error) fail_write(path, "be looked at", error.value());
+    if (!files::exists(sibling) && !files::is_link(sibling)) return sibling;
   }
 }
 
-FolderLock::FolderLock(const fs::path& folder) {
+ScratchFile::ScratchFile() : folder_(files::temporary_folder()) {
+  fd_ = ::open(folder_.c_str(), O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+  if (fd_ >= 0) return;
+  // Some file systems only know files with names.
+  std::string name = (folder_ / "tenon-XXXXXX").native();
+  fd_ = ::mkostemp(name.data(), O_CLOEXEC);
+  if (fd_ < 0) fail_system(name, "be created", errno);
+  if (::unlink(name.c_str()) == 0) return;
+  const int error = errno;
+  ::close(fd_);
+  fail_system(name, "be removed", error);
+}
+
+ScratchFile::~ScratchFile() { ::close(fd_); }
+
+FolderLock::FolderLock(const fs::path& folder) : folder_(folder) {
   const fs::path file = folder / ".lock";
   fd_ = ::open(file.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0666);
-  if (fd_ < 0) fail_write(file, "be created", errno);
+  if (fd_ < 0) fail_system(file, "be created", errno);
   int result = 0;
   do {
     result = ::flock(fd_, LOCK_EX | LOCK_NB);
@@ -185,7 +204,7 @@ FolderLock::FolderLock(const fs::path& folder) {
     const std::string holder = holder_of(fd_);
     ::close(fd_);
     fd_ = -1;
-    if (error != EWOULDBLOCK) fail_write(file, "be locked", error);
+    if (error != EWOULDBLOCK) fail_system(file, "be locked", error);
     fail_input("{}: another tenon run ({}) is writing here", shown(folder), holder);
   }
   held_ = error == 0;
@@ -194,6 +213,20 @@ FolderLock::FolderLock(const fs::path& folder) {
   const std::string text = fmt::format("pid {} on {}\n", ::getpid(), host);
   // The text is for people: a full disk must not keep a run from reading its own folder.
   if (::ftruncate(fd_, 0) != 0 || ::pwrite(fd_, text.data(), text.size(), 0) < 0) return;
+}
+
+void FolderLock::check() const {
+  struct stat locked {
+  }, named{};
+  if (::fstat(fd_, &locked) != 0) fail_system(folder_, "be looked at", errno);
+  const bool there = ::stat((folder_ / ".lock").c_str(), &named) == 0;
+  if (!there && errno != ENOENT && errno != ENOTDIR) fail_system(folder_, "be looked at", errno);
+  if (there && locked.st_dev == named.st_dev && locked.st_ino == named.st_ino) return;
+  if (!files::is_folder(folder_)) {
+    fail(Exit::kIo, "{}: the folder was moved or removed while the run went on", shown(folder_));
+  }
+  fail(Exit::kIo, "{}: the folder or its .lock was removed or replaced while the run went on",
+       shown(folder_));
 }
 
 FolderLock::~FolderLock() {

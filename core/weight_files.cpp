@@ -9,6 +9,7 @@
 #include <unordered_set>
 
 #include "core/error.h"
+#include "core/files.h"
 #include "core/json.h"
 
 namespace tenon {
@@ -23,20 +24,15 @@ constexpr const char* kSources[] = {"model.safetensors", "model.safetensors.inde
 constexpr const char *kSingle = kSources[0], *kIndex = kSources[1];
 constexpr size_t kMaxShards = 10'000;  // each is a mapping, and the system allows 65530
 
-bool present(const fs::path& path) {
-  std::error_code ignored;
-  return fs::symlink_status(path, ignored).type() != fs::file_type::not_found;
-}
+bool present(const fs::path& path) { return files::is_link(path) || files::exists(path); }
 
 // Says what the folder has instead of weights that are read.
 [[noreturn]] void fail_no_weights(const fs::path& folder) {
-  std::error_code error;
-  for (const fs::directory_entry& entry : fs::directory_iterator(folder, error)) {
-    if (entry.path().extension() != ".gguf") continue;
+  for (const fs::path& path : files::list(folder)) {
+    if (path.extension() != ".gguf") continue;
     fail_input("{}: expected {}, got only {}: GGUF is not read; take the model's safetensors",
-               shown(folder), kSingle, shown(entry.path().filename()));
+               shown(folder), kSingle, shown(path.filename()));
   }
-  if (error) fail_input("{}: expected a readable folder: {}", shown(folder), error.message());
   fail_input("{}: expected {}, got none", shown(folder), fmt::join(kSources, " or "));
 }
 
@@ -51,11 +47,10 @@ bool is_shard_name(const std::string& name, std::string_view extension) {
 // True when `shard` leads out of `folder` through links, except into the `blobs` of the Hugging
 // Face cache: `snapshots/<revision>/NAME` is a link to `../../blobs/<hash>`.
 bool leads_out(const fs::path& folder, const fs::path& shard) {
-  std::error_code error;
-  if (!fs::is_symlink(fs::symlink_status(shard, error))) return false;
-  const fs::path home = fs::canonical(folder, error);
-  const fs::path target = fs::canonical(shard, error).parent_path();
-  return !error && target != home && target != home.parent_path().parent_path() / "blobs";
+  if (!files::is_link(shard)) return false;
+  const fs::path home = files::real(folder);
+  const fs::path target = files::real(shard).parent_path();
+  return target != home && target != home.parent_path().parent_path() / "blobs";
 }
 
 std::string list(const char* what, std::vector<std::string_view> names) {
@@ -115,9 +110,8 @@ std::string some_of(const std::vector<std::string_view>& names) {
 
 WeightFiles WeightFiles::open(const fs::path& path) {
   WeightFiles weights;
-  std::error_code ignored;
   weights.source_ = path;
-  if (fs::is_directory(path, ignored)) {
+  if (files::is_folder(path)) {
     std::vector<const char*> found;
     for (const char* name : kSources) {
       if (present(path / name)) found.push_back(name);

@@ -5,6 +5,7 @@
 #include <set>
 
 #include "core/error.h"
+#include "core/files.h"
 #include "models/adapter_config.h"
 #include "models/adapter_files.h"
 #include "models/adapter_rules.h"
@@ -117,7 +118,7 @@ LoraOptions read_adapter(Model& model, const std::filesystem::path& folder, bool
 
 void write_adapter(Model& model, const std::filesystem::path& folder, const LoraOptions& options,
                    const std::string& base) {
-  std::filesystem::create_directories(folder);
+  files::make_folders(folder);
   write_adapter_weights(model, folder);
   write_adapter_config(model, folder, options, base);
 }

@@ -6,6 +6,7 @@
 
 #include "core/error.h"
 #include "core/file.h"
+#include "core/files.h"
 #include "core/safetensors.h"
 #include "models/adapter.h"
 #include "models/weights.h"
@@ -62,7 +63,7 @@ std::string about_rows(const Model& model, const TensorEntry& entry, const Shape
 }  // namespace
 
 AdapterFile AdapterFile::open(const fs::path& folder) {
-  const bool torch = !fs::exists(folder / kWeightsName) && fs::exists(folder / kTorchName);
+  const bool torch = !files::exists(folder / kWeightsName) && files::exists(folder / kTorchName);
   const fs::path path = folder / (torch ? kTorchName : kWeightsName);
   AdapterFile adapter(TensorFile::open(path));
   const std::vector<TensorEntry>& entries = adapter.entries();

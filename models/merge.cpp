@@ -9,6 +9,7 @@
 #include "core/backend.h"
 #include "core/error.h"
 #include "core/file.h"
+#include "core/files.h"
 #include "core/finite.h"
 #include "core/safetensors.h"
 #include "models/adapter.h"
@@ -237,7 +238,7 @@ void Merge::write_config(const fs::path& folder) const {
 }
 
 void Merge::write(const fs::path& folder, int64_t max_shard_bytes) const {
-  std::filesystem::create_directories(folder);
+  files::make_folders(folder);
   write_config(folder);
   std::vector<TensorToWrite> tensors;
   for (const Source& source : sources_) {

@@ -8,6 +8,7 @@
 #include <numbers>
 
 #include "core/error.h"
+#include "core/files.h"
 #include "core/finite.h"
 #include "core/parallel_for.h"
 #include "core/weight_files.h"
@@ -180,7 +181,7 @@ void draw_weights(Model& model, uint64_t seed) {
 }
 
 void save_weights(Model& model, const fs::path& folder, DType dtype) {
-  fs::create_directories(folder);
+  files::make_folders(folder);
   std::vector<TensorToWrite> tensors;  // each is made when it is its turn
   model.visit_parameters([&](const std::string& path, Parameter& parameter) {
     if (parameter.adapter) return;

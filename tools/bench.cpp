@@ -4,17 +4,17 @@
 #include <unistd.h>
 
 #include <cerrno>
-#include <filesystem>
 #include <system_error>
 
 #include "core/file.h"
+#include "core/files.h"
 #include "tools/command.h"
 
 namespace tenon {
 
 void become_bench(std::vector<std::string> words) {
   const std::filesystem::path bench =
-      std::filesystem::read_symlink("/proc/self/exe").parent_path() / "tenon-bench";
+      files::link_target("/proc/self/exe").parent_path() / "tenon-bench";
   std::vector<char*> arguments;
   for (std::string& word : words) arguments.push_back(word.data());
   arguments.push_back(nullptr);

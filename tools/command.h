@@ -78,6 +78,9 @@ class OptionFlags {
   std::shared_ptr<std::vector<Given>> given_;
 };
 
+// Tells on stderr what replace_folder() could not remove, if anything.
+void warn_of_leftover(const std::string& what);
+
 // The exit code and the one line of the exception that is being handled.
 Error current_error();
 

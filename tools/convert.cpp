@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 
 #include "core/file.h"
+#include "core/files.h"
 #include "core/parallel_for.h"
 #include "core/weight_files.h"
 #include "models/stored_weights.h"
@@ -91,7 +92,7 @@ bool is_tied_head(const WeightFiles& files, const TensorEntry& head, const JsonO
 
 // The model's own card, or that of a copy.
 void write_card(const fs::path& model, const std::optional<DType>& dtype, const fs::path& folder) {
-  if (fs::exists(model / kModelCard)) return copy_files({model / kModelCard}, model, folder);
+  if (files::exists(model / kModelCard)) return copy_files({model / kModelCard}, model, folder);
   write_model_card(
       {.base = model.string(),
        .adapter = false,
@@ -107,7 +108,7 @@ int convert(const ConvertOptions& options) {
   const fs::path model = options.model;
   std::optional<DType> dtype;
   if (!options.dtype.empty()) dtype = parse_dtype(options.dtype, "--dtype");
-  check_model_out(options.out, model);
+  check_model_out(options.out, {model});
   const JsonObject config = JsonObject::read(model / "config.json");
   const WeightFiles files = WeightFiles::open(model);
   std::vector<TensorToWrite> tensors;

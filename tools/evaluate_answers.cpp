@@ -4,6 +4,8 @@
 #include <filesystem>
 
 #include "core/file.h"
+#include "core/folders.h"
+#include "core/output.h"
 #include "text/data/document_tokens.h"
 #include "tools/evaluate.h"
 #include "train/data.h"
@@ -182,14 +184,29 @@ Figures sample_figures(const Answer& answer, const PairScores& scores) {
           {"ended", answer.ended}};
 }
 
+// True for a file whose first line is one that Samples writes.
+bool is_samples(const fs::path& path) {
+  const std::string_view text = MappedFile::open(path)->text();
+  const auto json = nlohmann::json::parse(text.substr(0, text.find('\n')), nullptr, false);
+  return json.is_object() && json.contains("place") && json.contains("prompt") &&
+         json.contains("reference");
+}
+
+void check_samples(const EvaluateOptions& options) {
+  if (options.samples.empty()) return;
+  Output output{.flag = "--samples", .path = options.samples, .force = options.force};
+  output.inputs = {options.model, options.adapter, options.reading.chat_template};
+  output.inputs.insert(output.inputs.end(), options.data.begin(), options.data.end());
+  check_output_file(output, "file of samples", is_samples);
+}
+
 // The samples' file: a line a question, written anew after each model.
 class Samples {
  public:
   Samples(const EvaluateOptions& options, const std::vector<Question>& questions)
       : path_(options.samples) {
     if (path_.empty()) return;
-    if (fs::exists(path_) && !options.force)
-      fail_input("--samples {}: exists already (--force replaces it)", shown(path_));
+    remove_abandoned(path_);
     const AtomicFile probe(path_);  // a folder that takes no file is told before the work
     for (const Question& question : questions) {
       lines_.push_back({{"place", question.place},
@@ -227,6 +244,7 @@ class Samples {
 }  // namespace
 
 EvaluationTask answer_task(const EvaluationSetting& setting) {
+  if (setting.world.rank() == 0) check_samples(setting.options);
   const auto questions = std::make_shared<const std::vector<Question>>(read_questions(setting));
   const bool speaks = setting.world.rank() == 0;
   const auto samples = speaks ? std::make_shared<Samples>(setting.options, *questions) : nullptr;

@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // The loss of a model on texts, whole or by overlapping windows.
-#include <unistd.h>
-
 #include <cmath>
 #include <filesystem>
 
+#include "core/folders.h"
 #include "text/data/packing.h"
 #include "text/data/sources.h"
 #include "text/data/windows.h"
@@ -19,26 +18,6 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// A folder for one moment: rank by rank, so that no shared file system is needed.
-class ScratchFolder {
- public:
-  explicit ScratchFolder(int rank)
-      : path_(fs::temp_directory_path() /
-              fmt::format("tenon-evaluate-{}-{}", static_cast<int>(getpid()), rank)) {
-    fs::create_directories(path_);
-  }
-  ~ScratchFolder() {
-    std::error_code ignored;
-    fs::remove_all(path_, ignored);
-  }
-  ScratchFolder(const ScratchFolder&) = delete;
-  ScratchFolder& operator=(const ScratchFolder&) = delete;
-  const fs::path& path() const { return path_; }
-
- private:
-  fs::path path_;
-};
-
 // Windows see the texts as they are, without an end-of-text token: so perplexity is usually given.
 TokenizeOptions reading_of(const EvaluateOptions& options) {
   TokenizeOptions reading = tokenize_options(options.reading, options.model, options.adapter);
@@ -49,10 +28,13 @@ TokenizeOptions reading_of(const EvaluateOptions& options) {
 // The data as a token file that has no name any more: nothing stays behind, however the job ends.
 TokenFile tokenized(const EvaluationSetting& setting) {
   const EvaluateOptions& options = setting.options;
-  const ScratchFolder scratch(setting.world.rank());
+  // Rank by rank, so that no shared file system is needed.
+  const fs::path scratch = files::temporary_folder() / "tenon-evaluate";
+  remove_abandoned(scratch);
+  const TemporaryFolder folder(scratch);
   const std::vector<fs::path> sources(options.data.begin(), options.data.end());
-  TokenFile file = build_or_open(scratch.path() / "data.tokens", sources, setting.tokenizer,
-                                 reading_of(options));
+  TokenFile file =
+      build_or_open(folder.path() / "data.tokens", sources, setting.tokenizer, reading_of(options));
   file.call(shown(sources.front()));
   check_token(file.largest_id(), setting.tokenizer, setting.rows, file.name());
   return file;

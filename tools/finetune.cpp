@@ -6,6 +6,7 @@
 #include "tools/command.h"
 #include "tools/in_world.h"
 #include "train/options.h"
+#include "train/run_folder.h"
 
 namespace tenon {
 Command add_finetune(CLI::App& app) {
@@ -20,6 +21,8 @@ Command add_finetune(CLI::App& app) {
             if (!config->empty()) read_config_file(*config, options);
             flags.apply(options);
             check_options(options);  // before MPI starts: usage errors need no ranks
+            // A run that is resumed wrote its config.yaml itself.
+            if (options.resume.empty()) check_run_inputs(options, {*config});
             return in_world(static_cast<int>(options.threads),
                             [&](World& world, const Machine& machine) {
                               return finetune(options, world.communicator(), machine);

@@ -3,11 +3,12 @@
 
 #include <unistd.h>
 
-#include <cstdlib>
+#include <cerrno>
 #include <cstring>
 
 #include "core/error.h"
 #include "core/file.h"
+#include "core/files.h"
 
 namespace tenon {
 namespace {
@@ -78,23 +79,13 @@ EncodedPart unpacked(const std::string& bytes) {
 // Messages one behind the other, in a file that goes with the process.
 class Spool {
  public:
-  Spool() : path_(std::filesystem::temp_directory_path() / "tenon-XXXXXX") {
-    std::string name = path_.string();
-    fd_ = mkstemp(name.data());
-    if (fd_ < 0) fail(Exit::kIo, "{}: {}", shown(path_), std::strerror(errno));
-    unlink(name.c_str());
-  }
-  ~Spool() { close(fd_); }
-  Spool(const Spool&) = delete;
-  Spool& operator=(const Spool&) = delete;
-
   void write(const std::string& message) {
     sizes_.push_back(static_cast<int64_t>(message.size()));
-    write_all(fd_, std::as_bytes(std::span(message)), path_);
+    write_all(file_.fd(), std::as_bytes(std::span(message)), file_.folder());
   }
   template <class Function>
   void for_each(Function function) {
-    lseek(fd_, 0, SEEK_SET);
+    lseek(file_.fd(), 0, SEEK_SET);
     std::string message;
     for (const int64_t size : sizes_) {
       message.resize(static_cast<size_t>(size));
@@ -106,14 +97,13 @@ class Spool {
  private:
   void read_all(std::string& message) {
     for (size_t done = 0; done < message.size();) {
-      const ssize_t count = read(fd_, message.data() + done, message.size() - done);
-      if (count <= 0) fail(Exit::kIo, "{}: cannot be read back", shown(path_));
+      const ssize_t count = read(file_.fd(), message.data() + done, message.size() - done);
+      if (count <= 0) fail_system(file_.folder(), "be read back", count < 0 ? errno : EIO);
       done += static_cast<size_t>(count);
     }
   }
 
-  std::filesystem::path path_;
-  int fd_ = -1;
+  ScratchFile file_;
   std::vector<int64_t> sizes_;
 };
 

@@ -7,10 +7,11 @@
 #include <nlohmann/json.hpp>
 
 #include "core/file.h"
+#include "core/folders.h"
+#include "core/output.h"
 #include "core/parallel_for.h"
 #include "models/weights.h"
 #include "tools/command.h"
-#include "train/checkpoint.h"
 #include "train/model_files.h"
 
 namespace tenon {
@@ -25,17 +26,36 @@ struct InitOptions {
   int threads = 0;
 };
 
-// The weights of the model that --force overwrites, shards included; nothing else that lies beside
-// them.
-void remove_weights(const fs::path& folder) {
-  std::vector<fs::path> doomed;
-  for (const fs::directory_entry& entry : fs::directory_iterator(folder)) {
-    const std::string name = entry.path().filename().string();
-    const bool shard = name.starts_with("model-") && name.ends_with(".safetensors");
-    if (shard || name == "model.safetensors" || name == "model.safetensors.index.json")
-      doomed.push_back(entry.path());
+bool is_weights(const fs::path& path) {
+  const std::string name = path.filename().string();
+  const bool shard = name.starts_with("model-") && name.ends_with(".safetensors");
+  return shard || name == "model.safetensors" || name == "model.safetensors.index.json";
+}
+
+// What --force keeps of the folder that it overwrites: all but the weights, shards included.
+void carry_over(const fs::path& from, const fs::path& to, bool top) {
+  for (const fs::path& path : files::list(from)) {
+    const fs::path copy = to / path.filename();
+    if (top && is_weights(path)) continue;
+    if (!files::is_link(path) && files::is_folder(path)) {
+      files::make_folders(copy);
+      carry_over(path, copy, false);
+    } else {
+      files::link_or_copy(path, copy);
+    }
   }
-  for (const fs::path& path : doomed) fs::remove(path);
+}
+
+// Nothing that is there goes unless --force says so, and the config that is read stays in any case.
+void check_out(const InitOptions& options, bool filled, bool in_place) {
+  const fs::path out = options.out;
+  const Output output{
+      .flag = "--out", .path = out, .force = options.force, .inputs = {options.config}};
+  if (!in_place) check_output_parts(output, {out / "config.json"});
+  check_output_parts(output, {out / "model.safetensors", out / "model.safetensors.index.json"});
+  if (filled && (!files::is_folder(out) || !options.force)) {
+    fail_input("--out {}: exists and is not empty (--force overwrites its model)", shown(out));
+  }
 }
 
 int init(const InitOptions& options) {
@@ -43,30 +63,20 @@ int init(const InitOptions& options) {
   const DType dtype = parse_dtype(options.dtype, "--dtype");
   const fs::path config = options.config, out = options.out;
   const std::unique_ptr<Model> model = build_model(parse_json_file(config), shown(config));
-  const bool filled = fs::exists(out) && (!fs::is_directory(out) || !fs::is_empty(out));
-  if (filled && (!fs::is_directory(out) || !options.force)) {
-    fail_input("--out {}: exists and is not empty (--force overwrites its model)", shown(out));
-  }
   const fs::path source = config.has_parent_path() ? config.parent_path() : fs::path(".");
+  const bool filled = files::exists(out) ? !files::is_folder(out) || !files::list(out).empty()
+                                         : files::is_link(out);
+  const bool in_place = files::same(source, out) && config.filename() == "config.json";
+  check_out(options, filled, in_place);
   draw_weights(*model, options.seed);
-  const auto fill = [&](const fs::path& folder) {
+  warn_of_leftover(put_folder(out, [&](const fs::path& folder) {
+    if (filled) carry_over(out, folder, true);
     // The config's folder may hold the tokenizer: a model that can be trained at once.
-    if (!fs::exists(folder / "config.json") || !fs::equivalent(source, folder))
-      copy_files(model_files(source), source, folder);
+    if (!files::same(source, out)) copy_files(model_files(source), source, folder);
     if (config.filename() != "config.json")
       write_text_atomic(folder / "config.json", read_text(config, kJsonFileBytes));
     save_weights(*model, folder, dtype);
-  };
-  if (filled) {
-    remove_weights(out);
-    fill(out);
-  } else {
-    const fs::path parent = fs::absolute(out).parent_path();
-    std::error_code none;
-    fs::create_directories(parent, none);
-    if (none) fail_input("--out {}: cannot be created: {}", shown(out), none.message());
-    replace_folder(out, fill);
-  }
+  }));
   const int64_t count = count_parameters(*model, [](const Parameter&) { return true; });
   std::fprintf(stderr, "%s: %s with %lld parameters in %s, seed %llu\n", shown(out).c_str(),
                model->family(), static_cast<long long>(count), name_of(dtype),

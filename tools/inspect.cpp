@@ -8,6 +8,7 @@
 #include <sstream>
 
 #include "core/file.h"
+#include "core/files.h"
 #include "core/weight_files.h"
 #include "models/adapter_config.h"
 #include "models/adapter_files.h"
@@ -65,7 +66,7 @@ constexpr const char* kVocabularies[] = {"tokenizer.json", "vocab.json", "tokeni
 
 bool has_tokenizer(const fs::path& folder) {
   return std::any_of(std::begin(kVocabularies), std::end(kVocabularies),
-                     [&](const char* name) { return fs::exists(folder / name); });
+                     [&](const char* name) { return files::exists(folder / name); });
 }
 
 std::string describe(const Tokenizer& tokenizer) {
@@ -183,9 +184,9 @@ void inspect_run(Page& page, const fs::path& folder) {
   for (const std::string& why : found.rejected) page.line("  not good: " + why);
   for (const char* name : {"adapter", "adapter-best", "model", "model-best", "summary.json",
                            "metrics.csv", "ranks.csv"}) {
-    if (fs::exists(folder / name)) page.line(fmt::format("  {}", name));
+    if (files::exists(folder / name)) page.line(fmt::format("  {}", name));
   }
-  if (fs::exists(folder / "summary.json")) {
+  if (files::exists(folder / "summary.json")) {
     std::istringstream summary(read_text(folder / "summary.json", kJsonFileBytes));
     parse_json(summary.view(), shown(folder / "summary.json"));
     for (std::string text; std::getline(summary, text);) page.line(printable(text, 1000));
@@ -194,18 +195,18 @@ void inspect_run(Page& page, const fs::path& folder) {
 
 int inspect(const fs::path& path, const std::string& base) {
   Page page;
-  if (!fs::exists(path)) fail_input("{}: no such file or folder", shown(path));
-  if (!base.empty() && !fs::exists(path / "adapter_config.json"))
+  if (!files::exists(path)) fail_input("{}: no such file or folder", shown(path));
+  if (!base.empty() && !files::exists(path / "adapter_config.json"))
     fail_input("--model: goes with an adapter, which {} is not", shown(path));
-  if (!fs::is_directory(path)) {
+  if (!files::is_folder(path)) {
     inspect_file(page, path);
-  } else if (fs::exists(path / "manifest.json")) {
+  } else if (files::exists(path / "manifest.json")) {
     inspect_checkpoint(page, path);
-  } else if (fs::exists(path / "adapter_config.json")) {
+  } else if (files::exists(path / "adapter_config.json")) {
     inspect_adapter(page, path, base);
-  } else if (fs::exists(path / "config.json")) {
+  } else if (files::exists(path / "config.json")) {
     inspect_model(page, path);
-  } else if (fs::exists(path / "config.yaml")) {
+  } else if (files::exists(path / "config.yaml")) {
     inspect_run(page, path);
   } else if (has_tokenizer(path)) {
     page.line(shown(path) + ": " + describe(*Tokenizer::load(path)));

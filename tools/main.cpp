@@ -80,6 +80,10 @@ void add_threads(CLI::App& app, int& threads) {
              "Threads (default: the cores this process may use)");
 }
 
+void warn_of_leftover(const std::string& what) {
+  if (!what.empty()) std::fprintf(stderr, "tenon: warning: %s\n", what.c_str());
+}
+
 Error current_error() {
   try {
     throw;
@@ -87,12 +91,6 @@ Error current_error() {
     return Error(e.code(), one_line(e.what()));
   } catch (const std::bad_alloc&) {
     return Error(Exit::kMemory, "out of memory");
-  } catch (const std::filesystem::filesystem_error& e) {
-    const bool named_wrongly = e.code() == std::errc::filename_too_long ||
-                               e.code() == std::errc::too_many_symbolic_link_levels ||
-                               e.code() == std::errc::not_a_directory;
-    return Error(named_wrongly ? Exit::kInput : Exit::kIo,
-                 fmt::format("{}: {}", shown(e.path1()), e.code().message()));
   } catch (const std::exception& e) {
     return Error(Exit::kInternal, fmt::format("internal error: {}", one_line(e.what())));
   }

@@ -6,6 +6,7 @@
 #include <cstdio>
 
 #include "core/file.h"
+#include "core/files.h"
 #include "core/parallel_for.h"
 #include "tools/command.h"
 #include "tools/model_folder.h"
@@ -27,7 +28,7 @@ struct MergeOptions {
 // "FOLDER" or "FOLDER=WEIGHT"; a folder of that whole name goes first.
 WeightedAdapter parse_adapter(const std::string& word) {
   const size_t equals = word.rfind('=');
-  if (equals == std::string::npos || fs::exists(word)) return {word, 1};
+  if (equals == std::string::npos || files::exists(word)) return {word, 1};
   return {word.substr(0, equals),
           parse_number<double>("--adapter " + word, word.substr(equals + 1), -1e6, 1e6)};
 }
@@ -59,7 +60,7 @@ void write_beside(const MergeOptions& options, const std::vector<WeightedAdapter
                   const Trained& trained, const fs::path& folder) {
   write_model_files(options.model, trained.manner, folder);
   const fs::path generation = trained.adapter / "generation_config.json";
-  if (!trained.adapter.empty() && fs::exists(generation))
+  if (!trained.adapter.empty() && files::exists(generation))
     copy_files({generation}, trained.adapter, folder);
   ModelCard card{.base = options.model,
                  .adapter = false,
@@ -76,9 +77,13 @@ int merge(const MergeOptions& options) {
   if (options.threads > 0) set_thread_count(options.threads);
   std::optional<DType> dtype;
   if (!options.dtype.empty()) dtype = parse_dtype(options.dtype, "--dtype");
-  check_model_out(options.out, options.model);
   std::vector<WeightedAdapter> adapters;
-  for (const std::string& word : options.adapters) adapters.push_back(parse_adapter(word));
+  std::vector<fs::path> inputs = {options.model};
+  for (const std::string& word : options.adapters) {
+    adapters.push_back(parse_adapter(word));
+    inputs.push_back(adapters.back().folder);
+  }
+  check_model_out(options.out, inputs);
   const Merge merged(options.model, adapters, dtype);
   const Trained trained = trained_manner(options.model, adapters);
   write_model_out(options.out, [&](const fs::path& folder) {

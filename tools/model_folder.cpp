@@ -5,11 +5,11 @@
 #include <charconv>
 #include <string_view>
 
-#include "core/file.h"
+#include "core/folders.h"
+#include "core/output.h"
 #include "core/weight_files.h"
 #include "text/chat/template_source.h"
 #include "tools/command.h"
-#include "train/checkpoint.h"
 #include "train/model_card.h"
 
 namespace tenon {
@@ -18,15 +18,14 @@ namespace {
 namespace fs = std::filesystem;
 
 // What a model's folder consists of: --force removes a folder with nothing else in it.
-bool is_model_file(const fs::directory_entry& entry) {
-  const std::string name = entry.path().filename().string();
-  const std::string extension = entry.path().extension().string();
-  if (entry.is_directory()) {
-    return name == kAdditionalTemplates &&
-           std::all_of(fs::directory_iterator(entry.path()), fs::directory_iterator(),
-                       [&](const fs::directory_entry& one) { return is_model_file(one); });
+bool is_model_file(const fs::path& path) {
+  const std::string name = path.filename().string();
+  const std::string extension = path.extension().string();
+  if (files::is_folder(path) && name == kAdditionalTemplates) {
+    const std::vector<fs::path> inside = files::list(path);
+    return std::all_of(inside.begin(), inside.end(), is_model_file);
   }
-  if (!entry.is_regular_file()) return false;
+  if (!files::is_file(path)) return false;
   if (extension == ".safetensors") return name.starts_with("model");
   return name == kModelCard || extension == ".json" || extension == ".txt" ||
          extension == ".model" || extension == ".jinja";
@@ -68,31 +67,13 @@ void add_model_out(CLI::App& app, ModelOut& out) {
   app.add_flag("--force", out.force, "Overwrite the model that is there");
 }
 
-void check_model_out(const ModelOut& out, const fs::path& source) {
-  const fs::path folder = out.folder;
-  if (!fs::exists(folder)) return;
-  if (fs::exists(source) && fs::equivalent(folder, source)) {
-    fail_input("--out {}: expected another folder than the model's own", shown(folder));
-  }
-  if (!fs::is_directory(folder))
-    fail_input("--out {}: expected a folder, got a file", shown(folder));
-  if (fs::is_empty(folder)) return;
-  if (!out.force) {
-    fail_input("--out {}: exists and is not empty (--force overwrites its model)", shown(folder));
-  }
-  for (const fs::directory_entry& entry : fs::directory_iterator(folder)) {
-    if (is_model_file(entry)) continue;
-    fail_input("--out {}: holds {}, which is no part of a model: --force overwrites models only",
-               shown(folder), shown(entry.path().filename()));
-  }
+void check_model_out(const ModelOut& out, const std::vector<fs::path>& inputs) {
+  check_output_folder({.flag = "--out", .path = out.folder, .force = out.force, .inputs = inputs},
+                      "model", is_model_file);
 }
 
 void write_model_out(const ModelOut& out, const std::function<void(const fs::path&)>& fill) {
-  const fs::path folder = out.folder;
-  std::error_code none;
-  fs::create_directories(fs::absolute(folder).parent_path(), none);
-  if (none) fail_input("--out {}: cannot be created: {}", shown(folder), none.message());
-  replace_folder(folder, fill);
+  warn_of_leftover(put_folder(out.folder, fill));
 }
 
 }  // namespace tenon

@@ -7,6 +7,7 @@
 #include <filesystem>
 #include <functional>
 #include <string>
+#include <vector>
 
 namespace tenon {
 
@@ -20,9 +21,9 @@ struct ModelOut {
 // Adds --out, --max-shard-size and --force.
 void add_model_out(CLI::App& app, ModelOut& out);
 
-// Throws Error(kInput) where --out is `source`, or holds something and --force was not given or
-// would remove more than a model.
-void check_model_out(const ModelOut& out, const std::filesystem::path& source);
+// Throws Error(kInput) where --out is or holds one of `inputs`, or holds something and --force was
+// not given or would remove more than a model.
+void check_model_out(const ModelOut& out, const std::vector<std::filesystem::path>& inputs);
 
 // Makes --out what `fill(folder)` writes: complete, or as it was.
 void write_model_out(const ModelOut& out,

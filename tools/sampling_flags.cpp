@@ -5,6 +5,7 @@
 #include <cstdio>
 #include <limits>
 
+#include "core/files.h"
 #include "core/json.h"
 #include "text/chat/end_of_turn.h"
 #include "tools/command.h"
@@ -29,7 +30,7 @@ void add_optional(CLI::App& app, const std::string& name, std::optional<Number>&
 // As generation_config.json says.
 SamplingOptions of_file(const fs::path& path) {
   SamplingOptions options;
-  if (!fs::exists(path)) return options;
+  if (!files::exists(path)) return options;
   const JsonObject file = JsonObject::read(path);
   options.repetition_penalty =
       file.number("repetition_penalty", kLeastPenalty, kMostPenalty, options.repetition_penalty);
@@ -45,7 +46,7 @@ SamplingOptions of_file(const fs::path& path) {
 std::vector<int32_t> ends_of_files(const fs::path& folder, const Tokenizer& tokenizer,
                                    int64_t vocabulary) {
   for (const char* name : {"generation_config.json", "config.json"}) {
-    if (!fs::exists(folder / name)) continue;
+    if (!files::exists(folder / name)) continue;
     const std::vector<int64_t> ids =
         JsonObject::read(folder / name).integers("eos_token_id", 0, vocabulary - 1);
     if (!ids.empty()) return {ids.begin(), ids.end()};

@@ -7,7 +7,9 @@
 #include <iostream>
 #include <nlohmann/json.hpp>
 
+#include "core/folders.h"
 #include "core/json.h"
+#include "core/output.h"
 #include "text/data/sources.h"
 #include "tools/command.h"
 #include "tools/gather_parts.h"
@@ -23,7 +25,7 @@ struct TokenizeCommand {
   std::string model, out;
   std::vector<std::string> data;
   TrainOptions reading;  // its DataOptions
-  bool ids = false, no_special = false, lines = false;
+  bool ids = false, no_special = false, lines = false, force = false;
   int threads = 0;
 
   std::vector<fs::path> sources() const { return {data.begin(), data.end()}; }
@@ -98,6 +100,13 @@ int print_ids(const TokenizeCommand& command, const Tokenizer& tokenizer, World&
   return 0;
 }
 
+void check_out(const TokenizeCommand& command) {
+  Output output{.flag = "--out", .path = command.out, .force = command.force};
+  output.inputs = command.sources();
+  output.inputs.insert(output.inputs.end(), {command.model, command.reading.chat_template});
+  check_output_file(output, "token file", is_token_file);
+}
+
 int write_file(const TokenizeCommand& command, const Tokenizer& tokenizer, World& world) {
   const auto start = std::chrono::steady_clock::now();
   const std::vector<fs::path> sources = command.sources();
@@ -106,6 +115,7 @@ int write_file(const TokenizeCommand& command, const Tokenizer& tokenizer, World
   std::optional<TokenFileWriter> writer;
   std::optional<TokenAppender> appender;
   if (world.rank() == 0) {
+    remove_abandoned(command.out);
     writer.emplace(command.out, key, tokenizer.vocabulary_size());
     appender.emplace(tokenizer, options, *writer);
   }
@@ -119,7 +129,7 @@ int write_file(const TokenizeCommand& command, const Tokenizer& tokenizer, World
   finish_token_file(sources, tokenizer, options, key, *writer);
   say_special_tokens(tokenizer, writer->special_tokens());
   int64_t bytes = 0;
-  for (const fs::path& source : sources) bytes += static_cast<int64_t>(fs::file_size(source));
+  for (const fs::path& source : sources) bytes += files::size(source);
   const double seconds =
       std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   std::fprintf(stderr, "%s: %lld tokens in %lld documents; %.1f MB in %.2f s\n",
@@ -156,6 +166,7 @@ Command add_tokenize(CLI::App& app) {
   command->add_option("--model", options->model, "Model folder")->required();
   command->add_option("--data", options->data, "Files: .txt, .jsonl, ...")->required();
   command->add_option("--out", options->out, "Token file to write");
+  command->add_flag("--force", options->force, "Replace the token file of --out");
   command->add_flag("--ids", options->ids, "Print a JSON array of ids a record instead");
   command->add_flag("--no-special", options->no_special,
                     "With --ids: without the tokenizer's own BOS and EOS");
@@ -168,10 +179,12 @@ Command add_tokenize(CLI::App& app) {
             if (options->ids != options->out.empty())
               fail_input("tokenize: expected --out FILE or --ids, got {}",
                          options->ids ? "both" : "neither");
+            if (options->force && options->ids) fail_input("--force: expected --out beside it");
             if (options->no_special && !options->ids)
               fail_input("--no-special: expected --ids beside it");
             return in_world(options->threads, [&](World& world, const Machine&) {
               settle_date(options->reading, options->model, "", world.communicator());
+              if (!options->ids && world.rank() == 0) check_out(*options);
               const std::unique_ptr<Tokenizer> tokenizer = Tokenizer::load(options->model);
               return options->ids ? print_ids(*options, *tokenizer, world)
                                   : write_file(*options, *tokenizer, world);

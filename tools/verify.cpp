@@ -9,6 +9,7 @@
 
 #include "core/backend.h"
 #include "core/file.h"
+#include "core/files.h"
 #include "core/parallel_for.h"
 #include "models/adapter.h"
 #include "models/dora.h"
@@ -306,7 +307,7 @@ void check_padding(const Case& c, Sheet& sheet) {
 }
 
 void check_adapter(const Case& c, Sheet& sheet) {
-  if (!fs::exists(c.folder / "adapter")) return sheet.absent("adapter");
+  if (!files::exists(c.folder / "adapter")) return sheet.absent("adapter");
   const std::unique_ptr<Model> model = load(c, Trained::kAdapter);
   const Tolerances t = tolerances(c);
   if (c.inputs) {

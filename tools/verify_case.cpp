@@ -6,6 +6,7 @@
 
 #include "core/error.h"
 #include "core/file.h"
+#include "core/files.h"
 #include "models/weights.h"
 
 namespace tenon {
@@ -14,21 +15,22 @@ namespace {
 namespace fs = std::filesystem;
 
 std::optional<SafetensorsFile> open_if_there(const fs::path& path) {
-  if (!fs::exists(path)) return std::nullopt;
+  if (!files::exists(path)) return std::nullopt;
   return SafetensorsFile::open(path);
 }
 
 }  // namespace
 
 Case open_case(const fs::path& folder, const std::string& model, DType precision) {
-  if (!fs::is_directory(folder)) fail_input("{}: expected a case folder", shown(folder));
+  if (!files::is_folder(folder)) fail_input("{}: expected a case folder", shown(folder));
   Case c{.folder = folder,
          .model = model.empty() ? folder / "model" : fs::path(model),
          .inputs = open_if_there(folder / "inputs.safetensors"),
          .steps = open_if_there(folder / "steps.safetensors"),
          .expected = open_if_there(folder / "expected.safetensors"),
-         .facts = fs::exists(folder / "expected.json") ? JsonObject::read(folder / "expected.json")
-                                                       : JsonObject(Json::object(), shown(folder)),
+         .facts = files::exists(folder / "expected.json")
+                      ? JsonObject::read(folder / "expected.json")
+                      : JsonObject(Json::object(), shown(folder)),
          .precision = precision};
   if (!c.inputs && !c.steps)
     fail_input("{}: expected inputs.safetensors or steps.safetensors", shown(folder));

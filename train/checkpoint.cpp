@@ -1,16 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "train/checkpoint.h"
 
-#include <fcntl.h>
-#include <stdio.h>
-
 #include <algorithm>
+#include <bit>
+#include <charconv>
+#include <cmath>
 #include <cstring>
 #include <nlohmann/json.hpp>
 #include <span>
 
 #include "core/error.h"
 #include "core/file.h"
+#include "core/folders.h"
 #include "core/json.h"
 #include "core/safetensors.h"
 #include "models/weights.h"
@@ -44,38 +45,22 @@ std::vector<TensorToWrite> state_tensors(Optimizer& optimizer, std::vector<Tenso
   return tensors;
 }
 
-// The regular files below `folder`, relative, sorted; but not the manifest.
-std::vector<fs::path> files_below(const fs::path& folder) {
-  std::vector<fs::path> files;
-  for (const fs::directory_entry& entry : fs::recursive_directory_iterator(folder)) {
-    const fs::path relative = fs::relative(entry.path(), folder);
-    if (entry.is_regular_file() && relative != kManifest) files.push_back(relative);
-  }
-  std::sort(files.begin(), files.end());
-  return files;
-}
-
 void write_manifest(const fs::path& folder, int64_t step) {
   OrderedJson manifest = {
       {"tenon_checkpoint", kVersion}, {"step", step}, {"files", OrderedJson::array()}};
-  for (const fs::path& file : files_below(folder)) {
+  for (const fs::path& file : files::files_below(folder)) {
+    if (file == kManifest) continue;
     manifest["files"].push_back({{"name", file.string()},
-                                 {"bytes", static_cast<int64_t>(fs::file_size(folder / file))},
+                                 {"bytes", files::size(folder / file)},
                                  {"xxh3", hex(hash_file(folder / file))}});
   }
   manifest["checksum"] = hex(text_hash(manifest.dump()));
   write_text_atomic(folder / kManifest, manifest.dump(2) + "\n");
 }
 
-// "run/" and "." as the folders that they name.
-fs::path plain(const fs::path& folder) {
-  const fs::path path = fs::absolute(folder).lexically_normal();
-  return path.has_filename() ? path : path.parent_path();
-}
-
 // step-12 -> 12; -1 for any other name.
 int64_t step_of(const fs::path& folder) {
-  const std::string name = plain(folder).filename().string();
+  const std::string name = files::absolute(folder).filename().string();
   constexpr const char* kPrefix = "step-";
   if (!name.starts_with(kPrefix) || name.size() > 20) return -1;
   const std::string digits = name.substr(5);
@@ -84,12 +69,13 @@ int64_t step_of(const fs::path& folder) {
   return number ? std::stoll(digits) : -1;
 }
 
+// What has the name of a checkpoint and may be one: a link may lead anywhere.
 std::vector<fs::path> checkpoints_newest_first(const fs::path& checkpoints) {
-  std::vector<fs::path> folders;
-  if (!fs::is_directory(checkpoints)) return folders;
-  for (const fs::directory_entry& entry : fs::directory_iterator(checkpoints)) {
-    if (entry.is_directory() && step_of(entry.path()) >= 0) folders.push_back(entry.path());
-  }
+  if (!files::is_folder(checkpoints)) return {};
+  std::vector<fs::path> folders = files::list(checkpoints);
+  std::erase_if(folders, [](const fs::path& path) {
+    return step_of(path) < 0 || (!files::is_link(path) && files::is_file(path));
+  });
   std::sort(folders.begin(), folders.end(),
             [](const fs::path& a, const fs::path& b) { return step_of(a) > step_of(b); });
   return folders;
@@ -103,8 +89,42 @@ void prune(const fs::path& checkpoints, int64_t newest, int64_t keep) {
     if (step_of(folder) > newest || ++kept <= keep) continue;
     // Renamed first: a removal that is interrupted leaves no half checkpoint under a good name.
     const fs::path doomed = unique_sibling(folder);
-    fs::rename(folder, doomed);
-    fs::remove_all(doomed);
+    files::rename(folder, doomed);
+    files::remove_tree(doomed);
+  }
+}
+
+TrainerState read_state(const fs::path& folder) {
+  return parse_state(read_text(folder / kTrainer, kJsonFileBytes), shown(folder / kTrainer));
+}
+
+// The double whose bits are stored as 16 hexadecimal digits.
+double from_bits(const JsonObject& json, const char* name) {
+  const std::string text = json.text(name);
+  uint64_t pattern = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), pattern, 16);
+  if (text.size() != 16 || error != std::errc() || end != text.data() + text.size())
+    json.reject(name, "16 hexadecimal digits");
+  return std::bit_cast<double>(pattern);
+}
+
+// A step that a validation or an update was at lies behind the run, not before it.
+void check_state(const JsonObject& json, const TrainerState& s) {
+  if (s.optimizer_steps > s.step) json.reject("optimizer_steps", "at most \"step\"");
+  if (s.best_step > s.step) json.reject("best_step", "at most \"step\"");
+  if (s.evals_without_gain > s.step) json.reject("evals_without_gain", "at most \"step\"");
+  if (s.loss_scale <= 0) json.reject("loss_scale", "more than 0");
+}
+
+// Weights and first moments are finite, second moments no less than 0, or no run was there.
+void check_values(const TensorEntry& entry, const fs::path& path) {
+  const bool second = entry.name.ends_with(".v");
+  for (int64_t i = 0; i < entry.elements(); ++i) {
+    float value;
+    std::memcpy(&value, entry.data + i * static_cast<int64_t>(sizeof value), sizeof value);
+    if (second ? value >= 0 : std::isfinite(value)) continue;
+    fail_input("{}: tensor \"{}\": expected {}, got {} at element {}", shown(path),
+               printable(entry.name), second ? "nothing below 0" : "finite values", value, i);
   }
 }
 
@@ -112,11 +132,7 @@ void prune(const fs::path& checkpoints, int64_t newest, int64_t keep) {
 
 std::string state_text(const TrainerState& s) {
   // Doubles are stored by their bits: a resumed run must go on with the same ones.
-  const auto bits = [](double value) {
-    uint64_t pattern = 0;
-    std::memcpy(&pattern, &value, sizeof(pattern));
-    return hex(pattern);
-  };
+  const auto bits = [](double value) { return hex(std::bit_cast<uint64_t>(value)); };
   const OrderedJson json = {{"step", s.step},
                             {"optimizer_steps", s.optimizer_steps},
                             {"tokens", s.tokens},
@@ -148,25 +164,31 @@ TrainerState parse_state(const std::string& text, const std::string& where) {
   s.loss_scale = json.number("loss_scale", 0, 1e30);
   s.good_steps = json.integer("good_steps", 0, kMost);
   s.identity = json.text("identity");
-  const uint64_t pattern = std::strtoull(json.text("best_val_bits").c_str(), nullptr, 16);
-  std::memcpy(&s.best_val, &pattern, sizeof(pattern));
+  s.best_val = from_bits(json, "best_val_bits");
+  check_state(json, s);
   return s;
 }
 
 fs::path save_checkpoint(const fs::path& checkpoints, const TrainerState& state,
                          Optimizer& optimizer,
-                         const std::function<void(const fs::path&)>& write_weights, int64_t keep) {
-  fs::create_directories(checkpoints);
-  sync_directory(checkpoints.parent_path());
+                         const std::function<void(const fs::path&)>& write_weights, int64_t keep,
+                         const std::function<void(const std::string&)>& warn) {
+  // Not those above it: a run folder that was moved away must not come back.
+  files::make_folder(files::absolute(checkpoints));
   const fs::path target = checkpoints / fmt::format("step-{}", state.step);
-  replace_folder(target, [&](const fs::path& folder) {
+  std::string leftover = replace_folder(target, [&](const fs::path& folder) {
     std::vector<Tensor> values;
     write_safetensors(folder / kState, state_tensors(optimizer, values));
     write_text_atomic(folder / kTrainer, state_text(state));
     write_weights(folder);
     write_manifest(folder, state.step);
   });
-  prune(checkpoints, state.step, keep);
+  try {
+    prune(checkpoints, state.step, keep);
+  } catch (const Error& e) {
+    leftover = e.what();
+  }
+  if (!leftover.empty() && warn) warn("an old checkpoint stays: " + leftover);
   return target;
 }
 
@@ -193,12 +215,11 @@ int64_t verify_checkpoint(const fs::path& folder) {
       entry.reject("name", "a path inside the checkpoint");
     }
     const fs::path there = folder / relative;
-    std::error_code none;
-    const auto bytes = fs::file_size(there, none);
-    if (none || static_cast<int64_t>(bytes) != entry.integer("bytes", 0, int64_t{1} << 60)) {
-      fail_input("{}: expected {} bytes, got {}", shown(there),
-                 entry.integer("bytes", 0, int64_t{1} << 60),
-                 none ? "no file" : std::to_string(bytes));
+    const int64_t expected = entry.integer("bytes", 0, int64_t{1} << 60);
+    const bool is_file = files::is_file(there);
+    if (!is_file || files::size(there) != expected) {
+      fail_input("{}: expected {} bytes, got {}", shown(there), expected,
+                 is_file ? std::to_string(files::size(there)) : "no file");
     }
     if (hex(hash_file(there)) != entry.text("xxh3"))
       fail_input("{}: its content is not what was written (checksum)", shown(there));
@@ -207,6 +228,11 @@ int64_t verify_checkpoint(const fs::path& folder) {
   }
   if (!has_state || !has_trainer)
     manifest.reject("files", fmt::format("an entry for {}", has_state ? kTrainer : kState));
+  const TrainerState state = read_state(folder);
+  if (state.step != step) {
+    fail_input("{}: field \"step\": expected {}, as the manifest has it, got {}",
+               shown(folder / kTrainer), step, state.step);
+  }
   return step;
 }
 
@@ -224,11 +250,19 @@ Found newest_checkpoint(const fs::path& checkpoints) {
   return found;
 }
 
+std::string last_good_text(const fs::path& run) {
+  try {
+    const Found found = newest_checkpoint(run / "checkpoints");
+    return "last good checkpoint: " + (found.folder ? shown(*found.folder) : "none");
+  } catch (const Error&) {  // the fault that ends the run may be this one as well
+    return "last good checkpoint: not known";
+  }
+}
+
 TrainerState load_checkpoint(const fs::path& folder, Optimizer& optimizer,
                              const std::function<void(const TrainerState&)>& accept) {
   verify_checkpoint(folder);
-  const TrainerState state =
-      parse_state(read_text(folder / kTrainer, kJsonFileBytes), shown(folder / kTrainer));
+  const TrainerState state = read_state(folder);
   if (accept) accept(state);
   const SafetensorsFile file = SafetensorsFile::open(folder / kState);
   optimizer.visit_state([&](const std::string& name, Tensor& tensor) {
@@ -237,44 +271,11 @@ TrainerState load_checkpoint(const fs::path& folder, Optimizer& optimizer,
       fail_input("{}: expected a tensor \"{}\" {} {}", shown(folder / kState), name,
                  name_of(tensor.dtype()), tensor.shape().text());
     }
+    check_values(*entry, folder / kState);
     tensor.assign(Tensor::borrow(entry->data, tensor.shape(), tensor.dtype(), entry->file));
   });
   optimizer.set_steps(state.optimizer_steps);
   return state;
-}
-
-void remove_leftovers(const fs::path& folder) {
-  if (!fs::is_directory(folder)) return;
-  std::vector<fs::path> doomed;
-  for (const fs::directory_entry& entry : fs::directory_iterator(folder)) {
-    if (entry.path().filename().string().find(".tmp.") != std::string::npos)
-      doomed.push_back(entry.path());
-  }
-  for (const fs::path& path : doomed) fs::remove_all(path);
-}
-
-void replace_folder(const fs::path& target, const std::function<void(const fs::path&)>& fill) {
-  const fs::path fresh = unique_sibling(target);
-  try {
-    fs::create_directories(fresh);
-    fill(fresh);
-    sync_directory(fresh);
-  } catch (...) {
-    std::error_code ignored;
-    fs::remove_all(fresh, ignored);
-    throw;
-  }
-  if (!fs::exists(target)) {
-    fs::rename(fresh, target);
-  } else if (renameat2(AT_FDCWD, fresh.c_str(), AT_FDCWD, target.c_str(), RENAME_EXCHANGE) == 0) {
-    fs::remove_all(fresh);  // now the old one; at no moment was there none
-  } else {                  // a file system without exchange
-    const fs::path old = unique_sibling(target);
-    fs::rename(target, old);
-    fs::rename(fresh, target);
-    fs::remove_all(old);
-  }
-  sync_directory(plain(target).parent_path());
 }
 
 }  // namespace tenon

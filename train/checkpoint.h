@@ -35,13 +35,15 @@ struct TrainerState {
 };
 
 // Writes checkpoints/step-N, then removes all but the newest `keep` up to it.
-// `write_weights(folder)` adds the adapter. Returns the folder.
+// `write_weights(folder)` adds the adapter. Returns the folder. What cannot be removed takes nothing
+// from a run: `warn` is told.
 std::filesystem::path save_checkpoint(
     const std::filesystem::path& checkpoints, const TrainerState& state, Optimizer& optimizer,
-    const std::function<void(const std::filesystem::path&)>& write_weights, int64_t keep);
+    const std::function<void(const std::filesystem::path&)>& write_weights, int64_t keep,
+    const std::function<void(const std::string&)>& warn = {});
 
-// The step of a folder whose manifest and files verify. Throws Error(kInput) saying what is wrong
-// with it.
+// The step of a folder whose manifest and files verify, and in which folder, manifest and
+// trainer.json speak of the same step. Throws Error(kInput) saying what is wrong with it.
 int64_t verify_checkpoint(const std::filesystem::path& folder);
 
 // The newest checkpoint that verifies, and why newer ones do not.
@@ -50,8 +52,11 @@ struct Found {
   std::vector<std::string> rejected;
 };
 Found newest_checkpoint(const std::filesystem::path& checkpoints);
+// "last good checkpoint: ..." of a run folder, for the message of what ends the run.
+std::string last_good_text(const std::filesystem::path& run);
 
-// A state as the text of trainer.json, and back; `where` is for messages.
+// A state as the text of trainer.json, and back; `where` is for messages. What no run can have come
+// to is refused, so that a checkpoint that was made up is not gone on with.
 std::string state_text(const TrainerState& state);
 TrainerState parse_state(const std::string& text, const std::string& where);
 
@@ -59,13 +64,5 @@ TrainerState parse_state(const std::string& text, const std::string& where);
 // run stood first, and throws where it is not to be gone on with.
 TrainerState load_checkpoint(const std::filesystem::path& folder, Optimizer& optimizer,
                              const std::function<void(const TrainerState&)>& accept = {});
-
-// Removes what interrupted writers left beside: `*.tmp.<hex>` folders. Requires: nobody else writes
-// there.
-void remove_leftovers(const std::filesystem::path& folder);
-
-// Replaces the folder `target` by what `fill(folder)` writes: complete or as it was.
-void replace_folder(const std::filesystem::path& target,
-                    const std::function<void(const std::filesystem::path&)>& fill);
 
 }  // namespace tenon

@@ -66,6 +66,11 @@ void Console::line(const std::string& text) {
 
 void Console::warning(const std::string& text) { line("tenon: warning: " + text); }
 
+void Console::alarm(const std::string& text) {
+  erase_bar();
+  put("tenon: warning: " + text + "\n");
+}
+
 bool Console::colour() const {
   const auto value = [](const char* name) {
     const char* const text = std::getenv(name);

@@ -32,6 +32,8 @@ class Console {
 
   void line(const std::string& text);     // as it is, above the bar
   void warning(const std::string& text);  // "tenon: warning: ..."
+  // A warning that is told with --quiet too: something that was asked for is lost.
+  void alarm(const std::string& text);
   void step(const StepReport& report);
   // A terminal that is not told to be without colours (NO_COLOR, TERM=dumb).
   bool colour() const;

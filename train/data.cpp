@@ -8,6 +8,7 @@
 
 #include "core/error.h"
 #include "core/file.h"
+#include "core/files.h"
 #include "text/tokenizer/tokenizer_files.h"
 #include "text/utf8.h"
 #include "train/choices.h"

@@ -9,6 +9,7 @@
 #include "comm/mesh.h"
 #include "core/backend.h"
 #include "core/error.h"
+#include "core/folders.h"
 #include "core/parallel_for.h"
 #include "models/weight_check.h"
 #include "text/data/sources.h"
@@ -103,7 +104,8 @@ std::string now_text() {
 }
 
 void write_summary(const Job& job, const Machine& machine, const RunOutcome& outcome,
-                   const RunLength& length, int ranks, const std::string& started) {
+                   const RunLength& length, int ranks, const std::string& started,
+                   const std::string& metrics_lost) {
   const TrainerState& state = outcome.state;
   constexpr const char* kEnds[] = {"finished", "stopped early", "stopped by a signal"};
   nlohmann::ordered_json json = {{"tenon", machine.version},
@@ -130,6 +132,7 @@ void write_summary(const Job& job, const Machine& machine, const RunOutcome& out
     json["best_val_loss"] = state.best_val;
     json["best_step"] = state.best_step;
   }
+  if (!metrics_lost.empty()) json["metrics_lost"] = metrics_lost;
   write_text_atomic(fs::path(job.options.out) / "summary.json", json.dump(2) + "\n");
 }
 
@@ -234,11 +237,24 @@ int print_end(Console& console, const Job& job, const RunOutcome& outcome) {
   return static_cast<int>(Exit::kDone);
 }
 
+// The result of the run in its place.
+void write_final(const RunFolder& folder, const std::string& name,
+                 const std::function<void(const fs::path&)>& write_weights, Console& console) {
+  try {
+    folder.check();
+    const std::string leftover = replace_folder(folder.path() / name, write_weights);
+    if (!leftover.empty()) console.warning(leftover);
+  } catch (const Error& e) {
+    fail(e.code(), "{}; {}", e.what(), last_good_text(folder.path()));
+  }
+}
+
 // Collective. A run that had nothing left to do leaves the report of the one that did it.
 void write_report(const Job& job, const Machine& machine, const RunOutcome& outcome,
-                  const RunLength& length, Communicator& world, const std::string& started) {
+                  const RunLength& length, Communicator& world, const std::string& started,
+                  const std::string& metrics_lost) {
   const fs::path folder = job.options.out;
-  const bool there = fs::exists(folder / "summary.json") && fs::exists(folder / "ranks.csv");
+  const bool there = files::exists(folder / "summary.json") && files::exists(folder / "ranks.csv");
   const bool keep =
       world.all_gather_text(there ? "there" : "").front() == "there" && outcome.steps == 0;
   if (!keep) {
@@ -248,7 +264,9 @@ void write_report(const Job& job, const Machine& machine, const RunOutcome& outc
                  .threads = machine.threads,
                  .seconds = outcome.seconds,
                  .seconds_waiting = world.traffic().seconds_waiting});
-    if (world.rank() == 0) write_summary(job, machine, outcome, length, world.size(), started);
+    if (world.rank() == 0) {
+      write_summary(job, machine, outcome, length, world.size(), started, metrics_lost);
+    }
   }
   if (world.rank() == 0) sync_directory(folder);
   world.barrier();
@@ -293,8 +311,7 @@ int finetune(const TrainOptions& options, Communicator& world, const Machine& ma
   std::optional<Metrics> metrics;
   if (rank0) {
     const int64_t step = resumed.state ? resumed.state->step : 0;
-    metrics.emplace(in.folder->path(), step,
-                    [&](const std::string& text) { console.warning(text); });
+    metrics.emplace(in.folder->path(), step, [&](const std::string& text) { console.alarm(text); });
   }
   const std::string result = job.full() ? "model" : "adapter";
   Trainer trainer(
@@ -312,18 +329,23 @@ int finetune(const TrainOptions& options, Communicator& world, const Machine& ma
        .write_weights = [&](const fs::path& target) { job.write_weights(target); },
        .write_result = [&](const fs::path& target,
                            const TrainerState& state) { job.write_result(target, state); },
-       .result_name = result});
+       .result_name = result,
+       .check_folder = [&] { in.folder->check(); }});
   if (resumed.state) trainer.restore(*resumed.state);
   install_stop_signals();
   const RunOutcome outcome =
       naming_weights(*job.model, o.model, o.adapter, [&] { return trainer.run(); });
 
   if (rank0 && outcome.end != RunEnd::kSignal) {
-    replace_folder(in.folder->path() / result,
-                   [&](const fs::path& target) { job.write_result(target, outcome.state); });
+    write_final(
+        *in.folder, result,
+        [&](const fs::path& target) { job.write_result(target, outcome.state); }, console);
   }
-  write_report(job, machine, outcome, length, group, started);
-  return print_end(console, job, outcome);
+  const std::string metrics_lost = metrics ? metrics->lost() : "";
+  write_report(job, machine, outcome, length, group, started, metrics_lost);
+  const int code = print_end(console, job, outcome);
+  if (!metrics_lost.empty()) console.alarm("metrics are incomplete: " + metrics_lost);
+  return code;
 }
 
 }  // namespace tenon

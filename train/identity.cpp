@@ -9,6 +9,7 @@
 
 #include "core/error.h"
 #include "core/file.h"
+#include "core/files.h"
 #include "train/data.h"
 #include "train/schedule.h"
 
@@ -28,12 +29,12 @@ std::string hash_text(const std::string& text) {
 std::string model_content(const std::string& folder) {
   if (folder.empty()) return "none";
   std::set<std::string> parts;
-  for (const fs::directory_entry& entry : fs::directory_iterator(folder)) {
-    const std::string name = entry.path().filename().string();
-    const fs::path extension = entry.path().extension();
+  for (const fs::path& path : files::list(folder)) {
+    const std::string name = path.filename().string();
+    const fs::path extension = path.extension();
     if (name == "config.json" || name == "adapter_config.json" || extension == ".safetensors" ||
         extension == ".bin") {
-      parts.insert(fmt::format("{} {}\n", name, hex(fingerprint_file(entry.path()))));
+      parts.insert(fmt::format("{} {}\n", name, hex(fingerprint_file(path))));
     }
   }
   std::string all;

@@ -3,6 +3,7 @@
 
 #include "comm/agree.h"
 #include "core/error.h"
+#include "core/files.h"
 #include "train/data.h"
 
 namespace tenon {
@@ -21,7 +22,7 @@ std::string earlier_date(const TrainOptions& o) {
   if (o.resume.empty()) return "";
   const fs::path run = o.resume == "auto" ? fs::path(o.out) : fs::path(o.resume) / "../..";
   TrainOptions earlier;
-  if (fs::exists(run / "config.yaml")) read_config_file(run / "config.yaml", earlier);
+  if (files::exists(run / "config.yaml")) read_config_file(run / "config.yaml", earlier);
   return earlier.date;
 }
 

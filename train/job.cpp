@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "core/error.h"
+#include "core/files.h"
 #include "models/weight_check.h"
 #include "text/data/sources.h"
 #include "text/data/token_file.h"

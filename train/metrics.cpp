@@ -1,14 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "train/metrics.h"
 
+#include <fcntl.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <cmath>
-#include <fstream>
 #include <nlohmann/json.hpp>
+#include <span>
 
 #include "core/error.h"
 #include "core/file.h"
+#include "core/files.h"
 
 namespace tenon {
 namespace {
@@ -30,60 +33,68 @@ int64_t step_of(const std::string& line, bool csv) {
              : -1;
 }
 
-// Rewrites a metrics file with the complete rows of steps 1..last.
-void cut_after(const fs::path& path, int64_t last, bool csv) {
-  if (!fs::exists(path)) return;
+// A metrics file's complete rows of steps 1..last.
+std::string rows_until(const fs::path& path, int64_t last, bool csv) {
+  const std::shared_ptr<const MappedFile> file = MappedFile::open(path);
   std::string kept;
-  {
-    std::ifstream in(path);
-    for (std::string line; std::getline(in, line);) {
-      const bool complete = !in.eof();  // a torn last line has no end
-      const int64_t step = step_of(line, csv);
-      if (complete && ((csv && line == kHeader) || (step > 0 && step <= last))) kept += line + "\n";
-    }
+  for (std::string_view rest = file->text(); !rest.empty();) {
+    const size_t end = rest.find('\n');
+    if (end == rest.npos) break;  // a torn last line has no end
+    const std::string line(rest.substr(0, end));
+    const int64_t step = step_of(line, csv);
+    if ((csv && line == kHeader) || (step > 0 && step <= last)) kept += line + "\n";
+    rest.remove_prefix(end + 1);
   }
-  write_text_atomic(path, kept);
+  return kept;
 }
 
 }  // namespace
 
 Metrics::Metrics(const fs::path& folder, int64_t after_step,
                  std::function<void(const std::string&)> warn)
-    : warn_(std::move(warn)) {
-  const fs::path csv = folder / "metrics.csv", jsonl = folder / "metrics.jsonl";
-  try {
-    cut_after(csv, after_step, true);
-    cut_after(jsonl, after_step, false);
-  } catch (const Error& e) {
-    warn_(e.what());
-    return;
-  }
-  const bool fresh = !fs::exists(csv) || fs::file_size(csv) == 0;
-  csv_ = std::fopen(csv.c_str(), "a");
-  jsonl_ = std::fopen(jsonl.c_str(), "a");
-  if (csv_ == nullptr || jsonl_ == nullptr)
-    warn_(fmt::format("{}: metrics cannot be written", shown(folder)));
-  if (fresh) put(csv_, "metrics.csv", std::string(kHeader) + "\n");
+    : csv_{folder / "metrics.csv", kHeader + std::string("\n")},
+      jsonl_{folder / "metrics.jsonl", ""},
+      warn_(std::move(warn)) {
+  for (File* file : {&csv_, &jsonl_}) attempt(*file, [&] { open(*file, after_step); });
 }
 
 Metrics::~Metrics() {
-  for (std::FILE* file : {csv_, jsonl_}) {
-    if (file != nullptr) std::fclose(file);
+  for (const File* file : {&csv_, &jsonl_}) {
+    if (file->fd >= 0) ::close(file->fd);
   }
 }
 
-void Metrics::put(std::FILE*& file, const std::string& name, const std::string& text) {
-  if (file == nullptr) return;
-  if (std::fputs(text.c_str(), file) >= 0 && std::fflush(file) == 0) return;
-  warn_(fmt::format("{}: cannot be written any more; the run goes on without it", name));
-  std::fclose(file);
-  file = nullptr;
+void Metrics::open(File& file, int64_t after_step) {
+  const std::string kept =
+      files::exists(file.path) ? rows_until(file.path, after_step, !file.header.empty()) : "";
+  write_text_atomic(file.path, kept.empty() ? file.header : kept);
+  file.fd = ::open(file.path.c_str(), O_WRONLY | O_APPEND | O_CLOEXEC);
+  if (file.fd < 0) fail_system(file.path, "be opened", errno);
+}
+
+template <class F>
+void Metrics::attempt(File& file, F&& action) {
+  try {
+    action();
+  } catch (const Error& e) {
+    if (file.fd >= 0) ::close(file.fd);
+    file.fd = -1;
+    if (!lost_.empty()) return;
+    lost_ = e.what();
+    warn_("metrics are lost, the run goes on without them: " + lost_);
+  }
+}
+
+void Metrics::put(File& file, const std::string& text) {
+  if (file.fd < 0) return;
+  attempt(file, [&] { write_all(file.fd, std::as_bytes(std::span(text)), file.path); });
 }
 
 void Metrics::sync() {
-  for (std::FILE* file : {csv_, jsonl_}) {
-    if (file != nullptr)
-      ::fsync(fileno(file));  // a failure is not the run's: the next write says it
+  for (File* file : {&csv_, &jsonl_}) {
+    attempt(*file, [&] {
+      if (file->fd >= 0 && ::fsync(file->fd) != 0) fail_system(file->path, "be synced", errno);
+    });
   }
 }
 
@@ -99,8 +110,8 @@ void Metrics::write(const MetricsRow& row) {
   json["tokens_per_second"] = row.tokens_per_second;
   json["step_seconds"] = row.step_seconds;
   json["memory_peak_bytes"] = row.memory_peak_bytes;
-  put(jsonl_, "metrics.jsonl", json.dump() + "\n");
-  put(csv_, "metrics.csv",
+  put(jsonl_, json.dump() + "\n");
+  put(csv_,
       fmt::format("{},{},{},{},{},{},{},{},{},{},{}\n", row.step, row.epoch, row.tokens, row.loss,
                   row.val_loss ? fmt::format("{}", *row.val_loss) : "", std::exp(judged), row.lr,
                   row.grad_norm, row.tokens_per_second, row.step_seconds, row.memory_peak_bytes));

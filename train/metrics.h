@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // The run's numbers as files: metrics.csv and metrics.jsonl, a row for each step. Losing them must
-// not stop a run: a file that cannot be written is reported once and then left alone.
+// not stop a run: a file that cannot be written is reported once and then left alone, and the run's
+// summary says so.
 #pragma once
 
-#include <cstdio>
+#include <cstdint>
 #include <filesystem>
 #include <functional>
 #include <optional>
@@ -34,10 +35,23 @@ class Metrics {
   void write(const MetricsRow& row);
   // Makes the rows durable: a checkpoint of their last step may follow.
   void sync();
+  // Why rows are missing from the files, or "".
+  const std::string& lost() const { return lost_; }
 
  private:
-  void put(std::FILE*& file, const std::string& name, const std::string& text);
-  std::FILE *csv_ = nullptr, *jsonl_ = nullptr;
+  struct File {
+    std::filesystem::path path;
+    std::string header;  // a line, or ""
+    int fd = -1;
+  };
+  void open(File& file, int64_t after_step);
+  void put(File& file, const std::string& text);
+  // Runs what writes to the file, and gives the file up where it fails.
+  template <class F>
+  void attempt(File& file, F&& action);
+
+  File csv_, jsonl_;
+  std::string lost_;
   std::function<void(const std::string&)> warn_;
 };
 

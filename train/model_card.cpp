@@ -7,6 +7,7 @@
 
 #include "core/error.h"
 #include "core/file.h"
+#include "core/files.h"
 
 namespace tenon {
 namespace {
@@ -78,9 +79,7 @@ std::string usage(const ModelCard& card) {
 
 std::string stated_license(const fs::path& folder) {
   const fs::path path = folder / kModelCard;
-  std::error_code none;
-  const auto bytes = fs::file_size(path, none);
-  if (none || static_cast<int64_t>(bytes) > kMostBytes) return "";
+  if (!files::is_file(path) || files::size(path) > kMostBytes) return "";
   const std::string text = read_text(path, kMostBytes);
   const std::string key = "\nlicense:";
   if (!text.starts_with("---\n")) return "";

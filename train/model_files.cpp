@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include "core/file.h"
+#include "core/files.h"
 #include "core/json.h"
 #include "text/tokenizer/tokenizer_files.h"
 
@@ -31,8 +32,8 @@ void write_object(const OrderedJson& object, const fs::path& path) {
 void write_generation_config(const fs::path& base, int32_t end, const fs::path& folder) {
   OrderedJson generation = OrderedJson::object();
   OrderedJson ends;
-  if (fs::exists(base / kGeneration)) generation = read_object(base / kGeneration);
-  if (fs::exists(base / "config.json")) {
+  if (files::exists(base / kGeneration)) generation = read_object(base / kGeneration);
+  if (files::exists(base / "config.json")) {
     const OrderedJson config = read_object(base / "config.json");
     for (const char* name : {"bos_token_id", "eos_token_id", "pad_token_id"}) {
       const bool stated = config.contains(name) && !config[name].is_null();
@@ -47,7 +48,7 @@ void write_generation_config(const fs::path& base, int32_t end, const fs::path& 
     if (!stated.is_null()) ends.push_back(stated);
   }
   const bool known = std::find(ends.begin(), ends.end(), OrderedJson(end)) != ends.end();
-  if (known && fs::exists(base / kGeneration))
+  if (known && files::exists(base / kGeneration))
     return copy_files({base / kGeneration}, base, folder);
   if (!known) ends.push_back(end);
   generation["eos_token_id"] = ends;
@@ -58,7 +59,7 @@ void write_generation_config(const fs::path& base, int32_t end, const fs::path& 
 void write_manner(const fs::path& base, const Manner& manner, const fs::path& folder) {
   if (manner.chat && (manner.given || !manner.chat->in_config))
     write_template(*manner.chat, folder);
-  if (manner.chat && manner.given && fs::exists(folder / kTokenizerConfig)) {
+  if (manner.chat && manner.given && files::exists(folder / kTokenizerConfig)) {
     OrderedJson config = read_object(folder / kTokenizerConfig);
     if (config.contains("chat_template")) {
       config["chat_template"] = manner.chat->main.text;
@@ -73,7 +74,7 @@ void write_manner(const fs::path& base, const Manner& manner, const fs::path& fo
 std::vector<fs::path> model_files(const fs::path& folder) {
   std::vector<fs::path> files;
   for (const char* name : {"config.json", kGeneration}) {
-    if (fs::exists(folder / name)) files.push_back(folder / name);
+    if (files::exists(folder / name)) files.push_back(folder / name);
   }
   for (const auto& more : {tokenizer_files(folder), template_files(folder)})
     files.insert(files.end(), more.begin(), more.end());
@@ -81,10 +82,10 @@ std::vector<fs::path> model_files(const fs::path& folder) {
 }
 
 void copy_files(const std::vector<fs::path>& files, const fs::path& from, const fs::path& to) {
-  fs::create_directories(to);
+  files::make_folders(to);
   for (const fs::path& file : files) {
     const fs::path target = to / file.lexically_relative(from);
-    fs::create_directories(target.parent_path());
+    files::make_folders(target.parent_path());
     write_text_atomic(target, MappedFile::open(file)->text());
   }
 }

@@ -1,11 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "train/run_folder.h"
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
 #include "core/error.h"
+#include "core/folders.h"
 #include "core/memory.h"
+#include "core/output.h"
 
 namespace tenon {
 namespace {
@@ -21,90 +25,93 @@ constexpr const char* kOutputs[] = {"config.yaml",  "metrics.csv", "metrics.json
 constexpr const char* kWorking[] = {".lock", "cache"};
 
 bool holds_something(const fs::path& folder) {
-  for (const fs::directory_entry& entry : fs::directory_iterator(folder)) {
-    const fs::path name = entry.path().filename();
-    if (std::find(std::begin(kWorking), std::end(kWorking), name) == std::end(kWorking))
+  for (const fs::path& path : files::list(folder)) {
+    if (std::find(std::begin(kWorking), std::end(kWorking), path.filename()) == std::end(kWorking))
       return true;
   }
   return false;
 }
 
-// The run must not replace the model or data that it reads.
-void check_inputs_apart(const TrainOptions& options) {
-  const auto real = [](const fs::path& path) {
-    std::error_code none;
-    const fs::path found = fs::weakly_canonical(path, none);
-    return none ? path : found;
-  };
-  const std::vector<fs::path> inputs = inputs_of(options);
-  for (const char* name : kOutputs) {
-    const fs::path output = real(fs::path(options.out) / name);
-    for (const fs::path& input : inputs) {
-      const fs::path there = real(input);
-      if (std::mismatch(output.begin(), output.end(), there.begin(), there.end()).first !=
-          output.end())
-        continue;
-      fail_input("--out {}: the run would replace {}, which it reads", shown(options.out),
-                 shown(input));
-    }
-  }
-}
-
 }  // namespace
+
+void check_run_inputs(const TrainOptions& options, const std::vector<fs::path>& more) {
+  const fs::path folder = options.out;
+  Output output{.flag = "--out", .path = folder, .force = options.force, .inputs = more};
+  const auto add = [&](const std::vector<std::string>& inputs) {
+    output.inputs.insert(output.inputs.end(), inputs.begin(), inputs.end());
+  };
+  add({options.model, options.adapter, options.chat_template});
+  const std::vector<fs::path> all = output.inputs;
+  // Token files in the cache are data like any other, where they are not made anew: a run reads its
+  // own as --data and --val.
+  add(options.val);
+  check_output_parts(output, {folder / "cache/train.tokens"});
+  output.inputs = all;
+  add(options.data);
+  check_output_parts(output, {folder / "cache/val.tokens"});
+  add(options.val);
+  std::vector<fs::path> parts;
+  for (const char* name : kOutputs) parts.push_back(folder / name);
+  check_output_parts(output, parts);
+}
 
 RunFolder::RunFolder(const TrainOptions& options, bool rank0)
     : path_(options.out), rank0_(rank0), force_(options.force) {
   if (!rank0_) return;
-  std::error_code none;
-  const fs::file_status status = fs::status(path_, none);
-  if (fs::exists(status) && !fs::is_directory(status))
+  const bool there = files::is_folder(path_);
+  if (!there && (files::exists(path_) || files::is_link(path_)))
     fail_input("--out {}: expected a folder", shown(path_));
-  if (fs::is_directory(status) && holds_something(path_) && !force_ && options.resume.empty()) {
+  if (there && holds_something(path_) && !force_ && options.resume.empty()) {
     fail_input(
         "--out {}: the folder is not empty (--force overwrites a run, --resume auto goes on with "
         "it)",
         shown(path_));
   }
-  check_inputs_apart(options);
-  // The folders above it too: an absolute path ends at the root, which is there.
-  for (fs::path folder = fs::absolute(path_).lexically_normal();
-       !fs::exists(folder, none) && folder.has_relative_path(); folder = folder.parent_path()) {
-    made_.insert(made_.begin(), folder);
-  }
-  for (const char* inside : kWorking) {
-    if (!fs::exists(path_ / inside, none)) made_.push_back(path_ / inside);
-  }
-  fs::create_directories(path_, none);
-  if (none) {
+  check_run_inputs(options, {});
+  try {
+    open(options);
+  } catch (...) {
     discard();
-    fail_input("--out {}: cannot be created: {}", shown(path_), none.message());
+    throw;
+  }
+}
+
+void RunFolder::open(const TrainOptions& options) {
+  made_ = files::make_folders(path_);
+  for (const char* inside : kWorking) {
+    if (!files::exists(path_ / inside)) inside_.push_back(path_ / inside);
   }
   lock_.emplace(path_);
+  if (options.resume.empty()) return;
+  // What a killed run had put aside and not yet replaced is what this one goes on from.
+  remove_leftovers(path_);
+  remove_leftovers(path_ / "checkpoints");
 }
 
 RunFolder::~RunFolder() { discard(); }
 
+void RunFolder::check() const {
+  if (rank0_) lock_->check();
+}
+
 void RunFolder::discard() {
   if (!rank0_ || kept_) return;
-  std::error_code ignored;
+  for (; !inside_.empty(); inside_.pop_back()) files::discard_tree(inside_.back());
   // Folders that were made for it go only when nothing else has come into them.
-  for (; !made_.empty(); made_.pop_back()) {
-    const bool working = made_.back().parent_path() == path_;
-    working ? fs::remove_all(made_.back(), ignored) : fs::remove(made_.back(), ignored);
-  }
+  for (; !made_.empty(); made_.pop_back()) ::rmdir(made_.back().c_str());
   lock_.reset();
 }
 
 void RunFolder::keep(const TrainOptions& resolved) {
-  kept_ = true;
   if (!rank0_) return;
   if (force_) {
-    for (const char* name : kOutputs) fs::remove_all(path_ / name);
+    for (const char* name : kOutputs) files::remove_tree(path_ / name);
   }
   remove_leftovers(path_);
   remove_leftovers(path_ / "checkpoints");
   remove_leftovers(path_ / "cache");
   write_text_atomic(path_ / "config.yaml", config_text(resolved));
+  kept_ = true;
 }
 
 void write_ranks(const fs::path& folder, Communicator& world, const RankReport& mine) {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The run folder: the contract with whoever reads a run's results. Existing output is never
-// overwritten without --force, and a run that fails before its first step leaves nothing behind
-// that it made.
+// overwritten without --force, what the run reads never at all, and a run that fails before its
+// first step leaves nothing behind that it made.
 #pragma once
 
 #include <filesystem>
@@ -24,6 +24,10 @@ struct RankReport {
   double seconds = 0, seconds_waiting = 0;
 };
 
+// Throws Error(kInput) where the run would replace something that it reads: what the options name,
+// or one of `more`.
+void check_run_inputs(const TrainOptions& options, const std::vector<std::filesystem::path>& more);
+
 class RunFolder {
  public:
   // Rank 0 opens the folder: creates it, or takes what is there when it is empty, to be resumed, or
@@ -39,13 +43,19 @@ class RunFolder {
   // From here on the folder stays. With --force, removes what an earlier run left; writes
   // config.yaml.
   void keep(const TrainOptions& resolved);
+  // Throws Error(kIo) where the folder is no longer the one that was opened: moved, removed, or
+  // without its lock. Before every write of a run that goes on for long.
+  void check() const;
   // Removes what was made here, unless keep() was called.
   void discard();
 
  private:
+  void open(const TrainOptions& options);
+
   std::filesystem::path path_;
   bool rank0_, force_, kept_ = false;
-  std::vector<std::filesystem::path> made_;  // what was not there before, outermost first
+  // What was not there before: folders above and the folder itself, outermost first; what lies in it.
+  std::vector<std::filesystem::path> made_, inside_;
   std::optional<FolderLock> lock_;
 };
 

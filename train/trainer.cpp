@@ -6,7 +6,7 @@
 #include <span>
 
 #include "core/error.h"
-#include "core/file.h"
+#include "core/folders.h"
 #include "models/dora.h"
 #include "train/choices.h"
 #include "train/evaluation.h"
@@ -83,6 +83,7 @@ RunOutcome Trainer::run() {
     const int64_t step = state_.step;
     const Step result = train_step(step);
     check(step, result);
+    if (p_.check_folder) write(p_.check_folder);
     state_.step = step + 1;
     state_.tokens += result.tokens;
 
@@ -218,8 +219,11 @@ bool Trainer::evaluate_now(int64_t step, StepReport& report) {
     state_.evals_without_gain = 0;
     report.note += "best";
     if (is_rank0()) {
-      replace_folder(folder() / (p_.result_name + "-best"),
-                     [this](const fs::path& target) { p_.write_result(target, state_); });
+      write([&] {
+        warn_of_leftover(
+            replace_folder(folder() / (p_.result_name + "-best"),
+                           [this](const fs::path& target) { p_.write_result(target, state_); }));
+      });
     }
   } else {
     ++state_.evals_without_gain;
@@ -247,26 +251,39 @@ void Trainer::save(StepReport& report) {
 
 void Trainer::write_checkpoint() {
   // A full model's weights are in the state already; an adapter is small and of use at once.
-  const auto write = [&](const fs::path& target) {
+  const auto write_result = [&](const fs::path& target) {
     if (p_.result_name == "adapter") p_.write_weights(target / p_.result_name);
   };
   if (p_.metrics != nullptr) p_.metrics->sync();
-  try {
-    save_checkpoint(folder() / "checkpoints", state_, p_.optimizer, write, p_.options.keep);
-  } catch (const Error& e) {
-    fail(e.code(), "{}; {}", e.what(), last_good());
-  } catch (const fs::filesystem_error& e) {
-    fail(Exit::kIo, "{}; {}", e.what(), last_good());
-  }
+  write([&] {
+    save_checkpoint(folder() / "checkpoints", state_, p_.optimizer, write_result, p_.options.keep,
+                    [this](const std::string& what) { warn_of_leftover(what); });
+  });
 }
 
-std::string Trainer::last_good() const {
-  const Found found = newest_checkpoint(folder() / "checkpoints");
-  return fmt::format("last good checkpoint: {}", found.folder ? shown(*found.folder) : "none");
+void Trainer::write(const std::function<void()>& action) const {
+  const auto fails = [](const std::function<void()>& act) -> std::optional<Error> {
+    try {
+      act();
+    } catch (const Error& e) {
+      return e;
+    }
+    return std::nullopt;
+  };
+  std::optional<Error> error = fails(action);
+  if (!error) return;
+  // A folder that is gone is the reason of whatever else fails.
+  if (p_.check_folder) error = fails(p_.check_folder).value_or(*error);
+  fail(error->code(), "{}; {}", error->what(), last_good_text(folder()));
+}
+
+void Trainer::warn_of_leftover(const std::string& what) {
+  if (!what.empty() && !warned_of_leftover_) p_.console.warning(what);
+  warned_of_leftover_ |= !what.empty();
 }
 
 void Trainer::numeric_failure(int64_t step, const std::string& what) {
-  fail(Exit::kNumeric, "step {}: {}; {}", step + 1, what, last_good());
+  fail(Exit::kNumeric, "step {}: {}; {}", step + 1, what, last_good_text(folder()));
 }
 
 }  // namespace tenon

@@ -66,6 +66,8 @@ class Trainer {
     std::function<void(const std::filesystem::path&)> write_weights;
     std::function<void(const std::filesystem::path&, const TrainerState&)> write_result;
     std::string result_name;  // "adapter" or "model"
+    // Throws where the run folder is no longer the one that was opened; on rank 0, or empty.
+    std::function<void()> check_folder = {};
   };
   explicit Trainer(const Parts& parts);
 
@@ -91,8 +93,10 @@ class Trainer {
   bool evaluate_now(int64_t step, StepReport& report);  // false: stop early
   void save(StepReport& report);
   void write_checkpoint();
+  // Writes to the run folder; an error names the last good checkpoint.
+  void write(const std::function<void()>& action) const;
+  void warn_of_leftover(const std::string& what);  // once
   [[noreturn]] void numeric_failure(int64_t step, const std::string& what);
-  std::string last_good() const;
   bool out_of_patience() const;
   bool is_rank0() const { return p_.group.rank() == 0; }
   std::filesystem::path folder() const { return p_.options.out; }
@@ -104,6 +108,7 @@ class Trainer {
   RowOrder order_;
   TrainerState state_;
   int64_t saved_step_ = -1;
+  bool warned_of_leftover_ = false;
 };
 
 }  // namespace tenon

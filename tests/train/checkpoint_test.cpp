@@ -5,6 +5,8 @@
 #include <cmath>
 #include <nlohmann/json.hpp>
 
+#include "core/folders.h"
+#include "core/safetensors.h"
 #include "tests/train/tiny_run.h"
 #include "train/metrics.h"
 
@@ -50,6 +52,8 @@ struct Trained {
   // Writes step-N below `folder`.
   fs::path save(const fs::path& folder, int64_t step = 3, int64_t keep = 10) {
     state.step = step;
+    state.optimizer_steps = std::min<int64_t>(3, step);
+    state.best_step = std::min<int64_t>(2, step);
     return save_checkpoint(
         folder, state, *optimizer,
         [](const fs::path& target) {
@@ -84,6 +88,29 @@ void change_manifest(const fs::path& checkpoint,
   const std::string text = manifest.dump();
   manifest["checksum"] = fmt::format("{:016x}", hash_bytes(std::as_bytes(std::span(text))));
   put_file(checkpoint / "manifest.json", manifest.dump(2) + "\n");
+}
+
+// Rewrites a file of the checkpoint, and the manifest as if it had always been so.
+void forge(const fs::path& checkpoint, const std::string& name,
+           const std::function<void(std::string&)>& change) {
+  std::string bytes = get_file(checkpoint / name);
+  change(bytes);
+  put_file(checkpoint / name, bytes);
+  change_manifest(checkpoint, [&](nlohmann::ordered_json& manifest) {
+    for (auto& file : manifest["files"]) {
+      if (file["name"] != name) continue;
+      file["bytes"] = bytes.size();
+      file["xxh3"] = fmt::format("{:016x}", hash_file(checkpoint / name));
+    }
+  });
+}
+
+void set_state(const fs::path& checkpoint, const char* field, const Json& value) {
+  forge(checkpoint, "trainer.json", [&](std::string& text) {
+    Json state = Json::parse(text);
+    state[field] = value;
+    text = state.dump();
+  });
 }
 
 }  // namespace
@@ -250,6 +277,80 @@ TEST_CASE("the newest good checkpoint is used, and the others' faults are told",
         Names{"step-", "step-10", "step-11", "step-12x", "step-2", "step-9", "step-99"});
   CHECK(newest_checkpoint(checkpoints).folder == checkpoints / "step-9");
   remove_leftovers(folder / "is not there");
+}
+
+TEST_CASE("a checkpoint whose parts speak of other states is refused, whatever its sums",
+          "[checkpoint]") {
+  const TempFolder folder;
+  Trained trained;
+  const fs::path checkpoint = trained.save(folder / "checkpoints", 9);
+  trained.save(folder / "checkpoints", 4);
+  const Json good = Json::parse(get_file(checkpoint / "trainer.json"));
+  const auto refused = [&](const char* field, const Json& value, const std::string& expected) {
+    INFO(field);
+    set_state(checkpoint, field, value);
+    CHECK_THAT(verify_error(checkpoint),
+               Catch::StartsWith("2: " + shown(checkpoint / "trainer.json")) &&
+                   Catch::Contains(fmt::format("field \"{}\": expected {}", field, expected)));
+    const Found found = newest_checkpoint(folder / "checkpoints");
+    CHECK(found.folder == folder / "checkpoints/step-4");
+    CHECK(found.rejected.size() == 1);
+    set_state(checkpoint, field, good[field]);
+    CHECK(verify_error(checkpoint) == "no error");
+  };
+  refused("step", 8, "9, as the manifest has it, got 8");
+  refused("step", 10, "9, as the manifest has it, got 10");
+  refused("optimizer_steps", 10, "at most \"step\"");
+  refused("best_step", 10, "at most \"step\"");
+  refused("evals_without_gain", 10, "at most \"step\"");
+  refused("loss_scale", 0, "more than 0");
+  for (const char* bits : {"", "3fd", "3fd333333333333g", "0x3fd33333333333", "3fd33333333333334"})
+    refused("best_val_bits", bits, "16 hexadecimal digits");
+}
+
+TEST_CASE("weights and moments that no run can have are refused, whatever their sums",
+          "[checkpoint]") {
+  const TempFolder folder;
+  Trained trained;
+  const fs::path checkpoint = trained.save(folder / "checkpoints");
+  const SafetensorsFile file = SafetensorsFile::open(checkpoint / "state.safetensors");
+  const std::string whole = get_file(checkpoint / "state.safetensors");
+  const auto refused = [&](const std::string& end, float value, const std::string& expected) {
+    const auto entry = std::find_if(file.entries().begin(), file.entries().end(),
+                                    [&](const TensorEntry& e) { return e.name.ends_with(end); });
+    REQUIRE(entry != file.entries().end());
+    const int64_t last = entry->elements() - 1;
+    const size_t at = static_cast<size_t>(entry->data - entry->file->data()) + 4 * last;
+    forge(checkpoint, "state.safetensors", [&](std::string& bytes) {
+      bytes = whole;
+      std::memcpy(bytes.data() + at, &value, sizeof value);
+    });
+    CHECK(verify_error(checkpoint) == "no error");
+    CHECK_THAT(error_of([&] { load_checkpoint(checkpoint, *trained.optimizer); }),
+               Catch::StartsWith("2: " + shown(checkpoint / "state.safetensors")) &&
+                   Catch::Contains(entry->name) && Catch::Contains(expected) &&
+                   Catch::EndsWith(fmt::format("at element {}", last)));
+  };
+  refused("lora_A.weight", NAN, "expected finite values, got nan");
+  refused("lora_B.weight.m", INFINITY, "expected finite values, got inf");
+  refused("lora_A.weight.v", -1e-9F, "expected nothing below 0, got -1e-09");
+  refused("lora_A.weight.v", NAN, "expected nothing below 0, got nan");
+}
+
+TEST_CASE("links that lead nowhere among checkpoints are passed over, and told", "[checkpoint]") {
+  const TempFolder folder;
+  const fs::path checkpoints = folder / "checkpoints";
+  Trained trained;
+  trained.save(checkpoints, 5);
+  fs::create_symlink("nowhere", checkpoints / "step-7");
+  fs::create_symlink("step-8", checkpoints / "step-8");
+  const Found found = newest_checkpoint(checkpoints);
+  CHECK(found.folder == checkpoints / "step-5");
+  REQUIRE(found.rejected.size() == 2);
+  CHECK_THAT(found.rejected[0], Catch::Contains("step-8"));
+  CHECK_THAT(found.rejected[1], Catch::Contains("step-7"));
+  trained.save(checkpoints, 9, 1);  // and the links go like other old ones
+  CHECK(names_in(checkpoints) == Names{"step-9"});
 }
 
 TEST_CASE("the newest checkpoints are kept, and always the one just made", "[checkpoint]") {

@@ -9,6 +9,7 @@
 
 #include "core/error.h"
 #include "core/file.h"
+#include "core/files.h"
 #include "core/json.h"
 #include "text/chat/chat_builtins.h"
 #include "text/chat/chat_spans.h"

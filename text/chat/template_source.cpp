@@ -8,6 +8,7 @@
 
 #include "core/error.h"
 #include "core/file.h"
+#include "core/files.h"
 #include "core/json.h"
 #include "text/chat/chat_builtins.h"
 #include "text/jinja/template.h"
@@ -74,11 +75,11 @@ bool TemplateSource::asks_date() const {
 }
 
 std::vector<fs::path> template_files(const fs::path& folder) {
-  if (!fs::exists(folder / kMain)) return {};
+  if (!files::exists(folder / kMain)) return {};
   std::vector<fs::path> files = {folder / kMain};
-  if (!fs::is_directory(folder / kAdditionalTemplates)) return files;
-  for (const fs::directory_entry& entry : fs::directory_iterator(folder / kAdditionalTemplates)) {
-    if (entry.path().extension() == ".jinja") files.push_back(entry.path());
+  if (!files::is_folder(folder / kAdditionalTemplates)) return files;
+  for (const fs::path& path : files::list(folder / kAdditionalTemplates)) {
+    if (path.extension() == ".jinja") files.push_back(path);
   }
   std::sort(files.begin() + 1, files.end());
   return files;
@@ -88,7 +89,7 @@ std::optional<TemplateSource> model_template(const fs::path& folder) {
   const std::vector<fs::path> files = template_files(folder);
   if (!files.empty()) return of_files(files);
   const fs::path config = folder / "tokenizer_config.json";
-  if (!fs::exists(config)) return std::nullopt;
+  if (!files::exists(config)) return std::nullopt;
   return of_config(config);
 }
 
@@ -99,7 +100,7 @@ TemplateSource named_template(const std::string& name_or_file) {
     if (one.name != name_or_file) continue;
     return {.where = name_or_file, .main = {"", name_or_file, std::string(one.source)}};
   }
-  if (!fs::exists(name_or_file)) {
+  if (!files::exists(name_or_file)) {
     const std::string_view meant = nearest(name_or_file, known);
     fail_input("chat template \"{}\": expected a file, or one of {}{}", printable(name_or_file),
                fmt::format("{}", fmt::join(known, ", ")),
@@ -111,7 +112,7 @@ TemplateSource named_template(const std::string& name_or_file) {
 void write_template(const TemplateSource& source, const fs::path& folder) {
   write_text_atomic(folder / kMain, source.main.text);
   if (source.additional.empty()) return;
-  fs::create_directories(folder / kAdditionalTemplates);
+  files::make_folders(folder / kAdditionalTemplates);
   for (const TemplateText& one : source.additional) {
     if (fs::path(one.name).filename() != one.name)
       fail_input("{}: expected a name that a file can have", one.where);

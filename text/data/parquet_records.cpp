@@ -2,12 +2,10 @@
 // Rows of .parquet, through the library beside the program that knows how to read them.
 #include <dlfcn.h>
 #include <fmt/format.h>
-#include <unistd.h>
-
-#include <cstdlib>
 
 #include "core/error.h"
 #include "core/file.h"
+#include "core/files.h"
 #include "core/json.h"
 #include "text/data/byte_source.h"
 #include "text/data/parquet_plugin.h"
@@ -21,12 +19,11 @@ namespace fs = std::filesystem;
 // The library stays open: Arrow's threads and caches outlive a file.
 OpenParquet open_parquet(const std::string& file) {
   static const OpenParquet function = []() -> OpenParquet {
-    std::error_code ignored;
-    const fs::path program = fs::read_symlink("/proc/self/exe", ignored).parent_path();
+    const fs::path program = files::link_target("/proc/self/exe").parent_path();
     // As it is installed, and as it lies in a build folder.
     for (const char* folder : {".", "../lib/tenon", "../lib", "../../lib"}) {
       const fs::path path = program / folder / "libtenon_parquet.so";
-      if (!fs::exists(path, ignored)) continue;
+      if (!files::exists(path)) continue;
       void* const library = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
       if (library == nullptr) fail(Exit::kEnvironment, "{}: {}", shown(path), printable(dlerror()));
       void* const found = dlsym(library, kOpenParquet);
@@ -48,23 +45,16 @@ OpenParquet open_parquet(const std::string& file) {
 class Unpacked {
  public:
   explicit Unpacked(const fs::path& path) {
-    std::string name = (fs::temp_directory_path() / "tenon-parquet-XXXXXX").string();
-    file_ = mkstemp(name.data());
-    if (file_ < 0) fail(Exit::kIo, "{}: cannot be made to unpack {}", name, shown(path));
-    unlink(name.c_str());
     const auto source = open_bytes(path);
     std::vector<char> buffer(size_t{1} << 18);
     while (const size_t count = source->read(buffer)) {
-      write_all(file_, std::as_bytes(std::span(buffer).first(count)), name);
+      write_all(file_.fd(), std::as_bytes(std::span(buffer).first(count)), file_.folder());
     }
   }
-  ~Unpacked() { close(file_); }
-  Unpacked(const Unpacked&) = delete;
-  Unpacked& operator=(const Unpacked&) = delete;
-  fs::path path() const { return fmt::format("/proc/self/fd/{}", file_); }
+  fs::path path() const { return fmt::format("/proc/self/fd/{}", file_.fd()); }
 
  private:
-  int file_;
+  ScratchFile file_;
 };
 
 class ParquetReader : public RecordReader {

@@ -11,6 +11,7 @@
 #include <utility>
 
 #include "core/error.h"
+#include "core/files.h"
 
 namespace tenon {
 namespace {
@@ -39,11 +40,11 @@ std::optional<TokenFile> given_tokens(std::span<const std::filesystem::path> sou
 // All of the options that the tokens depend on.
 uint64_t fingerprint(const TokenizeOptions& options) {
   const DocumentOptions& o = options.documents;
-  std::string text = fmt::format(
-      "{}\n{}\n{}\n{}\n{}\n{}\n{}\n{}\n{}\n{}\n{:016x}", kReader, options.append_eos, options.lines,
-      options.plain_people, o.format, fmt::join(o.columns, "\n"), o.columns.size(),
-      o.chat_template != nullptr, static_cast<int>(o.train_on), o.skip_bad,
-      options.template_fingerprint);
+  std::string text =
+      fmt::format("{}\n{}\n{}\n{}\n{}\n{}\n{}\n{}\n{}\n{}\n{:016x}", kReader, options.append_eos,
+                  options.lines, options.plain_people, o.format, fmt::join(o.columns, "\n"),
+                  o.columns.size(), o.chat_template != nullptr, static_cast<int>(o.train_on),
+                  o.skip_bad, options.template_fingerprint);
   text += "\n" + o.system;
   return hash_bytes(std::as_bytes(std::span(text)));
 }
@@ -96,11 +97,8 @@ TokenFileKey token_file_key(std::span<const std::filesystem::path> sources,
   for (const std::filesystem::path& source : sources) {
     const int64_t size =
         MappedFile::open(source)->size();  // says what is wrong with a source that is no file
-    const auto time = std::filesystem::last_write_time(source).time_since_epoch();
-    identity += fmt::format("{}\n{} {} {:016x}\n",
-                            std::filesystem::absolute(source).lexically_normal().string(), size,
-                            std::chrono::duration_cast<std::chrono::nanoseconds>(time).count(),
-                            fingerprint_file(source));
+    identity += fmt::format("{}\n{} {} {:016x}\n", files::absolute(source).string(), size,
+                            files::modified_ns(source), fingerprint_file(source));
   }
   TokenFileKey key;
   key.tokenizer = tokenizer.fingerprint();
@@ -129,7 +127,7 @@ std::optional<TokenFile> open_made_from(const std::filesystem::path& cache,
                                         const TokenizeOptions& options) {
   if (std::optional<TokenFile> given = given_tokens(sources, tokenizer)) return given;
   const TokenFileKey key = token_file_key(sources, tokenizer, options);
-  if (!std::filesystem::exists(cache)) return std::nullopt;
+  if (!files::exists(cache)) return std::nullopt;
   try {
     TokenFile file = TokenFile::open(cache);
     if (file.key() == key) return file;

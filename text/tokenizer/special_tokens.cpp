@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 
 #include "core/error.h"
+#include "core/files.h"
 #include "text/tokenizer/tokenizer.h"
 #include "text/tokenizer/tokenizer_spec.h"
 
@@ -48,7 +49,7 @@ constexpr std::pair<const char*, const char*> kClassOfType[] = {
     {"cohere", "CohereTokenizer"}};
 
 std::optional<JsonObject> read_if_present(const fs::path& path) {
-  if (!fs::exists(path)) return std::nullopt;
+  if (!files::exists(path)) return std::nullopt;
   return JsonObject::read(path);
 }
 
@@ -119,7 +120,8 @@ SideFiles SideFiles::read(const fs::path& folder) {
   files.added_tokens = read_if_present(folder / "added_tokens.json");
   files.config = read_if_present(folder / "config.json");
   files.generation_config = read_if_present(folder / "generation_config.json");
-  files.vocab_merges = !fs::exists(folder / "tokenizer.json") && fs::exists(folder / "vocab.json");
+  files.vocab_merges =
+      !files::exists(folder / "tokenizer.json") && files::exists(folder / "vocab.json");
   return files;
 }
 
@@ -201,7 +203,7 @@ std::vector<std::pair<std::string, std::string>> special_token_texts(const fs::p
     return std::any_of(texts.begin(), texts.end(), [&](auto& one) { return one.first == name; });
   };
   const bool vocabulary =
-      fs::exists(folder / "tokenizer.json") || fs::exists(folder / "tokenizer.model");
+      files::exists(folder / "tokenizer.json") || files::exists(folder / "tokenizer.model");
   if (vocabulary && !(has("bos_token") && has("eos_token"))) {
     const std::unique_ptr<Tokenizer> tokenizer = Tokenizer::load(folder);
     const auto add = [&](const char* name, std::optional<int32_t> id) {

@@ -11,6 +11,7 @@
 
 #include "core/error.h"
 #include "core/file.h"
+#include "core/files.h"
 #include "core/json.h"
 #include "text/tokenizer/sentencepiece_model.h"
 #include "text/tokenizer/special_tokens.h"
@@ -237,13 +238,13 @@ TokenizerSpec read_tokenizer_spec(const std::filesystem::path& directory) {
   const SideFiles files = SideFiles::read(directory);
   TokenizerSpec spec;
   std::vector<uint64_t> hashes;
-  if (std::filesystem::exists(json)) {
+  if (files::exists(json)) {
     read_tokenizer_json(json, spec);
     hashes = {hash_file(json)};
-  } else if (std::filesystem::exists(vocabulary)) {
+  } else if (files::exists(vocabulary)) {
     read_vocabulary_and_merges(vocabulary, merges, spec);
     hashes = {hash_file(vocabulary), hash_file(merges)};
-  } else if (std::filesystem::exists(model)) {
+  } else if (files::exists(model)) {
     read_sentencepiece(model, spec);
     spec.legacy = files.tokenizer_config && files.tokenizer_config->find("legacy") != nullptr &&
                   !files.tokenizer_config->find("legacy")->is_null() &&
@@ -270,7 +271,7 @@ TokenizerSpec read_tokenizer_spec(const std::filesystem::path& directory) {
   for (const char* name :
        {"tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"}) {
     const auto path = directory / name;
-    hashes.push_back(std::filesystem::exists(path) ? hash_file(path) : 0);
+    hashes.push_back(files::exists(path) ? hash_file(path) : 0);
   }
   hashes.push_back(static_cast<uint64_t>(spec.eos.value_or(-1)));
   hashes.push_back(static_cast<uint64_t>(spec.bos.value_or(-1)));
