@@ -31,7 +31,7 @@ void write_chat(const Conversation& chat, const DocumentOptions& options, const 
     fail_input("{}: {}", place, error.what());
   }
   int64_t given = 0;  // turns of the assistant that are not to be learnt
-  for (size_t i = 0; i < chat.from && i < chat.messages.size(); ++i) {
+  for (size_t i = 0; i < chat.given.size() && chat.given[i]; ++i) {
     given += chat.messages[i].value("role", "") == "assistant" ? 1 : 0;
   }
   std::vector<ChatSpan>& spans = written.assistant;

@@ -5,16 +5,17 @@
 
 #include <nlohmann/json.hpp>
 #include <string>
+#include <vector>
 
 #include "text/data/documents.h"
 
 namespace tenon {
 
-// A record as a conversation: what was said before, and of which message on the assistant's turns
-// are to be learnt.
+// A record as a conversation, and which of its messages are given: nothing of them is to be learnt,
+// whoever says them.
 struct Conversation {
   nlohmann::ordered_json messages = nlohmann::ordered_json::array(), extra;
-  size_t from = 0;  // messages before it are given, whoever says them
+  std::vector<bool> given;  // as many as messages; empty: none is given
 };
 
 // Fills the document's pieces. Throws Error(kInput) that begins with `place`.

@@ -266,8 +266,9 @@ class Shape : public DocumentShape {
     Conversation chat;
     if (kind_ == "prompt-completion") {
       chat.messages = list("prompt");
-      chat.from = chat.messages.size();
+      chat.given.assign(chat.messages.size(), true);
       for (const Json& turn : list("completion")) chat.messages.push_back(OrderedJson(turn));
+      chat.given.resize(chat.messages.size(), false);
       return chat;
     }
     Json messages = list(row_.fields[0]);
@@ -296,7 +297,7 @@ class Shape : public DocumentShape {
     if (options_.system.empty()) return;
     if (!chat.messages.empty() && chat.messages[0].value("role", "") == "system") return;
     chat.messages.insert(chat.messages.begin(), said("system", options_.system));
-    if (chat.from > 0) ++chat.from;
+    if (!chat.given.empty()) chat.given.insert(chat.given.begin(), true);
   }
 
   Question question(const Json& record, const std::string& place) const {

@@ -17,13 +17,17 @@ namespace tenon {
 
 struct DocumentPiece {
   std::string text;
-  bool scored = true;  // the model is to say it
+  bool scored = true;   // the model is to say it
+  bool people = false;  // people wrote it: special tokens that it names may be plain text
 };
 
 // One record: a text, a prompt and its completion, or a conversation.
 struct Document {
-  std::vector<DocumentPiece> pieces;  // joined, the whole text; tokenized one by one
-  std::string place;                  // "file:line" or "file: row N", for messages
+  std::vector<DocumentPiece> pieces;  // joined, the whole text
+  // The pieces are one text and tokenized as one: a token that holds bytes of several is of the
+  // piece that its first byte is in. Else each piece is tokenized by itself.
+  bool whole = false;
+  std::string place;    // "file:line" or "file: row N", for messages
   bool sample = false;  // a prompt and its answer: cut at the end where it is too long, never
                         // continued in another row
   bool framed = true;   // the tokenizer's own BOS and EOS belong around it; a chat template has
