@@ -43,7 +43,7 @@ enum class TrainOn {
 
 // How records become documents.
 struct DocumentOptions {
-  // One of document_formats(), or "auto": by looking at the first record.
+  // One of document_formats(), or "auto": by looking at the first record that has a shape.
   std::string format = "auto";
   // For "columns": which field is asked and which is answered, {"question", "answer"}. A name that
   // no field has may be a path: "instances.0.output".
@@ -75,6 +75,8 @@ class DocumentReader {
   // The records that were passed over so far, and what was wrong with the first of them.
   virtual int64_t skipped() const = 0;
   virtual const std::string& first_fault() const = 0;
+  // Fields that say something and are not read, of the first hundred records that this one read.
+  virtual const std::vector<std::string>& unread_fields() const = 0;
 };
 
 // Opens .txt, .jsonl, .json, .csv or .parquet, each also as .gz or .zst. A .txt is one document,
