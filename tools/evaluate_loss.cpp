@@ -45,6 +45,7 @@ TokenFile tokenized(const EvaluationSetting& setting) {
   const std::vector<fs::path> sources(options.data.begin(), options.data.end());
   TokenizeOptions reading = tokenize_options(options.reading, options.model);
   reading.append_eos = options.stride == 0;
+  reading.documents.note = [&](const std::string& note) { setting.console.warning(note); };
   TokenFile file =
       build_or_open(scratch.path() / "data.tokens", sources, setting.tokenizer, reading);
   check_token(file.largest_id(), setting.tokenizer, setting.rows, shown(sources.front()));

@@ -225,6 +225,7 @@ void print_plan(Console& console, const Job& job, const Machine& machine, const 
     console.warning(fmt::format("{} record{} of the data could not be read and were passed over",
                                 skipped, plural(skipped)));
   }
+  for (const std::string& note : job.notes) console.warning(note);
   print_sample(console, job);
   for (const std::string& warning : resumed.warnings) console.warning(warning);
   if (!resumed.line.empty()) console.line(resumed.line);

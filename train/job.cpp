@@ -137,7 +137,8 @@ void read_data(const RunFolder& folder, Job& job) {
                                .seq_len = o.seq_len,
                                .overlong = overlong_mode(o.overlong),
                                .pad_id = job.tokenizer->eos_id().value_or(0)};
-  const TokenizeOptions tokenizing = tokenize_options(o, o.model);
+  TokenizeOptions tokenizing = tokenize_options(o, o.model);
+  tokenizing.documents.note = [&job](const std::string& note) { job.notes.push_back(note); };
   const TokenFile file = tokenized(folder.cache("train.tokens"), o.data, tokenizing, job);
   job.data_kind = describe_data(o.data, tokenizing);
   job.tokens = file;

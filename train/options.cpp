@@ -235,7 +235,8 @@ std::vector<OptionRow> make_rows() {
                          "Samples (not texts) longer than --seq-len: cut at the end, left out, or "
                          "an error")),
       of_data(flag_row("skip-bad", &O::skip_bad,
-                       "Pass over records that cannot be read, and count them")),
+                       "Pass over records that cannot be read, and count them; read a .txt of "
+                       "which much is no text")),
       list_row("val", &O::val, false, "Validation files"),
       number_row("val-split", &O::val_split, 0, 0.9, "Share of the data held out for validation"),
       integer_row("eval-every", &O::eval_every, 0, "Steps between validations (0: ten a run)"),

@@ -6,6 +6,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -53,6 +54,8 @@ struct DocumentOptions {
   TrainOn train_on = TrainOn::kAll;
   std::string system;     // a system message for conversations that have none; "": none
   bool skip_bad = false;  // records that cannot be read are counted, not an error
+  // Told what a person should know of the data and nothing else says; may be empty.
+  std::function<void(const std::string&)> note;
 };
 
 // The names that `format` may have beside "auto".
