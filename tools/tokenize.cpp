@@ -80,6 +80,11 @@ void say_special_tokens(const Tokenizer& tokenizer, const std::map<int32_t, int6
                special_tokens_text(tokenizer, counts).c_str());
 }
 
+void say_unread(const std::vector<std::string>& files, const TokenizeOptions& options) {
+  const std::string text = describe_unread(files, options);
+  if (!text.empty()) say(text);
+}
+
 int print_ids(const TokenizeCommand& command, const Tokenizer& tokenizer, World& world) {
   const std::vector<fs::path> sources = command.sources();
   const TokenizeOptions options = command.options();
@@ -101,6 +106,7 @@ int print_ids(const TokenizeCommand& command, const Tokenizer& tokenizer, World&
   check.finish();
   printer.flush();
   say_special_tokens(tokenizer, special);
+  if (world.rank() == 0) say_unread(command.data, options);
   return 0;
 }
 
@@ -129,6 +135,7 @@ int write_file(const TokenizeCommand& command, const Tokenizer& tokenizer, World
   check.finish();
   finish_token_file(sources, tokenizer, options, key, *writer);
   say_special_tokens(tokenizer, writer->special_tokens());
+  say_unread(command.data, options);
   int64_t bytes = 0;
   for (const fs::path& source : sources) bytes += static_cast<int64_t>(fs::file_size(source));
   const double seconds =
