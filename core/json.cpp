@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <iterator>
 #include <nlohmann/json.hpp>
+#include <unordered_set>
 
 #include "core/error.h"
 #include "core/file.h"
@@ -88,15 +89,42 @@ std::string expected_and_got(std::string_view message, std::string_view word) {
                      printable(word, 60));
 }
 
-// Builds the value from the parser's events, or the members of the outermost object one at a time.
-class Builder : public nlohmann::json_sax<Json> {
+// The names of one object, of which each may stand once.
+template <class Value>
+class Names {
  public:
+  // False where `object` has the name already. An ordered object is searched from its front, so that
+  // many names are kept in a set beside it.
+  bool add(const Value& object, const std::string& name) {
+    constexpr size_t kFew = 16;
+    if (std::is_same_v<Value, Json> || object.size() < kFew) return !object.contains(name);
+    if (seen_.empty()) {
+      for (const auto& [known, value] : object.items()) seen_.insert(known);
+    }
+    return seen_.insert(name).second;
+  }
+
+ private:
+  std::unordered_set<std::string> seen_;  // empty while there are few
+};
+
+// Builds the value from the parser's events, or the members of the outermost object one at a time.
+template <class Value>
+class Builder : public nlohmann::json_sax<Value> {
+ public:
+  using Sax = nlohmann::json_sax<Value>;
+  using typename Sax::binary_t;
+  using typename Sax::number_float_t;
+  using typename Sax::number_integer_t;
+  using typename Sax::number_unsigned_t;
+  using typename Sax::string_t;
+
   Builder(std::string_view text, const std::string& where, const JsonMember* member)
       : text_(text), where_(where), member_(member), seen_(text.data()) {}
 
-  Json build() {
-    Json::sax_parse(CountingIterator(text_.data(), &seen_),
-                    CountingIterator(text_.data() + text_.size(), &seen_), this);
+  Value build() {
+    Value::sax_parse(CountingIterator(text_.data(), &seen_),
+                     CountingIterator(text_.data() + text_.size(), &seen_), this);
     return std::move(root_);
   }
 
@@ -107,14 +135,14 @@ class Builder : public nlohmann::json_sax<Json> {
   bool number_float(number_float_t value, const string_t&) override { return add(value); }
   bool string(string_t& value) override { return add(std::move(value)); }
   bool binary(binary_t& value) override { return add(std::move(value)); }
-  bool start_object(size_t) override { return open(Json::object()); }
-  bool start_array(size_t) override { return open(Json::array()); }
+  bool start_object(size_t) override { return open(Value::object()); }
+  bool start_array(size_t) override { return open(Value::array()); }
   bool end_object() override { return close(); }
   bool end_array() override { return close(); }
 
   bool key(string_t& name) override {
     key_byte_ = byte();
-    if (open_.back()->contains(name)) {
+    if (!open_.back().names.add(*open_.back().value, name)) {
       fail_input("{}: invalid JSON: expected each key once, got \"{}\" twice",
                  place(text_, key_byte_ - 1, where_), printable(name));
     }
@@ -147,7 +175,7 @@ class Builder : public nlohmann::json_sax<Json> {
   size_t byte() const { return static_cast<size_t>(seen_ - text_.data()); }
 
   // Puts a value where the text has it, and says where that is.
-  Json* place_value(Json&& value) {
+  Value* place_value(Value&& value) {
     if (open_.empty()) {
       if (member_ != nullptr && !value.is_object()) {
         fail_input("{}: expected a JSON object, got {}", where_, brief(value));
@@ -155,12 +183,18 @@ class Builder : public nlohmann::json_sax<Json> {
       root_ = std::move(value);
       return &root_;
     }
-    Json& parent = *open_.back();
+    Value& parent = *open_.back().value;
     if (parent.is_array()) {
       parent.push_back(std::move(value));
       return &parent.back();
     }
-    return &(parent[key_] = std::move(value));
+    if constexpr (std::is_same_v<Value, Json>) {
+      return &(parent[key_] = std::move(value));
+    } else {  // operator[] would look for the key among all
+      auto& members = parent.template get_ref<typename Value::object_t&>();
+      members.push_back({std::move(key_), std::move(value)});
+      return &members.back().second;
+    }
   }
 
   // A member is held as a whole, so its size is bounded.
@@ -170,14 +204,14 @@ class Builder : public nlohmann::json_sax<Json> {
                place(text_, byte() - 1, where_), kJsonMemberValues);
   }
 
-  bool add(Json&& value) {
+  bool add(Value&& value) {
     count();
     place_value(std::move(value));
     hand_over();
     return true;
   }
 
-  bool open(Json&& container) {
+  bool open(Value&& container) {
     count();
     if (open_.size() >= kJsonDepth) {
       fail_input("{}: invalid JSON: expected at most {} levels of nesting, got more",
@@ -187,7 +221,7 @@ class Builder : public nlohmann::json_sax<Json> {
       member_name_ = key_;
       member_byte_ = key_byte_;
     }
-    open_.push_back(place_value(std::move(container)));
+    open_.push_back({place_value(std::move(container)), {}});
     return true;
   }
 
@@ -203,25 +237,33 @@ class Builder : public nlohmann::json_sax<Json> {
 
   // Gives a finished member of the outermost object away.
   void hand_over() {
-    if (member_ == nullptr || open_.size() != 1) return;
-    (*member_)(key_, *root_.begin(), static_cast<int64_t>(key_byte_));
-    root_.clear();
-    member_values_ = 0;
+    if constexpr (std::is_same_v<Value, Json>) {
+      if (member_ == nullptr || open_.size() != 1) return;
+      (*member_)(key_, *root_.begin(), static_cast<int64_t>(key_byte_));
+      root_.clear();
+      member_values_ = 0;
+    }
   }
+
+  struct Open {
+    Value* value;
+    Names<Value> names;
+  };
 
   std::string_view text_;
   const std::string& where_;
   const JsonMember* member_;
   const char* seen_;
-  Json root_;
-  std::vector<Json*> open_;  // outermost first; a parent does not grow while a child is open, so
-                             // pointers stay good
+  Value root_;
+  std::vector<Open> open_;  // outermost first; a parent does not grow while a child is open, so
+                            // pointers stay good
   std::string key_, member_name_;
   size_t key_byte_ = 0, member_byte_ = 0;
   int64_t member_values_ = 0;
 };
 
-Json parse(std::string_view text, const std::string& where, const JsonMember* member) {
+template <class Value>
+Value parse(std::string_view text, const std::string& where, const JsonMember* member) {
   const bool utf16 = text.starts_with("\xFF\xFE") || text.starts_with("\xFE\xFF") ||
                      (text.size() >= 2 && (text[0] == '\0') != (text[1] == '\0'));
   if (text.empty()) fail_input("{}: invalid JSON: expected a value, got nothing (empty)", where);
@@ -233,7 +275,7 @@ Json parse(std::string_view text, const std::string& where, const JsonMember* me
   if (const size_t nul = text.find('\0'); nul != text.npos) {
     fail_input("{}: invalid JSON: expected text, got a NUL byte", place(text, nul, where));
   }
-  return Builder(text, where, member).build();
+  return Builder<Value>(text, where, member).build();
 }
 
 std::string range(int64_t min, int64_t max) {
@@ -252,10 +294,21 @@ std::optional<int64_t> integer_of(const Json& value, int64_t min, int64_t max) {
   return number >= min && number <= max ? std::optional(number) : std::nullopt;
 }
 
+template <class Value>
+std::string brief_of(const Value& value) {
+  if (value.is_array()) return "a list";
+  if (value.is_object()) return "an object";
+  return printable(value.dump(-1, ' ', false, Value::error_handler_t::replace));
+}
+
 }  // namespace
 
 Json parse_json(std::string_view text, const std::string& where) {
-  return parse(text, where, nullptr);
+  return parse<Json>(text, where, nullptr);
+}
+
+OrderedJson parse_ordered_json(std::string_view text, const std::string& where) {
+  return parse<OrderedJson>(text, where, nullptr);
 }
 
 Json parse_json_file(const std::filesystem::path& path, int64_t max_bytes) {
@@ -263,14 +316,11 @@ Json parse_json_file(const std::filesystem::path& path, int64_t max_bytes) {
 }
 
 void parse_json_members(std::string_view text, const std::string& where, const JsonMember& member) {
-  parse(text, where, &member);
+  parse<Json>(text, where, &member);
 }
 
-std::string brief(const Json& value) {
-  if (value.is_array()) return "a list";
-  if (value.is_object()) return "an object";
-  return printable(value.dump(-1, ' ', false, Json::error_handler_t::replace));
-}
+std::string brief(const Json& value) { return brief_of(value); }
+std::string brief(const OrderedJson& value) { return brief_of(value); }
 
 JsonObject::JsonObject(std::shared_ptr<const Json> value, std::string where, std::string prefix)
     : value_(std::move(value)), where_(std::move(where)), prefix_(std::move(prefix)) {

@@ -21,6 +21,7 @@
 namespace tenon {
 
 using Json = nlohmann::json;
+using OrderedJson = nlohmann::ordered_json;  // its keys have the order of the text
 
 inline constexpr int kJsonDepth = 256;
 inline constexpr int64_t kJsonFileBytes = int64_t{256} << 20;
@@ -29,6 +30,7 @@ inline constexpr int64_t kJsonMemberValues = 100'000;
 // `where` begins every message: a file, or "<file>: line 7". Positions follow it as
 // ":<line>:<column>", in bytes.
 Json parse_json(std::string_view text, const std::string& where);
+OrderedJson parse_ordered_json(std::string_view text, const std::string& where);
 Json parse_json_file(const std::filesystem::path& path, int64_t max_bytes = kJsonFileBytes);
 
 // Parses an object and hands over its members one by one, each with the byte at which its key ends,
@@ -39,6 +41,7 @@ void parse_json_members(std::string_view text, const std::string& where, const J
 
 // A value as it may stand after "got": scalars as written, containers by kind; escaped and cut.
 std::string brief(const Json& value);
+std::string brief(const OrderedJson& value);
 
 // Typed reading of an object's fields. A fault reads `<where>: field "n_head": expected an integer
 // in 1..65536, got "32"`. A getter with a fallback returns it for an absent field only; null counts

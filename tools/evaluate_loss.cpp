@@ -33,8 +33,10 @@ TokenFile tokenized(const EvaluationSetting& setting) {
   remove_abandoned(scratch);
   const TemporaryFolder folder(scratch);
   const std::vector<fs::path> sources(options.data.begin(), options.data.end());
+  TokenizeOptions reading = reading_of(options);
+  reading.documents.note = [&](const std::string& note) { setting.console.warning(note); };
   TokenFile file =
-      build_or_open(folder.path() / "data.tokens", sources, setting.tokenizer, reading_of(options));
+      build_or_open(folder.path() / "data.tokens", sources, setting.tokenizer, reading);
   file.call(shown(sources.front()));
   check_token(file.largest_id(), setting.tokenizer, setting.rows, file.name());
   return file;

@@ -21,7 +21,8 @@ constexpr double kPatience = 1e7;  // seconds
 
 // A part in bytes: the lengths, then the elements of each list.
 struct Lengths {
-  int64_t ids, runs, special, skipped;
+  int64_t ids, runs, special, skipped, source;
+  TextFaults faults;
   bool text, ends_text;
 };
 
@@ -43,6 +44,8 @@ std::string packed(const EncodedPart& part) {
   lengths.runs = static_cast<int64_t>(part.runs.size());
   lengths.special = static_cast<int64_t>(part.special.size());
   lengths.skipped = part.skipped;
+  lengths.source = part.source;
+  lengths.faults = part.faults;
   lengths.text = part.text;
   lengths.ends_text = part.ends_text;
   std::string bytes;
@@ -71,6 +74,8 @@ EncodedPart unpacked(const std::string& bytes) {
     part.special[static_cast<int32_t>(special.id)] = special.count;
   }
   part.skipped = lengths.skipped;
+  part.source = static_cast<int32_t>(lengths.source);
+  part.faults = lengths.faults;
   part.text = lengths.text;
   part.ends_text = lengths.ends_text;
   return part;

@@ -21,6 +21,8 @@ namespace {
 
 namespace fs = std::filesystem;
 
+void say(const std::string& text) { std::fprintf(stderr, "%s\n", text.c_str()); }
+
 struct TokenizeCommand {
   std::string model, out;
   std::vector<std::string> data;
@@ -32,6 +34,7 @@ struct TokenizeCommand {
   TokenizeOptions options() const {
     TokenizeOptions result = tokenize_options(reading, model);
     result.lines = lines;
+    result.documents.note = say;
     return result;
   }
 };
@@ -79,6 +82,11 @@ void say_special_tokens(const Tokenizer& tokenizer, const std::map<int32_t, int6
                special_tokens_text(tokenizer, counts).c_str());
 }
 
+void say_unread(const std::vector<std::string>& files, const TokenizeOptions& options) {
+  const std::string text = describe_unread(files, options);
+  if (!text.empty()) say(text);
+}
+
 int print_ids(const TokenizeCommand& command, const Tokenizer& tokenizer, World& world) {
   const std::vector<fs::path> sources = command.sources();
   const TokenizeOptions options = command.options();
@@ -86,17 +94,21 @@ int print_ids(const TokenizeCommand& command, const Tokenizer& tokenizer, World&
   IdPrinter printer;
   Joiner joiner(tokenizer, framing, printer.sink());
   std::map<int32_t, int64_t> special;
+  TextCheck check(sources, options.documents);
   gather_parts(
       world.communicator(),
       [&](Share share, const TakePart& take) {
         encode_data(sources, tokenizer, options, framing, share, take);
       },
       [&](const EncodedPart& part) {
+        check.take(part.source, part.faults);
         joiner.take(part);
         for (const auto& [id, count] : part.special) special[id] += count;
       });
+  check.finish();
   printer.flush();
   say_special_tokens(tokenizer, special);
+  if (world.rank() == 0) say_unread(command.data, options);
   return 0;
 }
 
@@ -112,6 +124,7 @@ int write_file(const TokenizeCommand& command, const Tokenizer& tokenizer, World
   const std::vector<fs::path> sources = command.sources();
   const TokenizeOptions options = command.options();
   const TokenFileKey key = token_file_key(sources, tokenizer, options);
+  TextCheck check(sources, options.documents);
   std::optional<TokenFileWriter> writer;
   std::optional<TokenAppender> appender;
   if (world.rank() == 0) {
@@ -124,10 +137,15 @@ int write_file(const TokenizeCommand& command, const Tokenizer& tokenizer, World
       [&](Share share, const TakePart& take) {
         encode_data(sources, tokenizer, options, training_framing(options), share, take);
       },
-      [&](const EncodedPart& part) { appender->take(part); });
+      [&](const EncodedPart& part) {
+        check.take(part.source, part.faults);
+        appender->take(part);
+      });
   if (!writer) return 0;
+  check.finish();
   finish_token_file(sources, tokenizer, options, key, *writer);
   say_special_tokens(tokenizer, writer->special_tokens());
+  say_unread(command.data, options);
   int64_t bytes = 0;
   for (const fs::path& source : sources) bytes += files::size(source);
   const double seconds =

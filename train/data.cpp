@@ -53,6 +53,40 @@ std::string shown_text(std::string_view text) {
   return lines;
 }
 
+// What a file's first records show of it.
+struct Look {
+  std::string kind;
+  std::vector<std::string> unread;
+};
+
+Look look_at(const std::string& file, const DocumentOptions& options) {
+  constexpr int kRecords = 100;
+  if (is_token_file(file)) return {"token file", {}};
+  const auto reader = open_documents(file, options);
+  if (!is_plain_text(file)) {
+    Document document;
+    for (int i = 0; i < kRecords && reader->next(document); ++i) {
+    }
+  }
+  return {reader->description(), reader->unread_fields()};
+}
+
+void add_new(const std::vector<std::string>& names, std::vector<std::string>& to) {
+  for (const std::string& name : names) {
+    if (std::find(to.begin(), to.end(), name) == to.end()) to.push_back(name);
+  }
+}
+
+std::string unread_text(const std::vector<std::string>& names) {
+  constexpr size_t kNames = 8;
+  if (names.empty()) return "";
+  const auto shown_end =
+      names.begin() + static_cast<std::ptrdiff_t>(std::min(kNames, names.size()));
+  const std::string text = printable(fmt::format("{}", fmt::join(names.begin(), shown_end, ", ")));
+  const size_t more = names.size() - std::min(kNames, names.size());
+  return "fields not read: " + text + (more > 0 ? fmt::format(" and {} more", more) : "");
+}
+
 }  // namespace
 
 std::optional<TemplateSource> template_source(const DataOptions& options, const fs::path& model,
@@ -121,19 +155,20 @@ void settle_date(DataOptions& options, const fs::path& model, const fs::path& ad
 }
 
 std::string describe_data(const std::vector<std::string>& files, const TokenizeOptions& options) {
-  const auto kind_of = [&](const std::string& file) -> std::string {
-    if (is_token_file(file)) return "token file";
-    const auto reader = open_documents(file, options.documents);
-    Document document;
-    if (!is_plain_text(file)) reader->next(document);
-    return reader->description();
-  };
-  std::vector<std::string> kinds;
+  std::vector<std::string> kinds, unread;
   for (const std::string& file : files) {
-    const std::string kind = kind_of(file);
-    if (std::find(kinds.begin(), kinds.end(), kind) == kinds.end()) kinds.push_back(kind);
+    const Look look = look_at(file, options.documents);
+    add_new({look.kind}, kinds);
+    add_new(look.unread, unread);
   }
-  return fmt::format("{}", fmt::join(kinds, "; "));
+  const std::string note = unread_text(unread);
+  return fmt::format("{}{}{}", fmt::join(kinds, "; "), note.empty() ? "" : "; ", note);
+}
+
+std::string describe_unread(const std::vector<std::string>& files, const TokenizeOptions& options) {
+  std::vector<std::string> unread;
+  for (const std::string& file : files) add_new(look_at(file, options.documents).unread, unread);
+  return unread_text(unread);
 }
 
 std::string sample_text(const TokenFile& file, const DocumentSpan& document,

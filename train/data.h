@@ -42,8 +42,12 @@ void settle_date(DataOptions& options, const std::filesystem::path& model,
                  const std::filesystem::path& adapter, Communicator& world,
                  const std::string& earlier = {});
 
-// What the files hold, by their first records: "alpaca (instruction, input, output) in .json, ...".
+// What the files hold, by their first records: "alpaca (instruction, input, output) in .json, ...";
+// then describe_unread().
 std::string describe_data(const std::vector<std::string>& files, const TokenizeOptions& options);
+
+// "fields not read: id, source" where the first records have such fields; else "".
+std::string describe_unread(const std::vector<std::string>& files, const TokenizeOptions& options);
 
 // A document as the model is trained on it, special tokens included, with what is scored set apart:
 // in green behind dim text, or with `colour` off between "[[" and "]]". Long stretches are shown by

@@ -211,6 +211,7 @@ void print_plan(Console& console, const Job& job, const Machine& machine, const 
                                 skipped, plural(skipped)));
   }
   warn_of_endless_turns(console, job);
+  for (const std::string& note : job.notes) console.warning(note);
   print_sample(console, job);
   for (const std::string& warning : resumed.warnings) console.warning(warning);
   if (!resumed.line.empty()) console.line(resumed.line);

@@ -254,7 +254,8 @@ Job read_model(const TrainOptions& options, Device device) {
 
 void read_data(TokenCache& cache, Job& job) {
   const TrainOptions& o = job.options;
-  const TokenizeOptions tokenizing = tokenize_options(o, o.model, o.adapter);
+  TokenizeOptions tokenizing = tokenize_options(o, o.model, o.adapter);
+  tokenizing.documents.note = [&job](const std::string& note) { job.notes.push_back(note); };
   const auto [file, packing] = tokenized(cache, "train.tokens", "--data", o.data, tokenizing, job);
   job.data_kind = describe_data(o.data, tokenizing);
   job.tokens = file;

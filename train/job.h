@@ -29,6 +29,7 @@ struct Job {
   int64_t trained = 0, all = 0;  // parameters
   std::optional<PackedRows> train, val;
   std::string data_kind;            // what the training files hold, for the log
+  std::vector<std::string> notes;   // on what they hold, for the log
   std::optional<TokenFile> tokens;  // of the training files, and the first document to train on
   DocumentSpan first_document{};
   TokenDigests digests;

@@ -249,7 +249,8 @@ std::vector<OptionRow> make_rows() {
                          "Names of special tokens in what people wrote of a conversation: those "
                          "tokens, as transformers reads them, or plain text")),
       of_data(flag_row("skip-bad", &O::skip_bad,
-                       "Pass over records that cannot be read, and count them")),
+                       "Pass over records that cannot be read, and count them; read a .txt of "
+                       "which much is no text")),
       path(list_row("val", &O::val, false, "Validation files")),
       number_row("val-split", &O::val_split, 0, 0.9, "Share of the data held out for validation"),
       as(kJob,

@@ -40,6 +40,21 @@ TEST_CASE("what is JSON is read as it is", "[json]") {
         "no error");  // one name in different objects
 }
 
+TEST_CASE("the order of keys may be kept, however many there are", "[json]") {
+  std::string text = "{";
+  for (int i = 99; i >= 0; --i) text += "\"" + std::to_string(i) + "\":{\"b\":1,\"a\":[2]},";
+  text.back() = '}';
+  CHECK(parse_ordered_json(text, "f").dump() == text);
+  CHECK(parse_json("{\"b\":1,\"a\":2}", "f").dump() == "{\"a\":2,\"b\":1}");
+  for (const char* again : {"99", "84", "83", "0"}) {  // on both sides of where names become a set
+    const std::string twice = text.substr(0, text.size() - 1) + ",\"" + again + "\":1}";
+    CHECK_THAT(error_of([&] { parse_ordered_json(twice, "f"); }),
+               Catch::Contains("expected each key once, got \"" + std::string(again) + "\" twice"));
+  }
+  CHECK_THAT(error_of([] { parse_ordered_json("{\"a\":1,\"a\":2}", "f"); }),
+             Catch::Contains("got \"a\" twice"));
+}
+
 TEST_CASE("a fault is named with its place", "[json]") {
   CHECK(verdict("{\"a\": 1,\n \"b\" 2}") ==
         "2: f:2:6: invalid JSON: expected ':', got number literal");

@@ -3,11 +3,14 @@
 """Writes data/: the same few records in every kind of file, as Python's csv, json, gzip and pyarrow
 write them, and in documents.json the texts that they become. Needs pyarrow (requirements.txt)."""
 import csv
+import datetime
+import decimal
 import gzip
 import io
 import json
 import pathlib
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -41,6 +44,68 @@ def prompt(record):
     )
 
 
+# What Arrow fills with null in every message and tool, because another has it; no key is in the order of the alphabet.
+CALLS = [
+    {
+        "tools": [
+            {"type": "function", "function": {"name": "f", "description": "d", "parameters": {"x": {"type": "int"}}}},
+            {"type": "function", "function": {"name": "g", "parameters": {"b": {"type": "str"}, "a": {"type": "str"}}}},
+        ],
+        "messages": [
+            {"role": "user", "content": "a"},
+            {"role": "assistant", "tool_calls": [{"type": "function", "function": {"name": "f", "arguments": {"x": 1}}}]},
+            {"role": "tool", "name": "f", "content": "1"},
+            {"role": "assistant", "content": "b"},
+        ],
+    }
+]
+
+
+def values():
+    """A value of each type, as the arguments of a call; and a column of a type that is not read."""
+    day = datetime.datetime(2024, 2, 29, 23, 4, 5, 678901)
+    old = datetime.datetime(1969, 12, 31, 23, 59, 59)
+    decimal128, decimal256 = pa.decimal128(5, 2), pa.decimal256(40, 3)
+    arrays = {
+        "z_map": pa.array([[("y", 1), ("x", 2)]], pa.map_(pa.string(), pa.int64())),
+        "numbered": pa.array([[(7, "a")]], pa.map_(pa.int32(), pa.string())),
+        "price": pa.array([decimal.Decimal("-1.50")], decimal128),
+        "large": pa.array([decimal.Decimal("12345678901234567890123456789.125")], decimal256),
+        "day": pa.array([day.date()], pa.date32()),
+        "day64": pa.array([old.date()], pa.date64()),
+        "second": pa.array([day.replace(microsecond=0)], pa.timestamp("s")),
+        "milli": pa.array([day.replace(microsecond=500000)], pa.timestamp("ms")),
+        "micro": pa.array([day], pa.timestamp("us", tz="Europe/Berlin")),
+        "nano": pa.array([1], pa.timestamp("ns")),
+        "before": pa.array([old], pa.timestamp("us")),
+        "time32": pa.array([datetime.time(3, 4, 5)], pa.time32("ms")),
+        "time64": pa.array([datetime.time(3, 4, 5, 6)], pa.time64("us")),
+        "half": pa.array([np.float16(1.5)], pa.float16()),
+        "large_list": pa.array([["a", "b"]], pa.large_list(pa.string())),
+        "fixed_list": pa.array([[1, 2]], pa.list_(pa.int8(), 2)),
+        "view": pa.array([["a", "b"]], pa.list_view(pa.string())),
+        "large_view": pa.array([[1]], pa.large_list_view(pa.int64())),
+        "coded": pa.array(["c"]).dictionary_encode(),
+        "bytes": pa.array([b"abc"], pa.binary(3)),
+        "wide": pa.array([2**64 - 1], pa.uint64()),
+        "yes": pa.array([True]),
+        "nothing": pa.array([None], pa.null()),
+        "missing": pa.array([None], pa.string()),
+        "holes": pa.array([[1, None]], pa.list_(pa.int64())),
+    }
+    arguments = pa.StructArray.from_arrays(list(arrays.values()), list(arrays))
+    call = pa.StructArray.from_arrays([pa.array(["f"]), arguments], ["name", "arguments"])
+
+    def listed(array):
+        return pa.ListArray.from_arrays(pa.array([0, len(array)], pa.int32()), array)
+
+    message = pa.StructArray.from_arrays(
+        [pa.array(["assistant"]), pa.array(["a"]), listed(call)], ["role", "content", "tool_calls"]
+    )
+    took = pa.array([datetime.timedelta(seconds=3)], pa.duration("s"))
+    return pa.table({"messages": listed(message), "took": took})
+
+
 def write_parquet(name, table, **options):
     pq.write_table(table, OUT / name, **options)
 
@@ -71,6 +136,9 @@ def main():
     chats = [{"messages": [{"role": r, "content": c} for r, c in chat]} for chat in CHATS]
     (OUT / "chat.jsonl").write_text("".join(json.dumps(c) + "\n" for c in chats))
     write_parquet("chat.parquet", pa.Table.from_pylist(chats))
+    write_parquet("calls.parquet", pa.Table.from_pylist(CALLS))
+    (OUT / "calls.jsonl").write_text("".join(json.dumps(c) + "\n" for c in CALLS))
+    write_parquet("values.parquet", values())
     shared = [{"id": str(i), "conversations": [{"from": FROM[r], "value": c} for r, c in chat]} for i, chat in enumerate(CHATS)]
     (OUT / "sharegpt.json").write_text(json.dumps(shared))
 

@@ -5,6 +5,7 @@
 #include <catch2/catch.hpp>
 #include <random>
 
+#include "tests/text/data_cases.h"
 #include "tests/text/text_cases.h"
 
 using namespace tenon;
@@ -24,7 +25,7 @@ class FakeTemplate : public ChatTemplate {
     for (size_t turn = 0; turn < messages.size(); ++turn) {
       const OrderedJson& message = messages[turn];
       const std::string role = message.at("role");
-      if (role == "raise") fail_input("chatml: no such role");
+      if (role == "ipython") fail_input("chatml: no such role");
       written.text += "<" + role + ">";
       const size_t begin = written.text.size();
       written.text += message.at("content").get<std::string>() + "<end>";
@@ -42,18 +43,6 @@ DocumentOptions with_template() {
   DocumentOptions options;
   options.chat_template = std::make_shared<FakeTemplate>();
   return options;
-}
-
-std::filesystem::path data_case(const std::string& name) {
-  return std::filesystem::path(TENON_SOURCE_DIR) / "tests/reference/data" / name;
-}
-
-bool reads_parquet() {
-  const std::string error =
-      error_of([&] { open_documents(data_case("chat.parquet"), with_template()); });
-  if (error.find("built without Parquet") == std::string::npos) return true;
-  WARN("SKIPPED: this build reads no .parquet");
-  return false;
 }
 
 std::vector<Document> read_all(const std::filesystem::path& path, const DocumentOptions& options,
@@ -255,10 +244,10 @@ TEST_CASE("a bad record is told with its place and its beginning", "[documents]"
       Catch::StartsWith("a.jsonl:1: field \"messages\": expected a list of messages, got an"));
   CHECK_THAT(fault("a.jsonl", R"({"messages": [{"role": "user"}]})", chat),
              Catch::StartsWith("a.jsonl:1: messages[0]: field \"content\": expected a string"));
-  CHECK_THAT(fault("a.jsonl", R"({"messages": [{"role": "raise", "content": "a"}]})", chat),
+  CHECK_THAT(fault("a.jsonl", R"({"messages": [{"role": "ipython", "content": "a"}]})", chat),
              Catch::StartsWith("a.jsonl:1: chatml: no such role; the record begins: "));
   CHECK_THAT(fault("a.jsonl", R"({"conversations": [{"from": "dog", "value": "a"}]})", chat),
-             Catch::Contains("conversations[0]: field \"from\": expected one of human, "));
+             Catch::Contains("conversations[0]: field \"from\": expected one of system, "));
 }
 
 TEST_CASE("CSV as RFC 4180 has it", "[documents]") {

@@ -183,12 +183,34 @@ void ByteWindow::drop(size_t bytes) {
 
 ByteWindow open_text(const std::filesystem::path& path) {
   ByteWindow window(open_bytes(path));
-  window.reach(4);
+  window.reach(16);
   const std::string_view text = window.view();
   if (text.empty()) fail_input("{}: expected text, got an empty file", shown(path));
   static const std::pair<std::string_view, const char*> kOthers[] = {
-      {"\xFF\xFE", "UTF-16"},  {"\xFE\xFF", "UTF-16"}, {"\x1F\x8B", "gzip"},
-      {"PK\x03\x04", "a zip"}, {"PAR1", "Parquet"},    {"\x28\xB5\x2F\xFD", "Zstandard"}};
+      {{"\xFF\xFE\0\0", 4}, "UTF-32"},
+      {{"\0\0\xFE\xFF", 4}, "UTF-32"},
+      {"\xFF\xFE", "UTF-16"},
+      {"\xFE\xFF", "UTF-16"},
+      {"\x1F\x8B", "gzip"},
+      {"PK\x03\x04", "a zip"},
+      {"PAR1", "Parquet"},
+      {"\x28\xB5\x2F\xFD", "Zstandard"},
+      {"\xFD"
+       "7zXZ",
+       "xz"},
+      {"\x89PNG", "PNG"},
+      {"\xFF\xD8\xFF", "JPEG"},
+      {"%PDF-", "PDF"},
+      {"GGUF", "GGUF"},
+      {"\x89HDF", "HDF5"},
+      {"\x93NUMPY", "NumPy's format"},
+      {"\x80\x02", "a pickle"},
+      {"\x80\x03", "a pickle"},
+      {"\x80\x04", "a pickle"},
+      {"\x80\x05", "a pickle"}};
+  if (text.size() >= 10 && text.substr(5, 5) == std::string_view("\0\0\0{\"", 5)) {
+    fail_input("{}: expected UTF-8 text, got safetensors (by its first bytes)", shown(path));
+  }
   for (const auto& [magic, kind] : kOthers) {
     if (!text.starts_with(magic)) continue;
     fail_input("{}: expected UTF-8 text, got {} (by its first bytes)", shown(path), kind);

@@ -9,8 +9,8 @@
 
 #include "core/error.h"
 #include "core/file.h"
-#include "core/json.h"
 #include "text/data/byte_source.h"
+#include "text/data/record_fields.h"
 #include "text/data/record_reader.h"
 #include "text/utf8.h"
 
@@ -48,8 +48,9 @@ class CsvReader : public RecordReader {
                                  names_.size(), fields_.size());
     }
     if (!record.fault.empty()) return true;
-    record.value = Json::object();
-    for (size_t i = 0; i < fields_.size(); ++i) record.value[names_[i]] = std::move(fields_[i]);
+    record.value = OrderedJson::object();
+    for (size_t i = 0; i < fields_.size(); ++i)
+      add_member(record.value, names_[i], std::move(fields_[i]));
     return true;
   }
 

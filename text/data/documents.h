@@ -6,6 +6,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -43,7 +44,7 @@ enum class TrainOn {
 
 // How records become documents.
 struct DocumentOptions {
-  // One of document_formats(), or "auto": by looking at the first record.
+  // One of document_formats(), or "auto": by looking at the first record that has a shape.
   std::string format = "auto";
   // For "columns": which field is asked and which is answered, {"question", "answer"}. A name that
   // no field has may be a path: "instances.0.output".
@@ -53,6 +54,8 @@ struct DocumentOptions {
   TrainOn train_on = TrainOn::kAll;
   std::string system;     // a system message for conversations that have none; "": none
   bool skip_bad = false;  // records that cannot be read are counted, not an error
+  // Told what a person should know of the data and nothing else says; may be empty.
+  std::function<void(const std::string&)> note;
 };
 
 // The names that `format` may have beside "auto".
@@ -75,6 +78,8 @@ class DocumentReader {
   // The records that were passed over so far, and what was wrong with the first of them.
   virtual int64_t skipped() const = 0;
   virtual const std::string& first_fault() const = 0;
+  // Fields that say something and are not read, of the first hundred records that this one read.
+  virtual const std::vector<std::string>& unread_fields() const = 0;
 };
 
 // Opens .txt, .jsonl, .json, .csv or .parquet, each also as .gz or .zst. A .txt is one document,

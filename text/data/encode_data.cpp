@@ -33,6 +33,7 @@ Way way_of(const fs::path& source) {
 
 struct Work {
   std::string text;                 // a stretch of a .txt
+  int64_t begin = 0;                // the byte of the file where it lies
   bool continued = false;           // from where an earlier one ends
   std::vector<Document> documents;  // or records
   ByteRange range;                  // or where they are
@@ -41,28 +42,35 @@ struct Work {
 
 class Encoder {
  public:
-  Encoder(const Tokenizer& tokenizer, const TokenizeOptions& options, Framing framing,
+  Encoder(std::span<const fs::path> sources, const Tokenizer& tokenizer,
+          const TokenizeOptions& options, Framing framing,
           const std::function<void(const EncodedPart&)>& take)
-      : tokenizer_(tokenizer), options_(options), framing_(framing), take_(take) {
+      : sources_(sources),
+        tokenizer_(tokenizer),
+        options_(options),
+        framing_(framing),
+        take_(take) {
     special_.resize(static_cast<size_t>(tokenizer.vocabulary_size()));
     for (size_t id = 0; id < special_.size(); ++id)
       special_[id] = tokenizer.is_special(static_cast<int32_t>(id));
   }
 
-  // Encodes the bytes [begin, end) of the file, or all of it where it cannot be shared.
-  void encode(const fs::path& source, Way way, int64_t begin, int64_t end) const {
+  // Encodes the bytes [begin, end) of sources[index], or all of it where it cannot be shared.
+  void encode(size_t index, Way way, int64_t begin, int64_t end) const {
+    const fs::path& source = sources_[index];
     if (way == Way::kRecords) return encode_records(source);
     if (way == Way::kRanges) return encode_ranges(source, {begin, end});
-    if (way == Way::kPacked) return encode_text(source, {}, true);
+    if (way == Way::kPacked) return encode_text(index, {}, true);
     const auto file = MappedFile::open(source);
     const bool last = end >= file->size();
     const ByteRange range = {cut_before(file->text(), begin),
                              last ? INT64_MAX : cut_before(file->text(), end)};
-    if (range.begin < range.end) encode_text(source, range, last);
+    if (range.begin < range.end) encode_text(index, range, last);
   }
 
  private:
-  void encode_text(const fs::path& source, ByteRange range, bool to_the_end) const {
+  void encode_text(size_t index, ByteRange range, bool to_the_end) const {
+    const fs::path& source = sources_[index];
     ByteWindow window =
         range.begin == 0 ? open_text(source) : ByteWindow(open_bytes(source, range.begin));
     bool done = false, continued = range.begin > 0;
@@ -70,14 +78,17 @@ class Encoder {
       if (done) return false;
       work.continued = std::exchange(continued, true);
       const int64_t left = range.end - range.begin - window.offset();
+      work.begin = range.begin + window.offset();
       work.text = next_chunk(window, static_cast<size_t>(left));
       window.drop(work.text.size());
       done = static_cast<int64_t>(work.text.size()) == left || window.peek() < 0;
+      work.part.source = static_cast<int32_t>(index);
       work.part.text = !options_.lines;
       work.part.ends_text = work.part.text && done && to_the_end;
       return true;
     };
     run(make, [&](Work& work) {
+      work.part.faults = text_faults(work.text, work.begin);
       if (options_.lines) return encode_lines(work);
       if (work.continued) {
         tokenizer_.encode_continued(work.text, true, work.part.ids);
@@ -197,6 +208,7 @@ class Encoder {
     return static_cast<int64_t>(cut(file.substr(0, end)));
   }
 
+  std::span<const fs::path> sources_;
   const Tokenizer& tokenizer_;
   const TokenizeOptions& options_;
   Framing framing_;
@@ -209,7 +221,7 @@ class Encoder {
 void encode_data(std::span<const fs::path> sources, const Tokenizer& tokenizer,
                  const TokenizeOptions& options, Framing framing, Share share,
                  const std::function<void(const EncodedPart&)>& take) {
-  const Encoder encoder(tokenizer, options, framing, take);
+  const Encoder encoder(sources, tokenizer, options, framing, take);
   std::vector<int64_t> begins = {0};  // an empty file has a byte too, so that some rank refuses it
   for (const fs::path& source : sources)
     begins.push_back(begins.back() + std::max<int64_t>(1, MappedFile::open(source)->size()));
@@ -223,7 +235,7 @@ void encode_data(std::span<const fs::path> sources, const Tokenizer& tokenizer,
     const Way way = way_of(sources[i]);
     const bool shared = way == Way::kText || way == Way::kRanges;
     if (shared ? first < last : begins[i] >= begin && begins[i] < end)
-      encoder.encode(sources[i], way, first - begins[i], last - begins[i]);
+      encoder.encode(i, way, first - begins[i], last - begins[i]);
   }
 }
 

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "text/data/document_tokens.h"
+#include "text/data/text_check.h"
 #include "text/data/token_file.h"
 
 namespace tenon {
@@ -29,6 +30,8 @@ struct EncodedPart {
   std::vector<Run> runs;               // none in a stretch of text
   bool text = false;                   // a stretch of text: the Joiner frames and cuts it
   bool ends_text = false;              // the last one of its file
+  int32_t source = 0;                  // which file it is of
+  TextFaults faults;                   // of a .txt, for a TextCheck
   int64_t skipped = 0;                 // records that could not be read
   std::map<int32_t, int64_t> special;  // the special tokens in its text and their counts; a
                                        // chat template's own are none

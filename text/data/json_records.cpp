@@ -224,8 +224,7 @@ void parse_record(std::string_view text, const std::string& file, int64_t line, 
                   Record& record) {
   try {
     record.fault.clear();
-    record.text = text;
-    record.value = parse_json(text, file);
+    record.value = parse_ordered_json(text, file);
   } catch (const Error& error) {
     if (error.code() != Exit::kInput) throw;
     record.fault = moved(error.what(), file, line, column);

@@ -9,93 +9,38 @@
 
 #include <nlohmann/json.hpp>
 #include <stdexcept>
+#include <unordered_set>
+
+#include "text/data/parquet_values.h"
 
 namespace tenon {
 namespace {
 
-using Json = nlohmann::json;
+using Json = nlohmann::ordered_json;
 
 constexpr int64_t kBatchRows = 64;
 constexpr int64_t kBufferBytes = int64_t{1} << 18;
-constexpr int kDepth = 64;
 
-Json value_at(const arrow::Array& array, int64_t i, int depth);
-
-template <class Array>
-Json bytes_at(const arrow::Array& array, int64_t i) {
-  return std::string(static_cast<const Array&>(array).GetView(i));
+void check(const arrow::Status& status) {
+  if (!status.ok()) throw std::runtime_error("invalid Parquet: " + status.message());
 }
 
-template <class Array>
-Json number_at(const arrow::Array& array, int64_t i) {
-  return static_cast<const Array&>(array).Value(i);
-}
-
-template <class Array>
-Json list_at(const arrow::Array& array, int64_t i, int depth) {
-  const auto& lists = static_cast<const Array&>(array);
-  Json list = Json::array();
-  const int64_t begin = lists.value_offset(i), end = begin + lists.value_length(i);
-  for (int64_t k = begin; k < end; ++k) list.push_back(value_at(*lists.values(), k, depth + 1));
-  return list;
-}
-
-Json struct_at(const arrow::Array& array, int64_t i, int depth) {
-  const auto& fields = static_cast<const arrow::StructArray&>(array);
-  Json object = Json::object();
-  for (int f = 0; f < fields.num_fields(); ++f) {
-    object[array.type()->field(f)->name()] = value_at(*fields.field(f), i, depth + 1);
-  }
-  return object;
-}
-
-Json entry_at(const arrow::Array& array, int64_t i, int depth) {
-  const auto& coded = static_cast<const arrow::DictionaryArray&>(array);
-  const int64_t code = coded.GetValueIndex(i);
-  if (code < 0 || code >= coded.dictionary()->length()) {
-    throw std::runtime_error("a value is not in its dictionary");
-  }
-  return value_at(*coded.dictionary(), code, depth + 1);
-}
-
-Json value_at(const arrow::Array& array, int64_t i, int depth) {
-  if (depth > kDepth) throw std::runtime_error("expected at most 64 levels of nesting, got more");
-  if (array.IsNull(i)) return nullptr;
-  switch (array.type_id()) {
-    case arrow::Type::STRING:
-    case arrow::Type::BINARY: return bytes_at<arrow::BinaryArray>(array, i);
-    case arrow::Type::LARGE_STRING:
-    case arrow::Type::LARGE_BINARY: return bytes_at<arrow::LargeBinaryArray>(array, i);
-    case arrow::Type::STRING_VIEW:
-    case arrow::Type::BINARY_VIEW: return bytes_at<arrow::BinaryViewArray>(array, i);
-    case arrow::Type::BOOL: return number_at<arrow::BooleanArray>(array, i);
-    case arrow::Type::INT8: return number_at<arrow::Int8Array>(array, i);
-    case arrow::Type::INT16: return number_at<arrow::Int16Array>(array, i);
-    case arrow::Type::INT32: return number_at<arrow::Int32Array>(array, i);
-    case arrow::Type::INT64: return number_at<arrow::Int64Array>(array, i);
-    case arrow::Type::UINT8: return number_at<arrow::UInt8Array>(array, i);
-    case arrow::Type::UINT16: return number_at<arrow::UInt16Array>(array, i);
-    case arrow::Type::UINT32: return number_at<arrow::UInt32Array>(array, i);
-    case arrow::Type::UINT64: return number_at<arrow::UInt64Array>(array, i);
-    case arrow::Type::FLOAT: return number_at<arrow::FloatArray>(array, i);
-    case arrow::Type::DOUBLE: return number_at<arrow::DoubleArray>(array, i);
-    case arrow::Type::LIST: return list_at<arrow::ListArray>(array, i, depth);
-    case arrow::Type::LARGE_LIST: return list_at<arrow::LargeListArray>(array, i, depth);
-    case arrow::Type::FIXED_SIZE_LIST: return list_at<arrow::FixedSizeListArray>(array, i, depth);
-    case arrow::Type::STRUCT: return struct_at(array, i, depth);
-    case arrow::Type::DICTIONARY: return entry_at(array, i, depth);
-    default: return nullptr;
+// Objects have each member once; so do rows.
+void check_names(const arrow::FieldVector& fields, const std::string& of) {
+  std::unordered_set<std::string> seen;
+  for (const auto& field : fields) {
+    if (!seen.insert(field->name()).second) {
+      throw std::runtime_error("expected each name once in " + of + ", got \"" + field->name() +
+                               "\" twice");
+    }
+    check_names(field->type()->fields(), "\"" + field->name() + "\"");
   }
 }
 
 template <class T>
 T value_of(arrow::Result<T> result) {
-  if (!result.ok()) throw std::runtime_error(result.status().message());
+  check(result.status());
   return std::move(result).ValueUnsafe();
-}
-
-void check(const arrow::Status& status) {
-  if (!status.ok()) throw std::runtime_error(status.message());
 }
 
 class Rows : public ParquetRows {
@@ -114,6 +59,7 @@ class Rows : public ParquetRows {
     builder.properties(options);
     check(builder.Build(&file_));
     batches_ = value_of(file_->GetRecordBatchReader());
+    check_names(batches_->schema()->fields(), "a row");
   }
 
   Next next(Json& row, std::string& fault) override {
@@ -126,7 +72,7 @@ class Rows : public ParquetRows {
       }
       row = Json::object();
       for (int c = 0; c < batch_->num_columns(); ++c) {
-        row[batch_->column_name(c)] = value_at(*batch_->column(c), at_, 0);
+        add_unless_null(row, batch_->column_name(c), value_in_column(c));
       }
       ++at_;
       return Next::kRow;
@@ -137,6 +83,14 @@ class Rows : public ParquetRows {
   }
 
  private:
+  Json value_in_column(int c) const {
+    try {
+      return parquet_value(*batch_->column(c), at_);
+    } catch (const std::runtime_error& error) {
+      throw std::runtime_error("column \"" + batch_->column_name(c) + "\": " + error.what());
+    }
+  }
+
   std::unique_ptr<parquet::arrow::FileReader> file_;
   std::unique_ptr<arrow::RecordBatchReader> batches_;
   std::shared_ptr<arrow::RecordBatch> batch_;

@@ -13,10 +13,13 @@ class ParquetRows {
  public:
   virtual ~ParquetRows() = default;
   enum class Next { kRow, kEnd, kFault };
-  // The next row as an object, its columns by name: strings (bytes too: they may not be UTF-8),
-  // numbers, truth values, lists and objects of these; null for null and for types that no text is
-  // made of, such as times. After kFault, which says in `fault` what is wrong, nothing follows.
-  virtual Next next(nlohmann::json& row, std::string& fault) = 0;
+  // The next row as an object of its columns in the file's order: strings (bytes too: they may not
+  // be UTF-8), numbers, truth values, lists, objects of these, and maps as objects. Decimals, dates
+  // and times are strings as Python writes them (times by ISO 8601). What is null is not there:
+  // Arrow gives all objects of a column the same members. Of a type that is not read there is its
+  // name, as binary: whoever needs the value says so. After kFault, which says in `fault` what
+  // is wrong, nothing follows.
+  virtual Next next(nlohmann::ordered_json& row, std::string& fault) = 0;
 };
 
 // extern "C" ParquetRows* tenon_open_parquet(const char* path, std::string& fault), null with

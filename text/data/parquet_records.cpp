@@ -65,7 +65,7 @@ class ParquetReader : public RecordReader {
     if (!data_file_name(path).compression.empty()) readable = unpacked_.emplace(path).path();
     std::string fault;
     rows_.reset(open_parquet(file_)(readable.c_str(), fault));
-    if (rows_ == nullptr) fail_input("{}: invalid Parquet: {}", file_, printable(fault, 200));
+    if (rows_ == nullptr) fail_input("{}: {}", file_, printable(fault, 240));
   }
 
   bool next(Record& record) override {
@@ -76,7 +76,7 @@ class ParquetReader : public RecordReader {
     switch (rows_->next(record.value, fault)) {
       case ParquetRows::Next::kRow: return true;
       case ParquetRows::Next::kEnd: return false;
-      default: fail_input("{}: invalid Parquet: {}", record.place, printable(fault, 200));
+      default: fail_input("{}: {}", record.place, printable(fault, 240));
     }
   }
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The records of a data file as JSON objects, one after the other, whatever the file's kind: a line
-// of .jsonl, a value of a .json array, a row of .csv or .parquet.
+// of .jsonl, a value of a .json array, a row of .csv or .parquet. Keys have the file's order, since
+// templates write some of them out.
 #pragma once
 
 #include <filesystem>
@@ -9,16 +10,17 @@
 #include <string>
 #include <string_view>
 
+#include "core/json.h"
 #include "text/data/documents.h"
 
 namespace tenon {
 
 struct Record {
-  nlohmann::json value;   // not yet known to be an object
-  std::string place;      // "file:line", "file:line:column" or "file: row N"
-  std::string_view text;  // of a good record in JSON, until the next is read; else ""
-  std::string begin;      // the record's first bytes as the file has them; "" where it has no text
-  std::string fault;      // why `value` could not be read, place included; "" for a good record
+  // Not yet known to be an object. Binary within it is the name of a type that is not read.
+  OrderedJson value;
+  std::string place;  // "file:line", "file:line:column" or "file: row N"
+  std::string begin;  // the record's first bytes as the file has them; "" where it has no text
+  std::string fault;  // why `value` could not be read, place included; "" for a good record
 };
 
 class RecordReader {

@@ -145,8 +145,13 @@ TokenFile build_or_open(const std::filesystem::path& cache,
   const TokenFileKey key = token_file_key(sources, tokenizer, options);
   TokenFileWriter writer(cache, key, tokenizer.vocabulary_size());
   TokenAppender appender(tokenizer, options, writer);
+  TextCheck check(sources, options.documents);
   encode_data(sources, tokenizer, options, training_framing(options), {},
-              [&](const EncodedPart& part) { appender.take(part); });
+              [&](const EncodedPart& part) {
+                check.take(part.source, part.faults);
+                appender.take(part);
+              });
+  check.finish();
   finish_token_file(sources, tokenizer, options, key, writer);
   if (made != nullptr) *made = true;
   return TokenFile::open(cache);
