@@ -127,6 +127,9 @@ std::string state_text(const TrainerState& s) {
                             {"evals_without_gain", s.evals_without_gain},
                             {"loss_scale", s.loss_scale},
                             {"good_steps", s.good_steps},
+                            {"validation_due", s.validation_due},
+                            {"grad_norm_bits", bits(s.grad_norm)},
+                            {"step_seconds", s.step_seconds},
                             {"identity", s.identity}};
   return json.dump(2) + "\n";
 }
@@ -146,8 +149,16 @@ TrainerState parse_state(const std::string& text, const std::string& where) {
   s.loss_scale = json.number("loss_scale", 0, 1e30);
   s.good_steps = json.integer("good_steps", 0, kMost);
   s.identity = json.text("identity");
-  const uint64_t pattern = std::strtoull(json.text("best_val_bits").c_str(), nullptr, 16);
-  std::memcpy(&s.best_val, &pattern, sizeof(pattern));
+  const auto from_bits = [](const std::string& digits) {
+    const uint64_t pattern = std::strtoull(digits.c_str(), nullptr, 16);
+    double value = 0;
+    std::memcpy(&value, &pattern, sizeof(pattern));
+    return value;
+  };
+  s.best_val = from_bits(json.text("best_val_bits"));
+  s.validation_due = json.boolean("validation_due", false);
+  s.grad_norm = from_bits(json.text("grad_norm_bits", "0"));
+  s.step_seconds = json.number("step_seconds", 0, 1e18, 0);
   return s;
 }
 

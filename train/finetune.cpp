@@ -61,9 +61,6 @@ void check_rows(const Job& job, int ranks) {
 // Returns what was read.
 Facts read_all(const TrainOptions& options, Communicator& world, std::optional<RunFolder>& folder,
                Device device, Job& job) {
-  // One rank may read for long while the others wait: then the launcher alone ends the wait.
-  const double limit = world.timeout();
-  world.set_timeout(24 * 3600.0);
   const bool rank0 = world.rank() == 0;
   Facts contents;
   all_or_none(world, folder, [&] { job = read_model(options, device); });
@@ -76,7 +73,6 @@ Facts read_all(const TrainOptions& options, Communicator& world, std::optional<R
     check_rows(job, world.size());
     contents = contents_of(job.options, job.tokenizer->fingerprint());
   });
-  world.set_timeout(limit);
   check_agreement(world, contents);
   return contents;
 }
@@ -238,8 +234,10 @@ void print_plan(Console& console, const Job& job, const Machine& machine, const 
 int print_end(Console& console, const Job& job, const RunOutcome& outcome) {
   const TrainerState& state = outcome.state;
   if (outcome.end == RunEnd::kSignal) {
-    console.line(fmt::format("stopped by signal {} after step {}: run again with --resume auto",
-                             stop_signal(), state.step));
+    const std::string who =
+        stop_signal() != 0 ? fmt::format("signal {}", stop_signal()) : "a signal to another rank";
+    console.line(
+        fmt::format("stopped by {} after step {}: run again with --resume auto", who, state.step));
     return static_cast<int>(Exit::kStopped);
   }
   const std::string best =
@@ -275,11 +273,11 @@ void write_report(const Job& job, const Machine& machine, const RunOutcome& outc
 
 int finetune(const TrainOptions& options, Communicator& world, const Machine& machine) {
   const std::string started = now_text();
+  remember_early_requests();
+  world.set_timeout(options.timeout);
   const bool rank0 = world.rank() == 0;
   check_options(options);
-  Facts facts = flags_of(options);
-  facts.emplace_back("build", machine.build);
-  check_agreement(world, facts);
+  check_agreement(world, flags_of(options));
   Mesh mesh(world,
             options.parallel.empty() ? fmt::format("dp={}", world.size()) : options.parallel);
   Communicator& group = mesh.axis("dp");
@@ -306,7 +304,7 @@ int finetune(const TrainOptions& options, Communicator& world, const Machine& ma
   print_plan(console, job, machine, resumed, length, group.size());
   std::optional<Metrics> metrics;
   if (rank0) {
-    const int64_t step = resumed.state ? resumed.state->step : 0;
+    const int64_t step = resumed.state ? resumed.state->rows_of_metrics() : 0;
     metrics.emplace(folder->path(), step, [&](const std::string& text) { console.warning(text); });
   }
   const std::string result = job.full() ? "model" : "adapter";

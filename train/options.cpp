@@ -73,7 +73,7 @@ OptionRow integer_row(const char* name, int64_t TrainOptions::*field, int64_t le
 }
 
 OptionRow number_row(const char* name, double TrainOptions::*field, double least, double most,
-                     const char* help) {
+                     const char* help, bool machine = false) {
   return {name,
           help,
           OptionRow::kValue,
@@ -81,7 +81,7 @@ OptionRow number_row(const char* name, double TrainOptions::*field, double least
             o.*field = parse_number<double>(flag(name), one(name, words), least, most);
           },
           [=](const TrainOptions& o) { return Words{number_text(o.*field)}; },
-          false};
+          machine};
 }
 
 OptionRow flag_row(const char* name, bool TrainOptions::*field, const char* help,
@@ -253,6 +253,11 @@ std::vector<OptionRow> make_rows() {
       text_row("parallel", &O::parallel,
                "Mesh of ranks, e.g. dp=4 (default: all ranks data-parallel)", true),
       integer_row("threads", &O::threads, 0, "Threads a rank (0: its share of the machine)", true),
+      number_row(
+          "timeout", &O::timeout, 1, 1e6,
+          "Seconds after which a rank that does not answer is given up; one that computes is "
+          "waited for",
+          true),
       integer_row("seed", &O::seed, 0, "Seed of all random numbers"),
       integer_row("log-every", &O::log_every, 1, "Steps between lines of progress", true),
       flag_row("show-sample", &O::show_sample,

@@ -62,6 +62,7 @@ struct TrainOptions : DataOptions {
   int64_t keep = 2;
   std::string resume;   // "", "auto" or a checkpoint folder
   int64_t threads = 0;  // 0: this rank's share of the machine
+  double timeout = 60;
   int64_t seed = 42;
   int64_t log_every = 1;
   bool quiet = false, show_sample = false;
