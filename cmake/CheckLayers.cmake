@@ -83,7 +83,7 @@ rule(FILES "parallel/.*" OURS core comm models parallel OTHERS std fmt)
 set(product core comm models parallel text train)
 rule(FILES "train/.*.h" OURS ${product} OTHERS std json_fwd)
 rule(FILES "train/.*" OURS ${product} OTHERS std posix fmt json yaml xxhash)
-rule(FILES "tools/.*" OURS ${product} tools version_config.h OTHERS std posix fmt json yaml cli hwloc)
+rule(FILES "tools/.*" OURS ${product} tools version_commit.h version_config.h OTHERS std posix fmt json yaml cli hwloc)
 # What stands beside the product may look at all of it.
 rule(FILES "tests/.*" OURS ${product} kernels tools tests
      OTHERS std posix fmt json json_fwd omp xxhash pcre2 utf8proc mpi simd catch2 eigen cuda boost_context)

@@ -10,8 +10,8 @@
 // Sums are taken in the order of ranks, in fp32 for the half-width floats, and rounded once: the
 // result has the same bits on every rank, on every repetition and in every implementation.
 //
-// A communicator is used by one thread of its rank. A group of one is an ordinary group: nobody
-// asks for the size.
+// A communicator is used by one thread of its rank. A group of one is an ordinary group: the same
+// calls give the same results there.
 #pragma once
 
 #include <cstdint>
@@ -75,10 +75,18 @@ class Communicator {
   // describe(). Requires: color >= 0.
   std::unique_ptr<Communicator> split(int color, int key, const std::string& name);
 
-  // An operation that makes no progress for so long throws Error(kPeer); 300 s unless set. Groups
-  // split off later take it over. Requires: seconds > 0.
+  // An operation throws Error(kPeer) when a rank that it waits for has not answered for so long, or
+  // has answered but done nothing for kIdleLimits times as long; 60 s unless set. A rank that
+  // computes is waited for however long it does. (Between the threads of a test ranks cannot be
+  // watched: there it is how long an operation waits at all.) After a sixth of it, at most 10 s, a
+  // line on stderr says who is waited for. Groups split off later take it over.
+  // Requires: seconds > 0.
   void set_timeout(double seconds);
   double timeout() const { return timeout_; }
+  static constexpr double kIdleLimits = 5;
+
+  // What this rank is doing, for those that wait for it: "step 12".
+  virtual void note_phase(const std::string& phase) { (void)phase; }
 
   const Traffic& traffic() const { return *traffic_; }
 
@@ -103,7 +111,7 @@ class Communicator {
 
   const int rank_, size_;
   std::string world_, name_;
-  double timeout_ = 300;
+  double timeout_ = 60;
   int64_t sequence_ = 0;
   std::shared_ptr<Traffic> traffic_ = std::make_shared<Traffic>();
 };

@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <array>
+#include <list>
 
 #include "comm/mpi_wire.h"
 #include "core/error.h"
@@ -103,14 +104,42 @@ std::set<int> Wire::late() const {
   return ranks;
 }
 
-void wire_notify(int peer, int tag) {
-  static char byte = 0;
+namespace {
+
+// Notes that MPI may not have copied yet.
+struct Outgoing {
+  std::string text;
   MPI_Request request = MPI_REQUEST_NULL;
-  check(MPI_Isend(&byte, 1, MPI_CHAR, peer, tag, comm, &request), "MPI_Isend");
-  check(MPI_Request_free(&request), "MPI_Request_free");
+};
+std::list<Outgoing> outgoing;
+
+}  // namespace
+
+void wire_note(int peer, int tag, const std::string& text) {
+  std::erase_if(outgoing, [](Outgoing& note) {
+    int done = 0;
+    check(MPI_Test(&note.request, &done, MPI_STATUS_IGNORE), "MPI_Test");
+    return done != 0;
+  });
+  Outgoing& note = outgoing.emplace_back(Outgoing{.text = text});
+  check(MPI_Isend(note.text.data(), static_cast<int>(note.text.size()), MPI_CHAR, peer, tag, comm,
+                  &note.request),
+        "MPI_Isend");
 }
 
-bool wire_notified(int tag) {
+std::optional<Note> wire_take_note(int tag) {
+  int waiting = 0, length = 0;
+  MPI_Status status;
+  check(MPI_Iprobe(MPI_ANY_SOURCE, tag, comm, &waiting, &status), "MPI_Iprobe");
+  if (waiting == 0) return std::nullopt;
+  check(MPI_Get_count(&status, MPI_CHAR, &length), "MPI_Get_count");
+  Note note{.peer = status.MPI_SOURCE, .text = std::string(static_cast<size_t>(length), '\0')};
+  check(MPI_Recv(note.text.data(), length, MPI_CHAR, note.peer, tag, comm, MPI_STATUS_IGNORE),
+        "MPI_Recv");
+  return note;
+}
+
+bool wire_noted(int tag) {
   int waiting = 0;
   check(MPI_Iprobe(MPI_ANY_SOURCE, tag, comm, &waiting, MPI_STATUS_IGNORE), "MPI_Iprobe");
   return waiting != 0;

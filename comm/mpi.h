@@ -18,6 +18,9 @@ namespace tenon::mpi {
 // 300 s.
 std::unique_ptr<Communicator> start();
 
+// Whether MPI is started, or could be within `seconds`: for ranks that fail before start().
+bool is_started_within(double seconds);
+
 // Ends MPI, when all ranks have come to it; communicators fail from then on. Does nothing when MPI
 // was not started.
 void finish();

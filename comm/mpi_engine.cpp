@@ -17,14 +17,13 @@ namespace {
 
 using Seconds = std::chrono::duration<double>;
 
-constexpr double kStartLimit = 300, kFinishLimit = 60;
+constexpr double kFinishLimit = 60;
 constexpr double kLauncherGrace =
     5;  // for a rank that catches the SIGTERM which comes when its launcher dies
-constexpr int kReportTag = kMessageBit;  // "this rank reports the error that ends the job"
 
 }  // namespace
 
-void Engine::start() {
+void Engine::start(double seconds) {
   launcher_ = getppid();
   launcher_seen_ = last_look_ = Clock::now();
   // Signals are for the thread that trains; MPI's own threads inherit this mask.
@@ -35,10 +34,10 @@ void Engine::start() {
   pthread_sigmask(SIG_SETMASK, &before, nullptr);
 
   std::unique_lock<std::mutex> lock(mutex_);
-  if (!answer_.wait_for(lock, Seconds(kStartLimit), [&] { return ready_; })) {
+  if (!answer_.wait_for(lock, Seconds(seconds), [&] { return ready_; })) {
     fail(Exit::kPeer,
          "MPI did not start within {} s: not all ranks came, or they cannot reach one another",
-         kStartLimit);
+         seconds);
   }
   if (broken_ != nullptr) std::rethrow_exception(broken_);
 }
@@ -81,7 +80,7 @@ void Engine::serve() {
   Clock::time_point last_progress = Clock::now();
   std::unique_lock<std::mutex> lock(mutex_);
   while (true) {
-    beat_ = Clock::now().time_since_epoch().count();
+    watch_own_pauses();
     if (task_ != nullptr) {
       (*task_)();
       task_ = nullptr;
@@ -100,6 +99,7 @@ void Engine::serve() {
     if (abort_code != 0) wire_abort(abort_code);
     try {
       if (sound) progress = drive();
+      if (sound) exchange_notes();
     } catch (...) {
       error = std::current_exception();
     }
@@ -137,8 +137,8 @@ void Engine::pause(std::unique_lock<std::mutex>& lock, Clock::duration idle) {
     return;
   }
   // With nothing to do, MPI is still looked after now and then: it may have bytes of its own to
-  // pass on.
-  const microseconds longest = active_.empty() ? microseconds(1000000) : microseconds(1000);
+  // pass on, and others may ask after this rank.
+  const microseconds longest = active_.empty() ? kLongestPause : microseconds(1000);
   const microseconds wanted = std::chrono::duration_cast<microseconds>(idle / 8);
   wake_.wait_for(lock, std::clamp(wanted, microseconds(20), longest),
                  [&] { return !inbox_.empty() || task_ != nullptr || abort_code_ != 0 || stop_; });
@@ -146,10 +146,7 @@ void Engine::pause(std::unique_lock<std::mutex>& lock, Clock::duration idle) {
 
 // One look at every operation whose turn it is; true when something moved.
 bool Engine::drive() {
-  if (active_.empty()) {
-    wire_notified(kReportTag);  // any call lets MPI pass on what it holds
-    return false;
-  }
+  if (active_.empty()) return false;
   bool progress = false;
   std::set<std::array<int, 4>> busy;
   for (SharedOperation& operation : active_) {
@@ -187,22 +184,9 @@ bool Engine::advance(Operation& operation) {
   if (progress) {
     operation.last_progress = Clock::now();
   } else {
-    check_time(operation);
+    watch(operation);
   }
   return progress;
-}
-
-void Engine::check_time(const Operation& operation) const {
-  if (Clock::now() - operation.last_progress < Seconds(operation.limit)) return;
-  std::string late;
-  for (const int rank : operation.wire.late()) {
-    late += fmt::format("{}rank {} ({})", late.empty() ? "" : ", ", rank,
-                        place_.hosts[static_cast<size_t>(rank)]);
-  }
-  fail(Exit::kPeer,
-       "[comm] {}, {} bytes, made no progress for {} s on rank {} ({}): waiting for {}",
-       text(operation.signature), operation.signature.bytes(), operation.limit, place_.rank, host(),
-       late);
 }
 
 void Engine::check_alive(const SharedOperation& operation) {
@@ -270,11 +254,11 @@ bool Engine::claim_report() {
   bool sound = true, taken = false;
   const auto look = [&] {
     sound = broken_ == nullptr;
-    taken = sound && wire_notified(kReportTag);
+    taken = sound && wire_noted(kReportTag);
   };
   const auto speak = [&] {
     for (int r = 0; sound && r < place_.size; ++r) {
-      if (r != place_.rank) wire_notify(r, kReportTag);
+      if (r != place_.rank) wire_note(r, kReportTag, "");
     }
   };
   const Clock::time_point begin = Clock::now();

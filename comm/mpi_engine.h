@@ -10,6 +10,8 @@
 #include <array>
 #include <atomic>
 #include <chrono>
+#include <map>
+#include <set>
 #include <string>
 #include <thread>
 
@@ -40,18 +42,35 @@ struct Operation {
   std::vector<Stage> stages;
   size_t stage = 0;  // the next
   Wire wire;
-  std::chrono::steady_clock::time_point last_progress;
+  std::chrono::steady_clock::time_point last_progress, last_question;
+  bool told = false;  // who is waited for
 };
 using SharedOperation = std::shared_ptr<Operation>;
+
+// What a rank that is waited for has answered.
+struct Peer {
+  std::chrono::steady_clock::time_point answered, worked;  // when it last did
+  int64_t computed = -1;                                   // its processor time so far, in ns
+  std::string phase;
+};
 
 // A tag is (group, message or collective, data or frame, the user's tag). Group 0 is nobody's.
 inline constexpr int kDataBit = Communicator::kTags, kMessageBit = kDataBit << 1,
                      kGroupStep = kMessageBit << 1;
+// Notes of the engines themselves, in group 0.
+inline constexpr int kReportTag = kMessageBit;  // "this rank reports the error that ends the job"
+inline constexpr int kQuestionTag = kMessageBit + 1;  // "I wait for you"
+inline constexpr int kAnswerTag =
+    kMessageBit + 2;  // "I have computed for so many ns, and am in ..."
+
+// The longest that the thread sleeps: others may ask after this rank.
+inline constexpr std::chrono::milliseconds kLongestPause{250};
 
 class Engine {
  public:
-  // Starts MPI in a new thread; place() is known when this returns.
-  void start();
+  // Starts MPI in a new thread; place() is known when this returns. Throws Error(kPeer) when it has
+  // not started within `seconds`.
+  void start(double seconds);
   // Ends MPI and the thread, when all ranks have come to it.
   void finish();
   void submit(SharedOperation operation);
@@ -60,6 +79,9 @@ class Engine {
   void halt(const std::string& why);
   // Fails the operation when MPI has not returned to this thread within the operation's limit.
   void check_alive(const SharedOperation& operation);
+
+  void note_phase(const std::string& phase);
+  std::string phase();
 
   bool claim_report();
   void abort(int code, double seconds);
@@ -77,7 +99,11 @@ class Engine {
   void serve();
   bool drive();
   bool advance(Operation& operation);
-  void check_time(const Operation& operation) const;
+  // Asks the ranks that the operation waits for, says who they are, gives up those that are lost.
+  void watch(Operation& operation);
+  std::string who(const std::set<int>& ranks, const Operation& operation) const;
+  void exchange_notes();
+  void watch_own_pauses();
   void break_off(std::exception_ptr error);
   void pause(std::unique_lock<std::mutex>& lock, Clock::duration idle);
   void watch_launcher();
@@ -90,6 +116,7 @@ class Engine {
   std::vector<SharedOperation> inbox_;
   const std::function<void()>* task_ = nullptr;
   int abort_code_ = 0;
+  std::string phase_;
   bool ready_ = false, stop_ = false, ended_ = false;
   std::exception_ptr broken_;  // what every operation ends with from now on
 
@@ -97,9 +124,10 @@ class Engine {
   Place place_;
   int64_t free_group_ = 1;
   std::vector<SharedOperation> active_;
+  std::map<int, Peer> peers_;
   std::vector<SharedOperation> given_up_;  // kept, as MPI may still know their frames and chunks
   pid_t launcher_ = 0;
-  Clock::time_point launcher_seen_, last_look_;
+  Clock::time_point launcher_seen_, last_look_, last_notes_;
 };
 
 }  // namespace tenon::mpi

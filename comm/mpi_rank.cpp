@@ -43,6 +43,8 @@ class MpiRank : public Communicator {
     return submit(operation);
   }
 
+  void note_phase(const std::string& phase) override { engine->note_phase(phase); }
+
   std::unique_ptr<Communicator> make_group(int, const std::vector<int>& members) override {
     // Groups that have a member in common get different numbers; others may share one.
     int64_t number = engine->free_group();
@@ -87,9 +89,10 @@ class MpiRank : public Communicator {
 }  // namespace
 
 std::unique_ptr<Communicator> start() {
+  constexpr double kStartLimit = 300;
   TENON_CHECK(engine == nullptr, "[comm] MPI starts once in a process");
   engine = new Engine;
-  engine->start();
+  engine->start(kStartLimit);
   const auto all = std::make_shared<Group>();
   all->number = 1;
   engine->take_group(all->number);
@@ -97,6 +100,17 @@ std::unique_ptr<Communicator> start() {
   for (int r = 0; r < engine->place().size; ++r) all->members.push_back(r);
   if (all->members.size() == 1) return make_self(fmt::format("rank 0/1 {}", engine->host()));
   return std::make_unique<MpiRank>(all);
+}
+
+bool is_started_within(double seconds) {
+  if (engine != nullptr) return engine->place().size > 1;
+  engine = new Engine;
+  try {
+    engine->start(seconds);
+  } catch (const Error&) {
+    return false;
+  }
+  return true;
 }
 
 void finish() {

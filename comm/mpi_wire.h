@@ -3,6 +3,8 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
+#include <optional>
 #include <set>
 #include <string>
 #include <vector>
@@ -47,8 +49,14 @@ class Wire {
   int pending_ = 0;
 };
 
-// Sends one byte that nobody needs to wait for; true when one with this tag has come from any rank.
-void wire_notify(int peer, int tag);
-bool wire_notified(int tag);
+// A short text that nobody waits for: sends one, takes one that has come from any rank, looks whether
+// one has.
+struct Note {
+  int peer = 0;
+  std::string text;
+};
+void wire_note(int peer, int tag, const std::string& text);
+std::optional<Note> wire_take_note(int tag);
+bool wire_noted(int tag);
 
 }  // namespace tenon::mpi

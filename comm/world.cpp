@@ -47,16 +47,23 @@ int number_in(const char* name) {
 bool started_by_launcher() {
   if (is_set("OMPI_COMM_WORLD_RANK") || is_set("PMIX_RANK")) return true;
   if (number_in("SLURM_STEP_NUM_TASKS") > 1) {
+    if (World::launcher_rank() > 0) throw Error(Exit::kEnvironment, "");  // task 0 says it
     fail(Exit::kEnvironment, "started by srun without PMIx: use `srun --mpi=pmix tenon ...`");
   }
   return is_set("PMI_RANK") && !is_set("SLURM_STEP_NUM_TASKS");
 }
 
+// How many ranks the launcher's environment speaks of; 0 where it does not.
+int launched_ranks() {
+  int ranks = number_in("OMPI_COMM_WORLD_SIZE");
+  if (ranks == 0) ranks = number_in("PMI_SIZE");
+  if (ranks == 0 && is_set("PMIX_RANK")) ranks = number_in("SLURM_STEP_NUM_TASKS");
+  return ranks;
+}
+
 // Ranks that each believe to be alone would all write the same files.
 void check_size(int size) {
-  int expected = number_in("OMPI_COMM_WORLD_SIZE");
-  if (expected == 0) expected = number_in("PMI_SIZE");
-  if (expected == 0 && is_set("PMIX_RANK")) expected = number_in("SLURM_STEP_NUM_TASKS");
+  const int expected = launched_ranks();
   if (expected == 0 || expected == size) return;
   fail(Exit::kEnvironment,
        "the launcher started {} ranks, but MPI sees {}: it belongs to another MPI than this build; "
@@ -230,6 +237,34 @@ void World::abort(Exit code, std::string_view line) {
   }
   mpi::abort(static_cast<int>(code), 3.0);
   _exit(static_cast<int>(code));
+}
+
+void World::report(Exit code, std::string_view line) {
+  constexpr double kOthersCome = 10;
+  bool together = false;
+  try {
+    together = launched_ranks() > 1 && mpi::is_started_within(kOthersCome);
+  } catch (const Error&) {  // an environment that makes no sense
+  }
+  if (together) abort(code, line);
+  if (!line.empty()) std::fputs((std::string(line) + "\n").c_str(), stderr);
+}
+
+int World::launcher_rank() {
+  for (const char* name : {"OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK", "SLURM_PROCID"}) {
+    if (is_set(name)) return std::max(0, std::atoi(std::getenv(name)));
+  }
+  return 0;
+}
+
+std::optional<double> launcher_grace() {
+  std::string parent;
+  std::ifstream(fmt::format("/proc/{}/comm", getppid())) >> parent;
+  constexpr std::array<std::string_view, 4> kOpenMpi = {"mpirun", "orterun", "mpiexec", "orted"};
+  if (std::find(kOpenMpi.begin(), kOpenMpi.end(), parent) == kOpenMpi.end()) return std::nullopt;
+  const char* given = std::getenv("OMPI_MCA_odls_base_sigkill_timeout");
+  const double seconds = given == nullptr ? 0 : std::atof(given);
+  return seconds > 0 ? seconds : 1;
 }
 
 }  // namespace tenon

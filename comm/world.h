@@ -4,6 +4,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -44,6 +45,14 @@ class World {
   // time to do all this.
   [[noreturn]] static void abort(Exit code, std::string_view line);
 
+  // The same for an error that came before start(), such as a wrong option: the ranks of a job that
+  // all meet it end together, and one of them prints the line. Returns where the process is alone, or
+  // cannot reach the others, after printing it.
+  static void report(Exit code, std::string_view line);
+
+  // The number that the launcher's environment gives this process; 0 where it was started plainly.
+  static int launcher_rank();
+
  private:
   World() = default;
   void take_seat();
@@ -53,5 +62,10 @@ class World {
   int local_rank_ = 0, local_size_ = 1, threads_ = 1;
   bool finished_ = false;
 };
+
+// The seconds between the SIGTERM and the SIGKILL by which the parent ends its ranks, where that is
+// Open MPI's mpirun or its daemon (a SIGCONT comes as long before the SIGTERM): its
+// odls_base_sigkill_timeout, 1 unless set. Nothing under other parents.
+std::optional<double> launcher_grace();
 
 }  // namespace tenon

@@ -12,6 +12,14 @@ namespace tenon {
 Command add_finetune(CLI::App& app) {
   CLI::App* command =
       app.add_subcommand("finetune", "Fine-tune a model: LoRA or full, alone or under mpirun");
+  command->footer(
+      "SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGUSR2 or SIGXCPU, to any rank, ends the run after a "
+      "checkpoint of the last step that is done: exit code 75, and --resume auto goes on from "
+      "there. "
+      "Under mpirun: it kills its ranks 1 s after a SIGTERM or SIGINT, which may be too soon for "
+      "the "
+      "checkpoint. Send it SIGUSR1, which it only passes on (Slurm: --signal=USR1@90), or start it "
+      "with --mca odls_base_sigkill_timeout 60.");
   auto config = std::make_shared<std::string>();
   command->add_option("--config", *config,
                       "YAML or JSON file with any of these names; flags win over it");

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "tools/in_world.h"
 
+#include "comm/agree.h"
+#include "core/backend.h"
 #include "core/parallel_for.h"
 #include "tools/command.h"
 #include "tools/version.h"
@@ -18,6 +20,8 @@ int in_world(int threads, const std::function<int(World& world, const Machine& m
                           .threads = threads > 0 ? threads : world.threads_for_rank(),
                           .local_rank = world.local_rank()};
     set_thread_count(machine.threads);
+    check_agreement(world.communicator(), {{"build", machine.build},
+                                           {"kernels (TENON_CPU)", kernels(Device::kCPU).name}});
     const int code = run(world, machine);
     world.finish();
     return code;

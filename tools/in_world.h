@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Runs a command on every rank of the job: a failure on any of them prints its one line and ends
-// them all.
+// Runs a command on every rank of the job, all of one build and with the same kernels: a failure on
+// any of them prints its one line and ends them all.
 #pragma once
 
 #include <functional>

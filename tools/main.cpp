@@ -1,15 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
 // The `tenon` program: chooses a command and turns what it throws into one line on stderr and an
 // exit code.
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <unistd.h>
+
+#include <cerrno>
 #include <cstdio>
+#include <iostream>
 #include <new>
 
+#include "comm/world.h"
 #include "core/backend.h"
 #include "core/file.h"
 #include "core/parallel_for.h"
 #include "tools/command.h"
-
-#include "core/backend.h"
 #include "tools/version.h"
 
 namespace tenon {
@@ -23,8 +29,50 @@ std::string one_line(std::string text) {
 }
 
 int report(Exit code, const std::string& message) {
-  if (!message.empty()) std::fprintf(stderr, "tenon: error: %s\n", message.c_str());
+  World::report(code, message.empty() ? "" : "tenon: error: " + message);
   return static_cast<int>(code);
+}
+
+// A descriptor that is closed at the start would be given to the first file that is opened, and what
+// is meant for people would go into it. Each is opened here in the direction that it is not used in,
+// so that results that nobody gets are still an error.
+void fill_standard_descriptors() {
+  for (const int fd : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO}) {
+    if (fcntl(fd, F_GETFD) >= 0 || errno != EBADF) continue;
+    if (open("/dev/null", fd == STDIN_FILENO ? O_WRONLY : O_RDONLY) != fd) _exit(1);
+  }
+}
+
+bool has_reader(int fd) {
+  pollfd end{.fd = fd, .events = 0, .revents = 0};
+  return poll(&end, 1, 0) <= 0 || (end.revents & POLLERR) == 0;
+}
+
+// Ends a command whose results nobody reads any more, as pipes end any program.
+void end_without_reader(int) {
+  const int kept = errno;
+  if (!has_reader(STDOUT_FILENO)) {
+    signal(SIGPIPE, SIG_DFL);
+    raise(SIGPIPE);
+  }
+  errno = kept;
+}
+
+// A command with an --out makes files and goes on whoever reads what it says meanwhile; the others'
+// results are what they print. (tokenize does the one or the other.)
+bool prints_results(const CLI::App& command) {
+  const CLI::Option* ids = command.get_option_no_throw("--ids");
+  return command.get_option_no_throw("--out") == nullptr || (ids != nullptr && ids->count() > 0);
+}
+
+// Signals that would end the program for a write that fails: the write itself says it better.
+void let_writes_fail(bool prints) {
+  signal(SIGXFSZ, SIG_IGN);
+  struct sigaction action {};
+  action.sa_handler = prints ? end_without_reader : SIG_IGN;
+  sigemptyset(&action.sa_mask);
+  action.sa_flags = SA_RESTART;
+  sigaction(SIGPIPE, &action, nullptr);
 }
 
 int run(int argc, char** argv) {
@@ -40,10 +88,9 @@ int run(int argc, char** argv) {
   try {
     check_arguments(app, arguments);
     app.parse(argc, argv);
-  } catch (const CLI::CallForHelp& e) {
-    return app.exit(e);
-  } catch (const CLI::CallForVersion& e) {
-    return app.exit(e);
+  } catch (const CLI::Success& e) {  // --help or --version
+    std::ostream nowhere(nullptr);
+    return app.exit(e, World::launcher_rank() == 0 ? std::cout : nowhere);
   } catch (const CLI::ParseError& e) {
     const std::string command = arguments.empty() ? "" : " " + printable(arguments[0]);
     return report(Exit::kInput,
@@ -51,8 +98,10 @@ int run(int argc, char** argv) {
   }
   for (const Command& command : commands) {
     if (!command.app->parsed()) continue;
+    const bool prints = prints_results(*command.app);
+    let_writes_fail(prints);
     const int code = command.run();
-    if (std::fflush(stdout) != 0 || std::ferror(stdout) != 0)
+    if (prints && (std::fflush(stdout) != 0 || std::ferror(stdout) != 0))
       fail(Exit::kIo, "stdout: cannot be written");
     return code;
   }
@@ -97,6 +146,7 @@ Error current_error() {
 }
 
 int program(int argc, char** argv) {
+  fill_standard_descriptors();
   install_sigbus_reporter();
   try {
     return run(argc, argv);

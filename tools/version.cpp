@@ -4,6 +4,7 @@
 #include <fmt/core.h>
 
 #include "core/backend.h"
+#include "version_commit.h"
 #include "version_config.h"
 
 namespace tenon {
@@ -18,9 +19,12 @@ std::string version_text() {
   const cuda::Backend& cuda = cuda::backend();
   for (int i = 0; i < cuda.implementation_count; ++i)
     tables += fmt::format("{}{}", i == 0 ? "; CUDA " : ", ", cuda.implementations[i].table->name);
-  return fmt::format("{} ({}, {}; kernels {})", version_name(), kBuildType, kCompiler, tables);
+  return fmt::format("{} ({}, {}, {}; kernels {})", version_name(), kCommit, kBuildType, kCompiler,
+                     tables);
 }
 
-std::string build_id() { return fmt::format("{} {} {}", kVersion, kBuildType, kCompiler); }
+std::string build_id() {
+  return fmt::format("{} {} {} {}", kVersion, kCommit, kBuildType, kCompiler);
+}
 
 }  // namespace tenon

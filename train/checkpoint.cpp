@@ -145,6 +145,9 @@ std::string state_text(const TrainerState& s) {
                             {"evals_without_gain", s.evals_without_gain},
                             {"loss_scale", s.loss_scale},
                             {"good_steps", s.good_steps},
+                            {"validation_due", s.validation_due},
+                            {"grad_norm_bits", bits(s.grad_norm)},
+                            {"step_seconds", s.step_seconds},
                             {"identity", s.identity}};
   return json.dump(2) + "\n";
 }
@@ -165,6 +168,9 @@ TrainerState parse_state(const std::string& text, const std::string& where) {
   s.good_steps = json.integer("good_steps", 0, kMost);
   s.identity = json.text("identity");
   s.best_val = from_bits(json, "best_val_bits");
+  s.validation_due = json.boolean("validation_due", false);
+  if (json.has("grad_norm_bits")) s.grad_norm = from_bits(json, "grad_norm_bits");
+  s.step_seconds = json.number("step_seconds", 0, 1e18, 0);
   check_state(json, s);
   return s;
 }

@@ -30,8 +30,14 @@ struct TrainerState {
   int64_t evals_without_gain = 0;
   double loss_scale = 1;
   int64_t good_steps = 0;  // since the loss scale changed
+  // The step's validation was left when the run was asked to stop, and so was its row of the metrics,
+  // which is to have these too.
+  bool validation_due = false;
+  double grad_norm = 0, step_seconds = 0;
   std::string
       identity;  // fingerprint of model, data, tokenizer and options that a resumed run must share
+
+  int64_t rows_of_metrics() const { return validation_due ? step - 1 : step; }
 };
 
 // Writes checkpoints/step-N, then removes all but the newest `keep` up to it.

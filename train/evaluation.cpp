@@ -37,7 +37,8 @@ RowSource source_of(const PackedRows& rows) {
 }
 
 Evaluation evaluate(const Model& model, const RowSource& source, Communicator& group,
-                    int64_t micro_batch, DType dtype, const EvaluationProgress& progress) {
+                    int64_t micro_batch, DType dtype, const EvaluationProgress& progress,
+                    const EvaluationStop& stop) {
   std::vector<int64_t> all(static_cast<size_t>(source.rows));
   std::iota(all.begin(), all.end(), 0);
   const std::span<const int64_t> mine = rows_of_rank(all, group.rank(), group.size());
@@ -59,7 +60,11 @@ Evaluation evaluate(const Model& model, const RowSource& source, Communicator& g
       if (progress) progress(oldest.rows_done, count, sums[0] / std::max(1.0, sums[1]));
     }
   };
-  for (int64_t at = 0; at < count; at += micro_batch) {
+  // Ranks whose share is the smaller one have no rows in the last round.
+  const int64_t most = (source.rows + group.size() - 1) / group.size();
+  for (int64_t at = 0; at < most; at += micro_batch) {
+    if (stop && stop()) return {.whole = false};
+    if (at >= count) continue;
     const int64_t size = std::min(micro_batch, count - at);
     const Batch batch =
         source.batch(mine.subspan(static_cast<size_t>(at), static_cast<size_t>(size)));

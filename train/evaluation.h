@@ -29,13 +29,18 @@ RowSource source_of(const PackedRows& rows);
 struct Evaluation {
   double loss = 0;     // mean over the scored tokens; 0 without any
   int64_t tokens = 0;  // scored
+  bool whole = true;   // false: it was stopped, and the rest says nothing
 };
 
 // Told after each batch: how many of this rank's rows are done, and their mean loss.
 using EvaluationProgress = std::function<void(int64_t done, int64_t rows, double loss)>;
 
+// Asked before each batch, as often on every rank and with the same answer: whether to stop there.
+using EvaluationStop = std::function<bool()>;
+
 // A collective call.
 Evaluation evaluate(const Model& model, const RowSource& source, Communicator& group,
-                    int64_t micro_batch, DType dtype, const EvaluationProgress& progress = {});
+                    int64_t micro_batch, DType dtype, const EvaluationProgress& progress = {},
+                    const EvaluationStop& stop = {});
 
 }  // namespace tenon

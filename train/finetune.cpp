@@ -225,8 +225,10 @@ void print_plan(Console& console, const Job& job, const Machine& machine, const 
 int print_end(Console& console, const Job& job, const RunOutcome& outcome) {
   const TrainerState& state = outcome.state;
   if (outcome.end == RunEnd::kSignal) {
-    console.line(fmt::format("stopped by signal {} after step {}: run again with --resume auto",
-                             stop_signal(), state.step));
+    const std::string who =
+        stop_signal() != 0 ? fmt::format("signal {}", stop_signal()) : "a signal to another rank";
+    console.line(
+        fmt::format("stopped by {} after step {}: run again with --resume auto", who, state.step));
     return static_cast<int>(Exit::kStopped);
   }
   const std::string best =
@@ -277,11 +279,11 @@ void write_report(const Job& job, const Machine& machine, const RunOutcome& outc
 
 int finetune(const TrainOptions& options, Communicator& world, const Machine& machine) {
   const std::string started = now_text();
+  remember_early_requests();
+  world.set_timeout(options.timeout);
   const bool rank0 = world.rank() == 0;
   check_options(options);
-  Facts facts = flags_of(options);
-  facts.emplace_back("build", machine.build);
-  check_agreement(world, facts);
+  check_agreement(world, flags_of(options));
   Mesh mesh(world,
             options.parallel.empty() ? fmt::format("dp={}", world.size()) : options.parallel);
   Communicator& group = mesh.axis("dp");
@@ -311,7 +313,7 @@ int finetune(const TrainOptions& options, Communicator& world, const Machine& ma
   print_plan(console, job, machine, resumed, length, group.size());
   std::optional<Metrics> metrics;
   if (rank0) {
-    const int64_t step = resumed.state ? resumed.state->step : 0;
+    const int64_t step = resumed.state ? resumed.state->rows_of_metrics() : 0;
     metrics.emplace(in.folder->path(), step, [&](const std::string& text) { console.alarm(text); });
   }
   const std::string result = job.full() ? "model" : "adapter";

@@ -275,6 +275,9 @@ std::vector<OptionRow> make_rows() {
                         "Mesh of ranks, e.g. dp=4 (default: all ranks data-parallel)")),
       as(kRank,
          integer_row("threads", &O::threads, 0, "Threads a rank (0: its share of the machine)")),
+      as(kJob, number_row("timeout", &O::timeout, 1, 1e6,
+                          "Seconds after which a rank that does not answer is given up; one that "
+                          "computes is waited for")),
       integer_row("seed", &O::seed, 0, "Seed of all random numbers"),
       as(kRank, integer_row("log-every", &O::log_every, 1, "Steps between lines of progress")),
       as(kRank, flag_row("show-sample", &O::show_sample,

@@ -65,6 +65,7 @@ struct TrainOptions : DataOptions {
   std::string resume;  // "", "auto" or a checkpoint folder
   bool check_weights = false;
   int64_t threads = 0;  // 0: this rank's share of the machine
+  double timeout = 60;
   int64_t seed = 42;
   int64_t log_every = 1;
   bool quiet = false, show_sample = false;

@@ -1,16 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "train/trainer.h"
 
+#include <algorithm>
 #include <chrono>
 #include <cmath>
 #include <span>
 
+#include "comm/world.h"
 #include "core/error.h"
 #include "core/folders.h"
 #include "models/dora.h"
 #include "train/choices.h"
 #include "train/evaluation.h"
-#include "train/signals.h"
 
 namespace tenon {
 namespace {
@@ -57,18 +58,22 @@ Trainer::Trainer(const Parts& parts)
       dtype_(activation_dtype(parts.options.precision)),
       scaler_(dtype_),
       order_(parts.train.rows(), parts.options.batch, static_cast<uint64_t>(parts.options.seed),
-             parts.options.shuffle == "on") {
+             parts.options.shuffle == "on"),
+      votes_(parts.group, parts.requested),
+      slow_ranks_(parts.group.all_gather_text(parts.group.describe())) {
   const TrainOptions& o = p_.options;
   schedule_ = {.kind = chosen(kSchedules, "--schedule", o.schedule),
                .peak = o.lr.value(),
                .warmup = warmup_steps(o.warmup, p_.length.steps),
                .total = p_.length.steps};
+  stands("none");
 }
 
 void Trainer::restore(const TrainerState& state) {
   state_ = state;
   saved_step_ = state.step;
   scaler_.restore(state.loss_scale, state.good_steps);
+  stands(p_.options.resume == "auto" ? shown(checkpoint_of(state.step)) : shown(p_.options.resume));
 }
 
 RunOutcome Trainer::run() {
@@ -78,93 +83,175 @@ RunOutcome Trainer::run() {
   update_norms(p_.model);  // a checkpoint may have been read since they were computed
   bool go_on = !out_of_patience();
   if (!go_on) outcome.end = RunEnd::kStoppedEarly;
+  if (go_on && state_.validation_due) go_on = finish_step(Request::kNone, outcome.end);
   while (go_on && state_.step < p_.length.steps) {
     const Clock::time_point step_begin = Clock::now();
     const int64_t step = state_.step;
     const Step result = train_step(step);
-    check(step, result);
-    if (p_.check_folder) write(p_.check_folder);
-    state_.step = step + 1;
-    state_.tokens += result.tokens;
-
-    StepReport report{.step = state_.step,
-                      .total = p_.length.steps,
-                      .loss = result.loss,
-                      .lr = schedule_.rate(step),
-                      .grad_norm = result.norm,
-                      .tokens = result.tokens};
-    report.epoch =
-        static_cast<double>(state_.step) / static_cast<double>(p_.length.steps_per_epoch);
-    report.seconds = seconds_since(step_begin);
-    report.memory_bytes = static_cast<int64_t>(result.memory_peak);
-    if (step == 0) state_.first_loss = result.loss;
-    state_.last_loss = result.loss;
-    state_.seconds = seconds_before + seconds_since(begin);
-    ++outcome.steps;
-
-    const bool last = state_.step == p_.length.steps;
-    if (p_.length.eval_every > 0 && (state_.step % p_.length.eval_every == 0 || last)) {
-      go_on = evaluate_now(state_.step, report);
-    }
-    // Before the checkpoint: a run that is killed between the two goes on behind this row.
-    if (p_.metrics != nullptr) {
-      p_.metrics->write({.step = state_.step,
-                         .epoch = report.epoch,
-                         .tokens = state_.tokens,
-                         .loss = result.loss,
-                         .val_loss = report.val_loss,
-                         .lr = report.lr,
-                         .grad_norm = result.norm,
-                         .tokens_per_second = static_cast<double>(result.tokens) / report.seconds,
-                         .step_seconds = report.seconds,
-                         .memory_peak_bytes = report.memory_bytes});
-    }
-    const bool due = p_.options.save_every > 0 && state_.step % p_.options.save_every == 0;
-    if (due || last || !go_on || result.stop) save(report);
-    p_.console.step(report);
-    if (!go_on) outcome.end = RunEnd::kStoppedEarly;
-    if (result.stop && !last && go_on) {
+    if (!result.whole) {
+      save();
       outcome.end = RunEnd::kSignal;
       break;
     }
+    check(step, result);
+    if (p_.check_folder) write(p_.check_folder);
+    state_.step = step + 1;
+    for (const int64_t row : order_.rows_of_step(step)) state_.tokens += p_.train.length(row);
+    if (step == 0) state_.first_loss = result.loss;
+    state_.last_loss = result.loss;
+    state_.grad_norm = result.norm;
+    state_.step_seconds = seconds_since(step_begin);
+    state_.seconds = seconds_before + seconds_since(begin);
+    ++outcome.steps;
+    go_on = finish_step(result.request, outcome.end);
   }
   p_.console.finish();
+  set_last_words("");
   outcome.state = state_;
   outcome.seconds = seconds_since(begin);
   return outcome;
 }
 
-Trainer::Step Trainer::train_step(int64_t step) {
-  const std::span<const int64_t> rows = order_.rows_of_step(step);
-  const int64_t tokens = p_.train.longest(rows), scored = p_.train.scored(rows);
-  int64_t seen = 0;
-  for (const int64_t row : rows) seen += p_.train.length(row);
-  const double scale = scaler_.scale() / static_cast<double>(std::max<int64_t>(1, scored));
+StepReport Trainer::report_of_step() {
+  const int64_t step = state_.step - 1;
+  StepReport report{
+      .step = state_.step,
+      .total = p_.length.steps,
+      .epoch = static_cast<double>(state_.step) / static_cast<double>(p_.length.steps_per_epoch),
+      .loss = state_.last_loss,
+      .lr = schedule_.rate(step),
+      .grad_norm = state_.grad_norm,
+      .seconds = state_.step_seconds,
+      .memory_bytes = memory_peak_};
+  for (const int64_t row : order_.rows_of_step(step)) report.tokens += p_.train.length(row);
+  return report;
+}
 
-  p_.optimizer.zero_gradients();
-  const std::span<const int64_t> mine = rows_of_rank(rows, p_.group.rank(), p_.group.size());
-  const int64_t first = mine.data() - rows.data(), count = static_cast<int64_t>(mine.size());
-  std::vector<LossSum> losses;
-  for (int64_t at = 0; at < count; at += p_.length.micro_batch) {
-    const int64_t size = std::min(p_.length.micro_batch, count - at);
-    losses.push_back(micro_batch(mine.subspan(static_cast<size_t>(at), static_cast<size_t>(size)),
-                                 first + at, tokens, scale, at + size == count));
+bool Trainer::finish_step(Request request, RunEnd& end) {
+  StepReport report = report_of_step();
+  const bool last = state_.step == p_.length.steps;
+  const auto validates = [&] {
+    return state_.validation_due || last || state_.step % p_.length.eval_every == 0;
+  };
+  if (p_.length.eval_every > 0 && validates()) {
+    if (!evaluate_now(report)) {
+      report.note = save() ? "validation left, saved" : "validation left";
+      p_.console.step(report);
+      end = RunEnd::kSignal;
+      return false;
+    }
+    request = std::max(request, votes_.last());
   }
+  state_.validation_due = false;
+  // Before the checkpoint: a run that is killed between the two goes on behind this row.
+  if (p_.metrics != nullptr) {
+    p_.metrics->write({.step = state_.step,
+                       .epoch = report.epoch,
+                       .tokens = state_.tokens,
+                       .loss = report.loss,
+                       .val_loss = report.val_loss,
+                       .lr = report.lr,
+                       .grad_norm = report.grad_norm,
+                       .tokens_per_second = static_cast<double>(report.tokens) / report.seconds,
+                       .step_seconds = report.seconds,
+                       .memory_peak_bytes = report.memory_bytes});
+  }
+  const bool go_on = !out_of_patience();
+  const bool due = p_.options.save_every > 0 && state_.step % p_.options.save_every == 0;
+  if ((due || last || !go_on || request != Request::kNone) && save()) {
+    report.note += report.note.empty() ? "saved" : ", saved";
+  }
+  if (request == Request::kSave) save_done();
+  p_.console.step(report);
+  if (!go_on) end = RunEnd::kStoppedEarly;
+  if (go_on && !last && request == Request::kStop) end = RunEnd::kSignal;
+  return go_on && !last && request != Request::kStop;
+}
+
+bool Trainer::must_stop(Request request) {
+  if (request == Request::kSave) {
+    if (save())
+      p_.console.line(
+          fmt::format("  saved    step {}, as the launcher may end the job", state_.step));
+    save_done();
+  }
+  return request == Request::kStop;
+}
+
+Trainer::Step Trainer::train_step(int64_t step) {
+  p_.group.note_phase(fmt::format("step {}", step + 1));
+  const Clock::time_point begin = Clock::now();
+  const double waited = p_.group.traffic().seconds_waiting;
+  const std::span<const int64_t> rows = order_.rows_of_step(step);
+  const auto scored = static_cast<double>(std::max<int64_t>(1, p_.train.scored(rows)));
+  p_.optimizer.zero_gradients();
+  const std::optional<std::vector<LossSum>> losses = micro_batches(step, scaler_.scale() / scored);
+  if (!losses) return {.whole = false};
   p_.strategy.before_step();
   const double norm = p_.optimizer.step(schedule_.rate(step), 1 / scaler_.scale(), p_.options.clip);
   update_norms(p_.model);
 
   // Only now does the host read what the device has computed.
-  double sums[2] = {0, stop_signal() != 0 ? 1.0 : 0.0};  // loss, ranks asked to stop
-  for (const LossSum& loss : losses) sums[0] += loss.sum();
-  p_.group.all_reduce(std::span<double>(sums), Reduce::kSum);
-  double memory[1] = {static_cast<double>(peak_bytes(device_of(p_.model)))};
-  p_.group.all_reduce(std::span<double>(memory), Reduce::kMax);
-  return {.loss = sums[0] / static_cast<double>(std::max<int64_t>(1, scored)),
-          .norm = norm,
-          .tokens = seen,
-          .stop = sums[1] > 0,
-          .memory_peak = memory[0]};
+  double loss = 0;
+  for (const LossSum& each : *losses) loss += each.sum();
+  const double own_seconds = seconds_since(begin) - (p_.group.traffic().seconds_waiting - waited);
+  const std::span<const int64_t> mine = rows_of_rank(rows, p_.group.rank(), p_.group.size());
+  Step result = share(loss, {.seconds = own_seconds, .rows = static_cast<int64_t>(mine.size())});
+  result.loss /= scored;
+  result.norm = norm;
+  return result;
+}
+
+// The rank's part of a step's losses and gradients; nothing when a request to stop came in between.
+std::optional<std::vector<LossSum>> Trainer::micro_batches(int64_t step, double scale) {
+  const std::span<const int64_t> rows = order_.rows_of_step(step);
+  const int64_t tokens = p_.train.longest(rows), size = p_.length.micro_batch;
+  const std::span<const int64_t> mine = rows_of_rank(rows, p_.group.rank(), p_.group.size());
+  const int64_t first = mine.data() - rows.data(), count = static_cast<int64_t>(mine.size());
+  // A rank with fewer micro-batches than others begins a round later: votes then stand before the
+  // sums of gradients, which the last one sends, on every rank.
+  const auto ranks = static_cast<size_t>(p_.group.size());
+  const auto most = static_cast<int64_t>((rows.size() + ranks - 1) / ranks);
+  const int64_t rounds = (most + size - 1) / size, own = (count + size - 1) / size;
+  std::vector<LossSum> losses;
+  for (int64_t round = 0; round < rounds; ++round) {
+    if (must_stop(round + 1 < rounds ? votes_.next() : votes_.last())) return std::nullopt;
+    const int64_t at = (round - (rounds - own)) * size;
+    if (at < 0) continue;
+    const int64_t these = std::min(size, count - at);
+    losses.push_back(micro_batch(mine.subspan(static_cast<size_t>(at), static_cast<size_t>(these)),
+                                 first + at, tokens, scale, at + these == count));
+  }
+  return losses;
+}
+
+// What ranks tell each other after a step. The sum is taken in the order of ranks.
+Trainer::Step Trainer::share(double loss, RankStep own) {
+  struct Told {
+    double loss, seconds;
+    int64_t rows, request, memory;
+  };
+  constexpr int64_t kWords = sizeof(Told) / sizeof(int64_t);
+  const auto ranks = static_cast<size_t>(p_.group.size());
+  Told mine{loss, own.seconds, own.rows, static_cast<int64_t>(p_.requested()),
+            peak_bytes(device_of(p_.model))};
+  std::vector<Told> all(ranks);
+  p_.group
+      .all_gather({&mine, kWords, DType::kI64}, {all.data(), kWords * p_.group.size(), DType::kI64})
+      .wait();
+  Step step;
+  std::vector<RankStep> steps;
+  int64_t request = 0;
+  memory_peak_ = 0;
+  for (const Told& told : all) {
+    step.loss += told.loss;
+    request = std::max(request, told.request);
+    memory_peak_ = std::max(memory_peak_, told.memory);
+    steps.push_back({told.seconds, told.rows});
+  }
+  step.request = static_cast<Request>(request);
+  for (const std::string& line : slow_ranks_.step(steps)) p_.console.warning(line);
+  return step;
 }
 
 LossSum Trainer::micro_batch(std::span<const int64_t> rows, int64_t first_in_step, int64_t tokens,
@@ -206,11 +293,17 @@ void Trainer::check(int64_t step, const Step& result) {
   state_.good_steps = scaler_.good_steps();
 }
 
-bool Trainer::evaluate_now(int64_t step, StepReport& report) {
+bool Trainer::evaluate_now(StepReport& report) {
+  const int64_t step = state_.step;
+  p_.group.note_phase(fmt::format("the validation of step {}", step));
+  state_.validation_due = true;
   const Evaluation evaluation =
-      evaluate(p_.model, source_of(*p_.val), p_.group, p_.length.micro_batch, dtype_);
+      evaluate(p_.model, source_of(*p_.val), p_.group, p_.length.micro_batch, dtype_, {},
+               [&] { return must_stop(votes_.next()); });
+  if (!evaluation.whole) return false;
   if (!std::isfinite(evaluation.loss))
     numeric_failure(step - 1, "the validation loss is " + not_finite_text(evaluation.loss));
+  if (saved_step_ == step) saved_step_ = -1;  // that was without what is known now
   report.val_loss = evaluation.loss;
   const bool better = state_.best_step < 0 || evaluation.loss < state_.best_val;
   if (better) {
@@ -230,23 +323,35 @@ bool Trainer::evaluate_now(int64_t step, StepReport& report) {
   }
   if (out_of_patience())
     report.note += fmt::format("stops early: no gain since step {}", state_.best_step);
-  return !out_of_patience();
+  return true;
 }
 
 bool Trainer::out_of_patience() const {
   return p_.options.early_stop > 0 && state_.evals_without_gain >= p_.options.early_stop;
 }
 
-void Trainer::save(StepReport& report) {
-  if (saved_step_ == state_.step) return;
+bool Trainer::save() {
+  if (state_.step == 0 || saved_step_ == state_.step) return false;
   if (const std::string name = p_.optimizer.bad_weight(); !name.empty()) {
     numeric_failure(state_.step - 1, fmt::format("the weights of {} are not finite", name));
   }
+  p_.group.note_phase(fmt::format("saving step {}", state_.step));
   state_.identity = p_.identity;
-  if (is_rank0()) write_checkpoint();
+  bool saved = false;
+  if (is_rank0()) {
+    const std::optional<double> left = seconds_left();
+    saved = !left || save_seconds_ <= *left;
+    if (saved) {
+      write_checkpoint();
+    } else {
+      p_.console.warning(fmt::format(
+          "no checkpoint of step {}: the last one took {:.1f} s, and the launcher leaves {:.1f} s",
+          state_.step, save_seconds_, *left));
+    }
+  }
   p_.group.barrier();
   saved_step_ = state_.step;
-  report.note += report.note.empty() ? "saved" : ", saved";
+  return saved;
 }
 
 void Trainer::write_checkpoint() {
@@ -254,11 +359,28 @@ void Trainer::write_checkpoint() {
   const auto write_result = [&](const fs::path& target) {
     if (p_.result_name == "adapter") p_.write_weights(target / p_.result_name);
   };
+  const Clock::time_point begin = Clock::now();
   if (p_.metrics != nullptr) p_.metrics->sync();
   write([&] {
     save_checkpoint(folder() / "checkpoints", state_, p_.optimizer, write_result, p_.options.keep,
                     [this](const std::string& what) { warn_of_leftover(what); });
   });
+  save_seconds_ = seconds_since(begin);
+  stands(shown(checkpoint_of(state_.step)));
+}
+
+fs::path Trainer::checkpoint_of(int64_t step) const {
+  return folder() / "checkpoints" / fmt::format("step-{}", step);
+}
+
+void Trainer::stands(const std::string& checkpoint) {
+  const std::optional<double> grace = launcher_grace();
+  if (!grace || !is_rank0()) return;
+  set_last_words(fmt::format(
+      "tenon: warning: mpirun kills this job {} s after its SIGTERM; checkpoint that stands: {}. "
+      "To stop with a new one, send mpirun SIGUSR1, or start it with --mca "
+      "odls_base_sigkill_timeout 60\n",
+      *grace, checkpoint));
 }
 
 void Trainer::write(const std::function<void()>& action) const {

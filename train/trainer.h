@@ -20,6 +20,8 @@
 #include "train/optimizer.h"
 #include "train/options.h"
 #include "train/schedule.h"
+#include "train/signals.h"
+#include "train/slow_ranks.h"
 
 namespace tenon {
 
@@ -68,34 +70,46 @@ class Trainer {
     std::string result_name;  // "adapter" or "model"
     // Throws where the run folder is no longer the one that was opened; on rank 0, or empty.
     std::function<void()> check_folder = {};
+    // What this rank was asked for.
+    std::function<Request()> requested = tenon::requested;
   };
+  // A collective call.
   explicit Trainer(const Parts& parts);
 
   // Goes on from a checkpoint's state (weights and optimizer already restored).
   void restore(const TrainerState& state);
 
-  // Runs to the end, or to a signal (after a saved checkpoint). Throws Error(kNumeric) for a loss
-  // or gradient that is not finite, naming step and last good checkpoint.
+  // Runs to the end, or until some rank is asked to stop: then the last step that was completed is
+  // saved, and a step or validation under way is left, to be done again by the run that goes on from
+  // there. Throws Error(kNumeric) for a loss or gradient that is not finite, naming step and last
+  // good checkpoint.
   RunOutcome run();
 
  private:
   struct Step {
-    double loss = 0;         // mean over the step's scored tokens
-    double norm = 0;         // of the gradient, before clipping
-    int64_t tokens = 0;      // of the step, over all ranks
-    bool stop = false;       // some rank was asked to stop
-    double memory_peak = 0;  // highest of the ranks
+    double loss = 0;                   // mean over the step's scored tokens
+    double norm = 0;                   // of the gradient, before clipping
+    Request request = Request::kNone;  // the most that a rank was asked for
+    bool whole = true;                 // false: a request to stop came, and the rest says nothing
   };
   Step train_step(int64_t step);
+  std::optional<std::vector<LossSum>> micro_batches(int64_t step, double scale);
   LossSum micro_batch(std::span<const int64_t> rows, int64_t first_in_step, int64_t tokens,
                       double scale, bool last);
-  void check(int64_t step, const Step& result);         // loss and gradient are finite
-  bool evaluate_now(int64_t step, StepReport& report);  // false: stop early
-  void save(StepReport& report);
+  Step share(double loss, RankStep own);
+  bool must_stop(Request request);               // meets a request to save
+  void check(int64_t step, const Step& result);  // loss and gradient are finite
+  // What follows a step: validation, metrics, checkpoint, a line. False: the run ends, and how.
+  bool finish_step(Request request, RunEnd& end);
+  StepReport report_of_step();
+  bool evaluate_now(StepReport& report);  // false: left
+  bool save();                            // false: there is nothing to save, or no time
   void write_checkpoint();
   // Writes to the run folder; an error names the last good checkpoint.
   void write(const std::function<void()>& action) const;
   void warn_of_leftover(const std::string& what);  // once
+  std::filesystem::path checkpoint_of(int64_t step) const;
+  void stands(const std::string& checkpoint);  // the one that is good whatever happens now
   [[noreturn]] void numeric_failure(int64_t step, const std::string& what);
   bool out_of_patience() const;
   bool is_rank0() const { return p_.group.rank() == 0; }
@@ -106,9 +120,13 @@ class Trainer {
   Schedule schedule_;
   LossScaler scaler_;
   RowOrder order_;
+  Votes votes_;
+  SlowRanks slow_ranks_;
   TrainerState state_;
+  int64_t memory_peak_ = 0;  // highest of the ranks
   int64_t saved_step_ = -1;
   bool warned_of_leftover_ = false;
+  double save_seconds_ = 0;  // what the last checkpoint took
 };
 
 }  // namespace tenon

@@ -116,9 +116,32 @@ void message_mismatch(World& job) {
 
 void one_stops(World& job) {
   job.communicator().set_timeout(1);
+  job.communicator().note_phase("step 7");
   job.communicator().barrier();
   if (job.rank() == 1) raise(SIGSTOP);
   work_on(job.communicator());
+}
+
+// Rank 1 computes for three times the time limit: nothing must happen but a line.
+void one_computes(World& job) {
+  Communicator& world = job.communicator();
+  world.set_timeout(2);
+  world.note_phase(job.rank() == 1 ? "a long sum" : "a short sum");
+  world.barrier();
+  if (job.rank() == 1) {
+    const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(6);
+    volatile double sum = 0;
+    while (std::chrono::steady_clock::now() < end) sum = sum + 1;
+  }
+  world.barrier();
+}
+
+// Rank 1 answers, but does nothing.
+void one_idles(World& job) {
+  job.communicator().set_timeout(1);
+  job.communicator().barrier();
+  if (job.rank() == 1) std::this_thread::sleep_for(std::chrono::hours(1));
+  job.communicator().barrier();
 }
 
 void one_pauses(World& job) {  // no longer than the time limit: nothing must happen
@@ -203,6 +226,8 @@ const std::map<std::string, std::function<void(World&)>> modes = {
     {"mismatch", mismatch},
     {"message-mismatch", message_mismatch},
     {"one-stops", one_stops},
+    {"one-computes", one_computes},
+    {"one-idles", one_idles},
     {"one-pauses", one_pauses},
     {"one-dies", one_dies},
     {"one-exits", one_exits},

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 cmake_policy(VERSION 3.25)
-# cmake -DPROGRAM=... -DMODE=... -DRANKS=... -DCODE=... -DLINE=... -DMPIRUN=... -P: see CMakeLists.txt.
+# cmake -DPROGRAM=... -DMODE=... -DRANKS=... -DCODE=... -DLINE=... -DWARNING=... -DMPIRUN=... -P: see CMakeLists.txt.
 # A job that fails must end within 10 s, by its own means: mpirun is not interrupted here.
 execute_process(COMMAND date +%s OUTPUT_VARIABLE begin)
 execute_process(COMMAND ${MPIRUN} --oversubscribe -n ${RANKS} ${PROGRAM} ${MODE} TIMEOUT 100
@@ -30,3 +30,17 @@ else()
     message(FATAL_ERROR "expected one error line, got ${count}")
   endif()
 endif()
+
+string(REGEX MATCHALL "tenon: warning: [^\n]*" warnings "${errors}")
+list(LENGTH warnings count)
+if(WARNING STREQUAL "" AND count GREATER 0)
+  message(FATAL_ERROR "expected no warning")
+elseif(NOT WARNING STREQUAL "" AND NOT count EQUAL 1)
+  message(FATAL_ERROR "expected one warning, got ${count}")
+endif()
+foreach(part IN LISTS WARNING)
+  string(FIND "${warnings}" "${part}" place)
+  if(place EQUAL -1)
+    message(FATAL_ERROR "expected in the warning: ${part}")
+  endif()
+endforeach()

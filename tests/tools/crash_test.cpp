@@ -135,7 +135,7 @@ TEST_CASE("leftovers of interrupted writers are removed") {
 
 TEST_CASE("SIGTERM: the step is finished, saved, and exit 75 says to run again") {
   const Crash crash;
-  for (const int number : {SIGTERM, SIGINT, SIGUSR1}) {
+  for (const int number : {SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGUSR2, SIGXCPU}) {
     const std::string out = "run" + std::to_string(number);
     Process process(tenon_words(crash.words(out)));
     REQUIRE(eventually([&] {
@@ -156,21 +156,36 @@ TEST_CASE("SIGTERM: the step is finished, saved, and exit 75 says to run again")
 }
 
 // A step of this takes a good part of a second.
-Words long_steps(const Lab& lab) {
+Words long_steps(const Lab& lab, const std::string& micro_batch = "1") {
   lab.put("long.txt", sentences(4000));
-  return lab.finetune({"--data", lab.at("long.txt"), "--batch", "1500", "--micro-batch", "1",
-                       "--seq-len", "64", "--save-every", "1", "--steps", "60", "--keep", "60"});
+  return lab.finetune({"--data", lab.at("long.txt"), "--batch", "1500", "--micro-batch",
+                       micro_batch, "--seq-len", "64", "--save-every", "1", "--steps", "60",
+                       "--keep", "60"});
 }
 
-TEST_CASE("a second signal leaves at once") {
+TEST_CASE("a step of many micro-batches is left where a signal finds it") {
   const Lab lab;
   Process process(tenon_words(long_steps(lab)));
   REQUIRE(eventually([&] { return lab.has("run/checkpoints/step-1/manifest.json"); }));
   process.signal(SIGTERM);
-  sleep_ms(20);
+  const size_t done = lines(lab.get("run/metrics.csv")).size() - 1;
+  const Result stopped = process.wait(20);
+  INFO(stopped.err);
+  CHECK(stopped.code == 75);
+  // One step more may have come to its end between the signal and the look.
+  const Json steps = Json::parse(lab.get("run/summary.json")).at("steps");
+  CHECK(steps.get<size_t>() <= done + 1);
+  CHECK(lab.has("run/checkpoints/step-" + steps.dump()));
+}
+
+TEST_CASE("a second signal leaves at once") {
+  const Lab lab;
+  Process process(tenon_words(long_steps(lab, "100")));
+  REQUIRE(eventually([&] { return lab.has("run/checkpoints/step-1/manifest.json"); }));
   process.signal(SIGTERM);
+  process.signal(SIGINT);  // the two may come in either order
   const Result left = process.wait(10);
-  CHECK(left.code == 128 + SIGTERM);
+  CHECK((left.code == 128 + SIGTERM || left.code == 128 + SIGINT));
   CHECK(tenon({"inspect", lab.at("run/checkpoints/step-1")}).code == 0);
 }
 
@@ -246,14 +261,54 @@ TEST_CASE("resuming what is finished changes nothing") {
   CHECK(Json::parse(crash.get("calm/summary.json")).at("end") == "stopped early");
 }
 
+// The command as bash has it.
+std::string quoted(const Words& words) {
+  std::string command;
+  for (const std::string& word : tenon_words(words)) command += " '" + word + "'";
+  return command;
+}
+
+Result bash(const std::string& command) { return run({"/bin/bash", "-c", command}); }
+
+TEST_CASE("what is meant for people never goes into files, whatever was closed at the start") {
+  const Crash crash;
+  for (const char* closed : {"2>&-", "1>&-", "0<&-", "0<&- 1>&- 2>&-"}) {
+    INFO(closed);
+    CHECK(bash("exec" + quoted(crash.words("run")) + " " + closed).code == 0);
+    crash.check_same("run");
+    const std::string csv = crash.get("run/metrics.csv");
+    CHECK(lines(csv).size() == 25);
+    fs::remove_all(crash.out());
+  }
+  // Nobody gets what was asked for.
+  const Result lost = bash("exec" + quoted({"inspect", crash.model()}) + " >&-");
+  CHECK(lost.code == 6);
+  CHECK_THAT(lost.err, Catch::StartsWith("tenon: error: stdout: "));
+  CHECK(bash("exec" + quoted({"inspect", crash.at("none")}) + " 2>&-").code == 2);
+}
+
+TEST_CASE("a run goes on when the reader of its log has gone") {
+  const Crash crash;
+  const Result piped = bash(quoted(crash.words("run")) + " 2>&1 | head -1; exit ${PIPESTATUS[0]}");
+  CHECK(piped.code == 0);
+  CHECK(lines(piped.out).size() == 1);
+  crash.check_same("run");
+}
+
+TEST_CASE("a command whose results nobody reads any more ends as pipes end it") {
+  const Lab lab;
+  lab.put("long.txt", sentences(20000));
+  const Words words = {"tokenize", "--model", lab.model(), "--data", lab.at("long.txt"), "--ids"};
+  const Result piped = bash(quoted(words) + " | head -c 5; exit ${PIPESTATUS[0]}");
+  CHECK(piped.code == 128 + SIGPIPE);
+  CHECK(piped.err.empty());
+}
+
 TEST_CASE("a full disk: exit 6, and the last good checkpoint is named") {
   const Lab lab;
   // Files of more than 24 KiB cannot be written: the first checkpoint of a full model cannot.
-  std::string command = "ulimit -f 24; trap '' XFSZ; exec";
-  for (const std::string& word : tenon_words(lab.finetune({"--method", "full"}))) {
-    command += " '" + word + "'";
-  }
-  const Result result = run({"/bin/bash", "-c", command});
+  const Result result =
+      run({"/bin/bash", "-c", "ulimit -f 24; exec " + quoted(lab.finetune({"--method", "full"}))});
   CHECK(result.code == 6);
   const Words said = lines(result.err);
   REQUIRE_FALSE(said.empty());

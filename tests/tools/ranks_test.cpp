@@ -1,62 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 // The program under mpirun: the same losses however many ranks there are, and errors that end the
 // job with one line and leave nothing behind.
-#include <signal.h>
-
 #include <algorithm>
 #include <catch2/catch.hpp>
 #include <cmath>
 
-#include "tests/tools/lab.h"
+#include "tests/tools/jobs.h"
 
 namespace tenon::test {
 namespace {
 
 namespace fs = std::filesystem;
-
-// The lines of a job's stderr that Tenon wrote as errors: mpirun adds its own.
-Words errors_of(const Result& result) {
-  Words errors;
-  for (const std::string& line : lines(result.err)) {
-    if (line.find("tenon: error:") != std::string::npos) errors.push_back(line);
-  }
-  return errors;
-}
-
-void check_job_refused(const Lab& lab, const Words& words, int code, const Words& parts) {
-  const Listing before = list(lab.path());
-  const Result result = run(words, {}, 30);
-  INFO(result.err);
-  CHECK(result.code == code);
-  CHECK(result.out.empty());
-  const Words errors = errors_of(result);
-  REQUIRE(errors.size() == 1);
-  CHECK(errors[0].starts_with("tenon: error: "));
-  for (const std::string& part : parts) CHECK_THAT(errors[0], Catch::Contains(part));
-  CHECK(list(lab.path()) == before);
-}
-
-// mpirun -n 2 of a command that differs on rank 1: there, `flag` has another value.
-Words differing(const Lab& lab, const Words& words, const std::string& flag,
-                const std::string& value) {
-  lab.put("wrapper.sh", "[ \"$OMPI_COMM_WORLD_RANK\" = 1 ] && exec \"$@\" '" + flag + "' '" +
-                            value + "'\nexec \"$@\"\n");
-  Words common;
-  for (size_t i = 0; i < words.size(); ++i) {
-    if (words[i] == flag) {
-      lab.put("wrapper.sh", "if [ \"$OMPI_COMM_WORLD_RANK\" = 1 ]; then exec \"$@\" '" + flag +
-                                "' '" + value + "'; fi\nexec \"$@\" '" + flag + "' '" +
-                                words[i + 1] + "'\n");
-      ++i;
-    } else {
-      common.push_back(words[i]);
-    }
-  }
-  Words job = {"/bin/bash", lab.at("wrapper.sh")};
-  const Words program = tenon_words(common);
-  job.insert(job.end(), program.begin(), program.end());
-  return mpirun_words(2, job);
-}
 
 TEST_CASE("one, two and three ranks give the same losses") {
   const Lab lab;
@@ -205,6 +159,43 @@ TEST_CASE("bad input under mpirun is one line") {
                     {"pairs.jsonl", "hypothesis"});
 }
 
+TEST_CASE("wrong usage under mpirun is one line, from whichever rank has it") {
+  const Lab lab;
+  check_job_refused(lab, mpirun_words(2, tenon_words(lab.finetune({"--nope", "1"}))), 2,
+                    {"unknown option --nope"});
+  check_job_refused(lab, mpirun_words(3, tenon_words(lab.finetune({"--lr", "x"}))), 2, {"--lr"});
+  check_job_refused(lab, mpirun_words(2, tenon_words({"finetune", "--config", lab.at("none")})), 2,
+                    {"none"});
+  check_job_refused(lab, mpirun_words(2, tenon_words({"dance"})), 2, {"unknown command"});
+  check_job_refused(lab, mpirun_words(2, tenon_words({"inspect", lab.at("none")})), 2, {"none"});
+  check_job_refused(lab, differing(lab, lab.finetune(), "--nope", "1"), 2, {"--nope"});
+  const Result help = tenon_ranks(2, {"finetune", "--help"});
+  CHECK(help.code == 0);
+  CHECK(help.out == tenon({"finetune", "--help"}).out);
+}
+
+TEST_CASE("ranks with other kernels, or with none, are refused") {
+  const Lab lab;
+  const auto job = [&](const std::string& second) {
+    lab.put("kernels.sh",
+            "[ \"$OMPI_COMM_WORLD_RANK\" = 1 ] && export TENON_CPU=" + second + "\nexec \"$@\"\n");
+    Words words = {"/bin/bash", lab.at("kernels.sh")};
+    for (const std::string& word : tenon_words(lab.finetune())) words.push_back(word);
+    return mpirun_words(2, words);
+  };
+  ::setenv("TENON_CPU", "avx2", 1);
+  const bool vectors = tenon({"--version"}).out.find("avx2") != std::string::npos;
+  if (vectors) {
+    check_job_refused(lab, job("scalar"), 3,
+                      {"ranks disagree: kernels (TENON_CPU): rank 0: avx2, rank 1: scalar"});
+  }
+  ::setenv("TENON_CPU", "scalar", 1);
+  CHECK(run(job("scalar")).code == 0);
+  fs::remove_all(lab.out());
+  check_job_refused(lab, job("avx9"), 3, {"rank 1/2", "TENON_CPU=avx9: expected one of "});
+  ::unsetenv("TENON_CPU");
+}
+
 TEST_CASE("more ranks than sequences") {
   const Lab lab;
   check_job_refused(lab, mpirun_words(3, tenon_words(lab.finetune({"--batch", "2"}))), 2,
@@ -286,42 +277,6 @@ TEST_CASE("ranks whose clocks show different days train on rank 0's") {
   }
 }
 
-// The ranks of a job, when they have taken the first steps.
-std::vector<pid_t> ranks_of(const Process& job) {
-  REQUIRE(eventually([&] {
-    const std::string said = job.err();
-    const size_t header = said.find("step  epoch");
-    return header != std::string::npos && lines(said.substr(header)).size() > 20;
-  }));
-  return job.children();
-}
-
-Words long_run(const Lab& lab, const std::string& out) {
-  return lab.finetune(
-      {"--out", lab.at(out), "--steps", "400", "--save-every", "40", "--resume", "auto"});
-}
-
-TEST_CASE("kill -9 of a rank ends the job; --resume auto ends as an undisturbed run") {
-  const Lab lab;
-  REQUIRE(tenon_ranks(2, long_run(lab, "calm")).code == 0);
-  for (const size_t victim : {size_t{0}, size_t{1}}) {
-    Process job(mpirun_words(2, tenon_words(long_run(lab, "run"))));
-    const std::vector<pid_t> ranks = ranks_of(job);
-    REQUIRE(ranks.size() == 2);
-    ::kill(ranks[victim], SIGKILL);
-    const Result killed = job.wait(15);
-    CHECK(killed.code != kTimeout);
-    CHECK(killed.code != 0);
-    CHECK(eventually([&] { return ::kill(ranks[1 - victim], 0) != 0; }, 10));
-  }
-  const Result last = tenon_ranks(2, long_run(lab, "run"));
-  INFO(last.err);
-  REQUIRE(last.code == 0);
-  CHECK(list(lab.at("run/adapter")) == list(lab.at("calm/adapter")));
-  CHECK(lab.metrics("loss", "run") == lab.metrics("loss", "calm"));
-  CHECK(lab.metrics("step", "run").size() == 400);
-}
-
 TEST_CASE("a run may go on with another number of ranks") {
   const Lab lab;
   const Words words = lab.finetune({"--steps", "10", "--save-every", "5", "--val-split", "0.2",
@@ -339,18 +294,6 @@ TEST_CASE("a run may go on with another number of ranks") {
   for (size_t i = 0; i < 10; ++i) {
     CHECK(std::fabs(std::stod(losses[i]) - std::stod(together[i])) <= 1e-6);
   }
-}
-
-TEST_CASE("SIGTERM to one rank stops all of them after a saved step") {
-  const Lab lab;
-  Process job(mpirun_words(2, tenon_words(long_run(lab, "run"))));
-  const std::vector<pid_t> ranks = ranks_of(job);
-  REQUIRE(ranks.size() == 2);
-  ::kill(ranks[1], SIGTERM);
-  const Result stopped = job.wait(15);
-  INFO(stopped.err);
-  CHECK(stopped.code == 75);
-  CHECK(Json::parse(lab.get("run/summary.json")).at("end") == "stopped by a signal");
 }
 
 TEST_CASE("a loss that is not a number is told once") {

@@ -92,6 +92,34 @@ TEST_CASE("each token of a text is predicted once, from as far back as its windo
   }
 }
 
+TEST_CASE("an evaluation may be stopped between batches, which all ranks are asked about") {
+  const Json golden = parse_json_file(kReference / "scores/windows.json");
+  const std::string folder = (kReference / "cases/gpt2-small/model").string();
+  const std::unique_ptr<Model> model = build_model(folder);
+  load_weights(*model, folder);
+  const TempFolder scratch;
+  const auto ids = golden.at("ids").get<std::vector<int32_t>>();
+  const TokenFile file = file_of(
+      scratch, {{ids.begin(), ids.begin() + std::min<std::ptrdiff_t>(
+                                                40, static_cast<std::ptrdiff_t>(ids.size()))}});
+  const StridedWindows windows(file, all_documents(file), 8, 4, 0);
+  REQUIRE(windows.rows() > 4);
+  for (const int ranks : {1, 3}) {  // whose shares differ
+    const int64_t rounds = (windows.rows() + ranks - 1) / ranks;
+    for (int64_t last = 0; last <= rounds; ++last) {
+      INFO(ranks << " ranks, stopped at look " << last);
+      const std::vector<int64_t> looks = on_ranks(ranks, [&](Communicator& group) {
+        int64_t look = 0;
+        const Evaluation result = evaluate(*model, source_of(windows), group, 1, DType::kF32, {},
+                                           [&] { return look++ == last; });
+        return result.whole ? -look : look;
+      });
+      CHECK(looks ==
+            std::vector<int64_t>(static_cast<size_t>(ranks), last < rounds ? last + 1 : -rounds));
+    }
+  }
+}
+
 TEST_CASE("windows want plain text with something to predict") {
   const TempFolder scratch;
   const TokenFile prompts = file_of(scratch, {{1, 2, 3}}, false);

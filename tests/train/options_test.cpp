@@ -77,6 +77,7 @@ const std::map<std::string, Words>& other_values() {
       {"device", {"cpu"}},
       {"parallel", {"dp=4"}},
       {"threads", {"2"}},
+      {"timeout", {"7.5"}},
       {"seed", {"7"}},
       {"log-every", {"10"}},
       {"show-sample", {"true"}},

@@ -69,7 +69,8 @@ struct TinyResult {
 
 // What one rank does. `from` is a checkpoint to go on from, or empty.
 inline TinyResult run_rank(const TrainOptions& o, Communicator& world, const TokenFile& train,
-                           const TokenFile* val, const std::filesystem::path& from = {}) {
+                           const TokenFile* val, const std::filesystem::path& from = {},
+                           const std::function<Request()>& asked = requested) {
   const auto model = tiny_model();
   const LoraOptions lora{
       .rank = o.rank, .alpha = o.alpha, .dropout = o.lora_dropout, .targets = o.targets};
@@ -91,7 +92,7 @@ inline TinyResult run_rank(const TrainOptions& o, Communicator& world, const Tok
   std::optional<Metrics> metrics;
   if (world.rank() == 0) {
     std::filesystem::create_directories(o.out);
-    metrics.emplace(o.out, state ? state->step : 0,
+    metrics.emplace(o.out, state ? state->rows_of_metrics() : 0,
                     [](const std::string& text) { throw std::runtime_error(text); });
   }
   const auto write_weights = [&](const std::filesystem::path& folder) {
@@ -110,7 +111,8 @@ inline TinyResult run_rank(const TrainOptions& o, Communicator& world, const Tok
                    .identity = "a tiny run",
                    .write_weights = write_weights,
                    .write_result = [&](const auto& folder, const auto&) { write_weights(folder); },
-                   .result_name = full ? "model" : "adapter"});
+                   .result_name = full ? "model" : "adapter",
+                   .requested = asked});
   if (state) trainer.restore(*state);
   TinyResult result{.outcome = trainer.run()};
   optimizer.visit_state([&](const std::string& name, Tensor& tensor) {

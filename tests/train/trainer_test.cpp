@@ -4,6 +4,7 @@
 #include <catch2/catch.hpp>
 #include <cmath>
 #include <numeric>
+#include <set>
 
 #include "tests/train/tiny_run.h"
 
@@ -244,6 +245,130 @@ TEST_CASE("a run that goes on from any checkpoint is the undisturbed run", "[tra
             get_file(folder / "whole/checkpoints/step-6/state.safetensors"));
     }
   }
+}
+
+// Answers what a rank was asked for: `request` from the nth look on, or at that look only.
+std::function<Request()> at_look(int64_t nth, Request request, bool once = false) {
+  return [=, look = int64_t{0}]() mutable {
+    const int64_t mine = look++;
+    return mine == nth || (mine > nth && !once) ? request : Request::kNone;
+  };
+}
+
+// A run in which the last of the ranks is asked for something.
+std::vector<TinyResult> run_asked(const TrainOptions& o, int ranks, const TokenFile& train,
+                                  const TokenFile& val, const std::function<Request()>& asked) {
+  set_thread_count(ranks);
+  return on_ranks(ranks, [&](Communicator& world) {
+    const bool last = world.rank() + 1 == ranks;
+    return run_rank(o, world, train, &val, {}, last ? asked : at_look(-1, Request::kNone, true));
+  });
+}
+
+// Numbers, of which some may be missing, as text.
+std::string column(const fs::path& run, const std::string& name) {
+  std::string text;
+  for (const double value : metric(run, name)) text += fmt::format("{:.17g} ", value);
+  return text;
+}
+
+TEST_CASE("a run that was asked to stop, wherever that is, goes on as the undisturbed run",
+          "[trainer]") {
+  const int ranks = GENERATE(1, 2, 4);
+  const std::string precision = ranks == 2 ? "fp16" : "fp32";
+  INFO(ranks << " ranks");
+  const TempFolder folder;
+  const TokenFile train = tiny_tokens(folder / "train.tokens", 20, 1),
+                  val = tiny_tokens(folder / "val.tokens", 7, 2);
+  TrainOptions o = tiny_options(folder / "whole");
+  o.precision = precision;
+  o.steps = 5;  // the last one has a validation too
+  o.eval_every = 2;
+  o.micro_batch = 1;
+  const std::vector<TinyResult> whole = run_tiny(o, ranks, train, &val);
+  int in_steps = 0, in_validations = 0;
+  for (int64_t look = 0;; ++look) {
+    INFO("at look " << look);
+    TrainOptions stopped = o;
+    stopped.out = (folder / fmt::format("at-{}", look)).string();
+    const RunOutcome first =
+        run_asked(stopped, ranks, train, val, at_look(look, Request::kStop))[0].outcome;
+    if (first.end == RunEnd::kFinished) {
+      CHECK(first.state.step == 5);
+      break;
+    }
+    REQUIRE(first.end == RunEnd::kSignal);
+    const Found found = newest_checkpoint(fs::path(stopped.out) / "checkpoints");
+    CHECK(found.folder.has_value() == (first.state.step > 0));
+    if (found.folder) CHECK(verify_checkpoint(*found.folder) == first.state.step);
+    in_steps += first.state.validation_due ? 0 : 1;
+    in_validations += first.state.validation_due ? 1 : 0;
+    CHECK(metric(stopped.out, "step").size() == static_cast<size_t>(first.state.rows_of_metrics()));
+
+    const std::vector<TinyResult> got =
+        run_tiny(stopped, ranks, train, &val, found.folder.value_or(""));
+    for (size_t rank = 0; rank < got.size(); ++rank) {
+      CHECK(got[rank].outcome.end == RunEnd::kFinished);
+      CHECK(got[rank].state == whole[rank].state);
+      CHECK(got[rank].outcome.state.best_val == whole[rank].outcome.state.best_val);
+      CHECK(got[rank].outcome.state.best_step == whole[rank].outcome.state.best_step);
+      CHECK(got[rank].outcome.state.evals_without_gain ==
+            whole[rank].outcome.state.evals_without_gain);
+    }
+    for (const char* name : {"step", "epoch", "tokens", "loss", "val_loss", "lr", "grad_norm"}) {
+      CHECK(column(stopped.out, name) == column(o.out, name));
+    }
+    for (const char* name :
+         {"checkpoints/step-5/state.safetensors", "adapter-best/adapter_model.safetensors"}) {
+      CHECK(get_file(fs::path(stopped.out) / name) == get_file(folder / "whole" / name));
+    }
+    const TrainerState last = parse_state(
+        get_file(fs::path(stopped.out) / "checkpoints/step-5/trainer.json"), "trainer.json");
+    CHECK_FALSE(last.validation_due);
+    CHECK(last.best_step == whole[0].outcome.state.best_step);
+  }
+  // Looks are between micro-batches and between validation batches, on every number of ranks.
+  CHECK(in_steps >= 5 * 6 / ranks - 5);
+  CHECK(in_validations >= 3 * (7 / ranks) - 3);
+}
+
+TEST_CASE("a hint that the end may come makes a checkpoint, and the run goes on", "[trainer]") {
+  const int ranks = GENERATE(1, 2);
+  const TempFolder folder;
+  const TokenFile train = tiny_tokens(folder / "train.tokens", 20, 1),
+                  val = tiny_tokens(folder / "val.tokens", 7, 2);
+  TrainOptions o = tiny_options(folder / "whole");
+  o.eval_every = 2;
+  o.micro_batch = 1;
+  o.keep = 10;
+  const std::vector<TinyResult> whole = run_tiny(o, ranks, train, &val);
+  std::set<std::string> saved;
+  for (int64_t look = 0; look < 40; ++look) {
+    INFO("at look " << look);
+    TrainOptions hinted = o;
+    hinted.out = (folder / fmt::format("at-{}", look)).string();
+    const std::vector<TinyResult> got =
+        run_asked(hinted, ranks, train, val, at_look(look, Request::kSave, true));
+    CHECK(got[0].outcome.end == RunEnd::kFinished);
+    CHECK(got[0].state == whole[0].state);
+    CHECK(column(hinted.out, "val_loss") == column(o.out, "val_loss"));
+    for (const fs::directory_entry& entry :
+         fs::directory_iterator(fs::path(hinted.out) / "checkpoints")) {
+      const fs::path checkpoint = entry.path();
+      CHECK(verify_checkpoint(checkpoint) > 0);
+      if (!saved.insert(checkpoint.filename().string()).second) continue;
+      // As if it had come to the end right there: rows of the metrics beyond it are dropped.
+      hinted.out = (folder / fmt::format("on-{}", look)).string();
+      fs::create_directories(hinted.out);
+      for (const char* name : {"metrics.csv", "metrics.jsonl"})
+        fs::copy(folder / fmt::format("at-{}", look) / name, fs::path(hinted.out) / name,
+                 fs::copy_options::overwrite_existing);
+      CHECK(run_tiny(hinted, ranks, train, &val, checkpoint)[0].state == whole[0].state);
+      CHECK(column(hinted.out, "val_loss") == column(o.out, "val_loss"));
+      CHECK(column(hinted.out, "step") == column(o.out, "step"));
+    }
+  }
+  CHECK(saved.size() > 3);
 }
 
 TEST_CASE("a run without progress stops early, and stays stopped when it is resumed", "[trainer]") {
