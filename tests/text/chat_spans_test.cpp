@@ -292,6 +292,11 @@ TEST_CASE("blocks of {% generation %} win, each for its turn", "[chat][spans]") 
                 "{% endgeneration %}{% else %}{{ m.content }}{% endif %};{% endfor %}")
             ->write_with_spans(kFour, nullptr)
             .unmarked == 1);
+  // A block is one though a filter replaced some of it.
+  CHECK(marked("{% filter replace('1', '-') %}{% for m in messages %}{% if m.role == 'assistant' %}"
+               "{% generation %}{{ m.content ~ m.content }}{% endgeneration %}{% endif %}"
+               "{% endfor %}{% endfilter %}",
+               kFour) == "1[[A-A]]-3[[A2A2]]");
   // Only the template's own words, in no message's iteration.
   CHECK(
       marked("{% for i in range(4) %}{% if i % 2 %}{% generation %}bye{% endgeneration %}{% else %}"

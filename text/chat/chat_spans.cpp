@@ -119,10 +119,19 @@ class SpanReader {
       end = i + 1;
       const uint32_t number = pieces_[i].origin.generation;
       if (number == 0) continue;
-      while (end < pieces_.size() && pieces_[end].origin.generation == number) ++end;
+      while (end < pieces_.size() && continues(end, number)) ++end;
       spans.push_back({pieces_[i].begin, pieces_[end - 1].end, turn_within(i, end)});
     }
     return spans;
+  }
+
+  // Whether a block goes on with the piece: something of the template's may have replaced some of it.
+  bool continues(size_t at, uint32_t generation) const {
+    while (at < pieces_.size() && pieces_[at].origin.generation == 0 &&
+           pieces_[at].origin.kind == Kind::kTemplate) {
+      ++at;
+    }
+    return at < pieces_.size() && pieces_[at].origin.generation == generation;
   }
 
   // The message whose turn the pieces [first, last) are.
