@@ -13,7 +13,7 @@ class Matcher {
   using Kind = Node::Kind;
 
   Matcher(const std::vector<Node>& nodes, std::string_view text)
-      : nodes_(nodes), text_(text), ends_(nodes.size() * (text.size() + 1)) {}
+      : nodes_(nodes), text_(text), ends_(nodes.size()) {}
 
   bool matches() { return ends(static_cast<int>(nodes_.size()) - 1, 0)[text_.size()]; }
 
@@ -21,9 +21,10 @@ class Matcher {
   using Places = std::vector<bool>;  // by position; empty: not looked at yet
 
   const Places& ends(int index, size_t at) {
-    Places& known = ends_[static_cast<size_t>(index) * (text_.size() + 1) + at];
-    if (known.empty()) known = find(nodes_[static_cast<size_t>(index)], at);
-    return known;
+    std::vector<Places>& known = ends_[static_cast<size_t>(index)];
+    if (known.empty()) known.resize(text_.size() + 1);
+    if (known[at].empty()) known[at] = find(nodes_[static_cast<size_t>(index)], at);
+    return known[at];
   }
 
   Places none() const { return Places(text_.size() + 1, false); }
@@ -39,8 +40,13 @@ class Matcher {
   // Where `index` ends that begins at one of `from`.
   Places ends_of(int index, const Places& from) {
     Places all = none();
+    const Node& node = nodes_[static_cast<size_t>(index)];
     for (size_t at = 0; at < from.size(); ++at) {
       if (!from[at]) continue;
+      if (node.kind == Kind::kLetter) {  // most of a pattern: not worth keeping
+        if (is_letter_of(node, at)) all[at + 1] = true;
+        continue;
+      }
       const Places& one = ends(index, at);
       for (size_t i = at; i < one.size(); ++i) all[i] = all[i] || one[i];
     }
@@ -49,7 +55,7 @@ class Matcher {
 
   Places find(const Node& node, size_t at) {
     switch (node.kind) {
-      case Kind::kLetter: return letter(node, at);
+      case Kind::kLetter: return is_letter_of(node, at) ? only(at + 1) : none();
       case Kind::kSequence: {
         Places places = only(at);
         for (const int child : node.children) places = ends_of(child, places);
@@ -78,10 +84,10 @@ class Matcher {
     for (size_t i = 0; i < to.size(); ++i) to[i] = to[i] || more[i];
   }
 
-  Places letter(const Node& node, size_t at) const {
-    if (at == text_.size()) return none();
+  bool is_letter_of(const Node& node, size_t at) const {
+    if (at == text_.size()) return false;
     const auto code = static_cast<unsigned char>(text_[at]);
-    return code < node.letters.size() && node.letters[code] ? only(at + 1) : none();
+    return code < node.letters.size() && node.letters[code];
   }
 
   // From each round only what is new goes on: what was reached before has gone on already. The
@@ -112,7 +118,7 @@ class Matcher {
 
   const std::vector<Node>& nodes_;
   std::string_view text_;
-  std::vector<Places> ends_;  // by node and position
+  std::vector<std::vector<Places>> ends_;  // by node and position
 };
 
 }  // namespace
