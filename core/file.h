@@ -58,7 +58,8 @@ class MappedFile {
 // no harm.
 void install_sigbus_reporter();
 
-// The whole text of a regular file. Throws Error(kInput) when it is longer than `max_bytes`.
+// The whole text of a regular file. Throws Error(kInput) when it is longer than `max_bytes`, and
+// reads nothing of one that says so itself.
 std::string read_text(const std::filesystem::path& path, int64_t max_bytes);
 
 // XXH3-64 of some bytes; of a file's whole content.

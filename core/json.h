@@ -24,7 +24,10 @@ using Json = nlohmann::json;
 using OrderedJson = nlohmann::ordered_json;  // its keys have the order of the text
 
 inline constexpr int kJsonDepth = 256;
-inline constexpr int64_t kJsonFileBytes = int64_t{256} << 20;
+// What a file may hold: one of settings (config.json and those beside it), and one of a vocabulary
+// or of a tensor index.
+inline constexpr int64_t kJsonFileBytes = int64_t{16} << 20;
+inline constexpr int64_t kLargeJsonFileBytes = int64_t{256} << 20;
 inline constexpr int64_t kJsonMemberValues = 100'000;
 
 // `where` begins every message: a file, or "<file>: line 7". Positions follow it as

@@ -68,7 +68,7 @@ struct Index {
 Index read_index(const fs::path& path) {
   // NAME.safetensors.index.json names .safetensors files.
   const std::string extension = path.stem().stem().extension().string();
-  const JsonObject json = JsonObject::read(path);
+  const JsonObject json = JsonObject::read(path, kLargeJsonFileBytes);
   const JsonObject map = json.object("weight_map");
   Index index;
   for (const std::string& name : map.keys()) {

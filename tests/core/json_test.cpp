@@ -222,6 +222,11 @@ TEST_CASE("a file is read up to its limit", "[json]") {
   CHECK(parse_json_file(path, 8)["a"] == 1);
   CHECK(error_of([&] { parse_json_file(path, 7); }) ==
         test::message(2, path, "expected at most 7 bytes, got 8"));
+  // Settings are small, whatever a file of them claims to be; nothing of it is read.
+  const auto large = test::put_file(folder / "config.json", "");
+  std::filesystem::resize_file(large, uint64_t{1} << 30);
+  CHECK(error_of([&] { JsonObject::read(large); }) ==
+        test::message(2, large, "expected at most 16777216 bytes, got 1073741824"));
   CHECK(error_of([&] { JsonObject::read(test::put_file(folder / "l.json", "[]")); }) ==
         test::message(2, folder / "l.json", "expected a JSON object, got a list"));
 }

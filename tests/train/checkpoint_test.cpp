@@ -490,4 +490,14 @@ TEST_CASE("metrics that cannot be written warn once and stop nothing", "[metrics
   CHECK_THAT(warnings[0], Catch::Contains("is not there"));
 }
 
+TEST_CASE("a manifest with more names than a checkpoint has is refused by its size") {
+  const TempFolder folder;
+  fs::create_directory(folder / "step-3");
+  const fs::path manifest = folder / "step-3/manifest.json";
+  put_file(manifest, "{\"tenon_checkpoint\": 1, \"files\": [");
+  fs::resize_file(manifest, 80'000'000);
+  CHECK(error_of([&] { verify_checkpoint(folder / "step-3"); }) ==
+        message(2, manifest, "expected at most 1048576 bytes, got 80000000"));
+}
+
 }  // namespace tenon::test

@@ -92,7 +92,7 @@ void read_added_tokens(const JsonObject& root, TokenizerSpec& spec) {
 }  // namespace
 
 void read_tokenizer_json(const std::filesystem::path& path, TokenizerSpec& spec) {
-  const JsonObject root = JsonObject::read(path);
+  const JsonObject root = JsonObject::read(path, kLargeJsonFileBytes);
   spec.file = root.where();
   read_model(root, spec);
   read_added_tokens(root, spec);

@@ -31,7 +31,7 @@ void read_vocabulary_and_merges(const std::filesystem::path& vocabulary,
   spec.file = shown(vocabulary);
   spec.pre_tokenizer = {{.kind = PreTokenizerStep::kByteLevel}};
   spec.decoder = {{.kind = DecoderStep::kByteLevel}};
-  add_vocabulary(parse_json_file(vocabulary), spec.file, "", spec);
+  add_vocabulary(parse_json_file(vocabulary, kLargeJsonFileBytes), spec.file, "", spec);
   const std::string text = read_text(merges, kMaxMergesBytes);
   std::string_view rest = text;
   for (int64_t line_number = 1; !rest.empty(); ++line_number) {
