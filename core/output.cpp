@@ -35,10 +35,7 @@ void check_another_folder(const Output& output) {
   }
 }
 
-}  // namespace
-
-void check_output_parts(const Output& output, const std::vector<Path>& parts) {
-  check_another_folder(output);
+void check_apart(const Output& output, const std::vector<Path>& parts) {
   for (const Path& part : parts) {
     const Path replaced = files::real(part);
     for (const Path& input : output.inputs) {
@@ -49,6 +46,13 @@ void check_output_parts(const Output& output, const std::vector<Path>& parts) {
   }
 }
 
+}  // namespace
+
+void check_output_parts(const Output& output, const std::vector<Path>& parts) {
+  check_another_folder(output);
+  check_apart(output, parts);
+}
+
 void check_output_file(const Output& output, const std::string& kind, const IsOurs& is_ours) {
   const Kind there = files::kind(output.path);
   if (there == Kind::kFolder || there == Kind::kOther) {
@@ -57,7 +61,7 @@ void check_output_file(const Output& output, const std::string& kind, const IsOu
   }
   check_no_dangling_link(output, "a file to write");
   if (there == Kind::kNothing) return;
-  check_output_parts(output, {output.path});
+  check_apart(output, {output.path});
   if (!output.force) fail_input("{}: exists already (--force replaces it)", named(output));
   if (files::size(output.path) > 0 && !is_ours(output.path)) {
     fail_input("{}: is no {} that tenon wrote: --force replaces nothing else", named(output), kind);
@@ -79,7 +83,7 @@ void check_output_folder(const Output& output, const std::string& kind, const Is
     fail_input("{}: holds {}, which is no part of a {}: --force overwrites {}s only", named(output),
                shown(entry.filename()), kind, kind);
   }
-  check_output_parts(output, {output.path});
+  check_apart(output, {output.path});
 }
 
 }  // namespace tenon

@@ -186,7 +186,8 @@ Figures sample_figures(const Answer& answer, const PairScores& scores) {
 
 // True for a file whose first line is one that Samples writes.
 bool is_samples(const fs::path& path) {
-  const std::string_view text = MappedFile::open(path)->text();
+  const std::shared_ptr<const MappedFile> file = MappedFile::open(path);
+  const std::string_view text = file->text();
   const auto json = nlohmann::json::parse(text.substr(0, text.find('\n')), nullptr, false);
   return json.is_object() && json.contains("place") && json.contains("prompt") &&
          json.contains("reference");

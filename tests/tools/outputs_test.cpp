@@ -58,14 +58,16 @@ TEST_CASE("evaluate --samples writes over samples alone, and never over what it 
   const Lab lab;
   lab.put("qa.jsonl", "{\"prompt\": \"The fox\", \"completion\": \" saw\"}\n");
   lab.put("t.jinja", "{{ messages[0].content }}");
-  const Words words = {"evaluate",       "--model",  lab.model(),    "--data", lab.at("qa.jsonl"),
-                       "--task",         "generate", "--max-tokens", "1",      "--chat-template",
-                       lab.at("t.jinja")};
+  const Words words = {"evaluate", "--model",  lab.model(),    "--data", lab.at("qa.jsonl"),
+                       "--task",   "generate", "--max-tokens", "1"};
   for (const std::string& name : names_of(lab, "qa.jsonl")) {
     for (const Words& force : {Words{}, Words{"--force"}})
       check_refused(lab, with(with(words, {"--samples", name}), force), {"which is read"});
   }
-  check_refused(lab, with(words, {"--samples", lab.at("t.jinja"), "--force"}), {"which is read"});
+  check_refused(lab,
+                with(words, {"--chat-template", lab.at("t.jinja"), "--samples", lab.at("t.jinja"),
+                             "--force"}),
+                {"which is read"});
   for (const char* name : {"data.txt", "model/config.json"}) {
     check_refused(lab, with(words, {"--samples", lab.at(name), "--force"}),
                   {name, "is no file of samples"});
@@ -144,7 +146,8 @@ TEST_CASE("a wrong TENON_CPU is told before a folder is made") {
   const Lab lab;
   const Listing before = list(lab.path());
   const Environment wrong = {{"TENON_CPU", "abacus"}};
-  const Words init = {"init", "--config", lab.at("model/config.json"), "--out", lab.at("a/b")};
+  const Words init = {"init",    "--config", lab.at("model/config.json"), "--out", lab.at("a/b"),
+                      "--dtype", "bf16"};
   for (const Words& words :
        {lab.finetune(), init,
         Words{"convert", "--model", lab.model(), "--out", lab.at("a/b"), "--dtype", "bf16"}}) {
