@@ -28,6 +28,13 @@ void check_no_dangling_link(const Output& output, const char* expected) {
     fail_input("{}: expected {}, got a dangling symbolic link", named(output), expected);
 }
 
+void check_above(const Output& output) {
+  Path above = files::absolute(output.path).parent_path();
+  while (!files::exists(above) && above.has_relative_path()) above = above.parent_path();
+  if (files::is_folder(above)) return;
+  fail_input("{}: expected a folder above it, got {}", named(output), shown(above));
+}
+
 void check_another_folder(const Output& output) {
   for (const Path& input : output.inputs) {
     if (input.empty() || !files::same(output.path, input)) continue;
@@ -49,11 +56,13 @@ void check_apart(const Output& output, const std::vector<Path>& parts) {
 }  // namespace
 
 void check_output_parts(const Output& output, const std::vector<Path>& parts) {
+  check_above(output);
   check_another_folder(output);
   check_apart(output, parts);
 }
 
 void check_output_file(const Output& output, const std::string& kind, const IsOurs& is_ours) {
+  check_above(output);
   const Kind there = files::kind(output.path);
   if (there == Kind::kFolder || there == Kind::kOther) {
     fail_input("{}: expected a file to write, got {}", named(output),
@@ -69,6 +78,7 @@ void check_output_file(const Output& output, const std::string& kind, const IsOu
 }
 
 void check_output_folder(const Output& output, const std::string& kind, const IsOurs& is_ours) {
+  check_above(output);
   check_no_dangling_link(output, "a folder");
   const Kind there = files::kind(output.path);
   if (there == Kind::kNothing) return;

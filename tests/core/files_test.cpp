@@ -262,6 +262,9 @@ TEST_CASE("a folder is replaced where nothing of it is read or another's", "[out
   CHECK(check("new", false) == "no error");
   CHECK(check("out", false) == "no error");
   CHECK(check("model/new", false) == "no error");
+  CHECK(check("new/deep/er", false) == "no error");
+  CHECK_THAT(check("model/weights/deep/er", true),
+             Catch::EndsWith("expected a folder above it, got " + shown(folder / "model/weights")));
   put_file(folder / "out/weights", "");
   CHECK_THAT(check("out", false),
              Catch::StartsWith("2: --out ") && Catch::EndsWith("(--force overwrites its model)"));

@@ -89,7 +89,7 @@ std::vector<Trial> trials() {
            samples,
            samples,
            {}},
-          {"finetune", nothing, train, next, {"run/adapter", "run/adapter-best"}},
+          {"finetune", nothing, train, next, {"run/adapter"}},
           {"finetune --resume",
            done([longer](const Lab& lab) {
              Words words = longer(lab);
@@ -98,7 +98,7 @@ std::vector<Trial> trials() {
            }),
            resume,
            resume,
-           {"run/adapter", "run/adapter-best"}}};
+           {"run/adapter"}}};
 }
 
 // The files of a folder that are the same in every run: times and the places of files are not.
