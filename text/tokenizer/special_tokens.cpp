@@ -137,14 +137,17 @@ std::vector<NamedToken> named_tokens(const SideFiles& files) {
   for (size_t i = 0; i < std::size(kNames); ++i) {
     const std::string name = kNames[i];
     if (const JsonObject* const file = file_naming(files, name)) {
-      tokens.push_back({name, {}, file->where() + ": field \"" + name + "\""});
-      if (!file->find(name)->is_null()) tokens.back().token = token_of(*file, name);
+      NamedToken& one = tokens.emplace_back();
+      one.name = name;
+      one.place = file->where() + ": field \"" + name + "\"";
+      if (!file->find(name)->is_null()) one.token = token_of(*file, name);
     } else if (defaults != nullptr) {
-      const char* const text = defaults->tokens[i];
-      tokens.push_back({name,
-                        {.content = text == nullptr ? "" : text, .special = true},
-                        "tokenizer class " + kind,
-                        true});
+      NamedToken& one = tokens.emplace_back();
+      one.name = name;
+      if (defaults->tokens[i] != nullptr) one.token.content = defaults->tokens[i];
+      one.token.special = true;
+      one.place = "tokenizer class " + kind;
+      one.of_class = true;
     }
   }
   return tokens;
@@ -173,20 +176,22 @@ std::vector<NamedToken> listed_tokens(const SideFiles& files) {
     const JsonObject& config = *files.tokenizer_config;
     const JsonObject list = config.object("added_tokens_decoder");
     for (const std::string& key : list.keys()) {
-      NamedToken one{key, token_of(list, key),
-                     config.where() + ": field \"added_tokens_decoder." + printable(key) + "\""};
+      NamedToken& one = tokens.emplace_back();
+      one.name = key;
+      one.token = token_of(list, key);
+      one.place = config.where() + ": field \"added_tokens_decoder." + printable(key) + "\"";
       one.token.special = list.object(key).boolean("special", false);
       one.token.id = listed_id(list, key);
-      tokens.push_back(std::move(one));
     }
   } else if (files.added_tokens) {
     const JsonObject& list = *files.added_tokens;
     for (const std::string& key : list.keys()) {
-      NamedToken one{key, {}, list.where() + ": field \"" + printable(key) + "\""};
+      NamedToken& one = tokens.emplace_back();
+      one.name = key;
+      one.place = list.where() + ": field \"" + printable(key) + "\"";
       one.token.content = key;
       one.token.normalized = true;  // what is special among them is named elsewhere
       one.token.id = static_cast<int32_t>(list.integer(key, 0, kMaxTokenId));
-      tokens.push_back(std::move(one));
     }
   }
   std::stable_sort(tokens.begin(), tokens.end(), [](const NamedToken& a, const NamedToken& b) {
