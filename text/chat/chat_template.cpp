@@ -156,13 +156,28 @@ class JinjaChat : public ChatTemplate {
     }
   }
 
+  std::string write(const ordered_json& messages, bool add_generation_prompt,
+                    const ordered_json& extra) const override {
+    ordered_json named;
+    return chosen(extra)
+        .write(checked(messages, extra, named), add_generation_prompt, extra, now())
+        .text;
+  }
   using ChatTemplate::write_with_spans;
   WrittenChat write_with_spans(const ordered_json& messages, const ordered_json& extra,
                                bool add_generation_prompt) const override;
   const std::string& source() const override { return source_; }
 
  private:
-  void check(const ordered_json& messages, const ordered_json& extra) const;
+  std::tm now() const { return date_ ? *date_ : local_now(); }
+  const PromptedTemplate& chosen(const ordered_json& extra) const {
+    const auto tools = extra.find("tools");
+    const bool has_tools = tools != extra.end() && !tools->is_null();
+    return has_tools && with_tools_ ? *with_tools_ : main_;
+  }
+  // The messages as templates are given them; kept in `named` where some have reasoning.
+  const ordered_json& checked(const ordered_json& messages, const ordered_json& extra,
+                              ordered_json& named) const;
 
   std::string source_;
   PromptedTemplate main_;
@@ -171,7 +186,8 @@ class JinjaChat : public ChatTemplate {
   std::optional<std::tm> date_;
 };
 
-void JinjaChat::check(const ordered_json& messages, const ordered_json& extra) const {
+const ordered_json& JinjaChat::checked(const ordered_json& messages, const ordered_json& extra,
+                                       ordered_json& named) const {
   if (!messages.is_array()) fail_input("{}: expected a list of messages", source_);
   for (size_t i = 0; i < messages.size(); ++i) {
     if (!messages[i].is_object()) fail_input("{}: message {}: expected an object", source_, i + 1);
@@ -179,23 +195,20 @@ void JinjaChat::check(const ordered_json& messages, const ordered_json& extra) c
   if (!extra.is_null() && !extra.is_object()) {
     fail_input("{}: expected an object of further variables", source_);
   }
+  if (std::none_of(messages.begin(), messages.end(), has_reasoning)) return messages;
+  named = ordered_json::array();
+  for (const ordered_json& message : messages) named.push_back(with_reasoning_names(message));
+  return named;
 }
 
 WrittenChat JinjaChat::write_with_spans(const ordered_json& messages, const ordered_json& extra,
                                         bool add_generation_prompt) const {
-  check(messages, extra);
-  ordered_json named;  // the messages, where some have reasoning
-  if (std::any_of(messages.begin(), messages.end(), has_reasoning)) {
-    named = ordered_json::array();
-    for (const ordered_json& message : messages) named.push_back(with_reasoning_names(message));
-  }
-  const ordered_json& all = named.is_null() ? messages : named;
-  const std::tm now = date_ ? *date_ : local_now();
-  const auto tools = extra.find("tools");
-  const bool has_tools = tools != extra.end() && !tools->is_null();
-  const PromptedTemplate& chosen = has_tools && with_tools_ ? *with_tools_ : main_;
-  return read_spans(chosen.write(all, add_generation_prompt, extra, now),
-                    {all, chosen.prompt(now), eos_, add_generation_prompt});
+  ordered_json named;
+  const ordered_json& all = checked(messages, extra, named);
+  const PromptedTemplate& used = chosen(extra);
+  const std::tm time = now();
+  return read_spans(used.write(all, add_generation_prompt, extra, time),
+                    {all, used.prompt(time), eos_, add_generation_prompt});
 }
 
 std::shared_ptr<const ChatTemplate> make(const TemplateSource& source, Tokens tokens,

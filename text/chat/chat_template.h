@@ -77,8 +77,8 @@ class ChatTemplate {
   // an object or null. Keys keep their order: it shows where a template writes them out. Throws
   // Error(kInput) with what the template raised, or when it takes more steps or memory than any
   // real one does. Safe to be called from many threads.
-  std::string write(const nlohmann::ordered_json& messages, bool add_generation_prompt,
-                    const nlohmann::ordered_json& extra) const {
+  virtual std::string write(const nlohmann::ordered_json& messages, bool add_generation_prompt,
+                            const nlohmann::ordered_json& extra) const {
     return write_with_spans(messages, extra, add_generation_prompt).text;
   }
   virtual WrittenChat write_with_spans(const nlohmann::ordered_json& messages,
