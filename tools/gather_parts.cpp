@@ -39,7 +39,7 @@ void take(T* data, size_t count, const char*& from) {
 
 std::string packed(const EncodedPart& part) {
   Lengths lengths;
-  std::memset(&lengths, 0, sizeof lengths);
+  std::memset(static_cast<void*>(&lengths), 0, sizeof lengths);  // what lies between members too
   lengths.ids = static_cast<int64_t>(part.ids.size());
   lengths.runs = static_cast<int64_t>(part.runs.size());
   lengths.special = static_cast<int64_t>(part.special.size());

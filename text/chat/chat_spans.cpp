@@ -249,12 +249,14 @@ class SpanReader {
     if (before_other || (pieces_[from].origin.iteration == 0 && !is_last)) {
       return std::min(said + end_of_turn(between(said, std::max(said, end)), from_.eos), limit_);
     }
+    // A template may end a conversation behind its loop; beside a marker of the turn's own that is
+    // none of the turn's.
     const bool ends_all =
-        is_last && std::all_of(pieces_.begin() + static_cast<std::ptrdiff_t>(last) + 1,
-                               pieces_.end(), [&](const Piece& piece) {
-                                 return piece.origin.kind == Kind::kTemplate ||
-                                        piece.is_content_of(turn);
-                               });
+        is_last && is_blank(between(said, std::max(said, end))) &&
+        std::all_of(pieces_.begin() + static_cast<std::ptrdiff_t>(last) + 1, pieces_.end(),
+                    [&](const Piece& piece) {
+                      return piece.origin.kind == Kind::kTemplate || piece.is_content_of(turn);
+                    });
     if (ends_all) end = text_.size();
     return std::min(end, limit_);
   }

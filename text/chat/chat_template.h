@@ -32,8 +32,8 @@ struct ChatSpan {
 // content, calls of tools), whatever the template left out, and of what the template itself writes
 // in the same iteration of its loop over the messages:
 //   - behind, all (the marker that ends the turn, a line end), up to what another message says;
-//     of the conversation's last message all to the end of the text, but for the prompt that
-//     add_generation_prompt adds. Where other messages' words follow in the same iteration, or the
+//     where that is nothing, of the conversation's last message all to the end of the text, but for
+//     the prompt that add_generation_prompt adds. Where other messages' words follow in the same iteration, or the
 //     template has no loop: up to its eos_token, or the first of several markers in brackets.
 //   - before, what follows the header: as much of the generation prompt, found once by a
 //     conversation of one word, as stands there. Where the two go on differently the header ends
