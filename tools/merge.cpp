@@ -40,7 +40,8 @@ struct Trained {
   fs::path adapter;  // "": the base's manner
 };
 Trained trained_manner(const fs::path& base, const std::vector<WeightedAdapter>& adapters) {
-  Trained trained{.manner = {.chat = model_template(base)}};
+  Trained of_base, trained;
+  of_base.manner.chat = trained.manner.chat = model_template(base);
   for (const WeightedAdapter& adapter : adapters) {
     std::optional<TemplateSource> own = model_template(adapter.folder);
     if (!own) continue;
@@ -48,9 +49,11 @@ Trained trained_manner(const fs::path& base, const std::vector<WeightedAdapter>&
       std::fprintf(stderr,
                    "tenon: warning: the adapters were trained with several chat templates; the "
                    "result has the base's\n");
-      return {.manner = {.chat = model_template(base)}};
+      return of_base;
     }
-    trained = {.manner = {.chat = std::move(own), .given = true}, .adapter = adapter.folder};
+    trained.manner.chat = std::move(own);
+    trained.manner.given = true;
+    trained.adapter = adapter.folder;
   }
   return trained;
 }
