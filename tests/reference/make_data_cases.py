@@ -54,7 +54,7 @@ CALLS = [
         "messages": [
             {"role": "user", "content": "a"},
             {"role": "assistant", "tool_calls": [{"type": "function", "function": {"name": "f", "arguments": {"x": 1}}}]},
-            {"role": "tool", "name": "f", "content": "1"},
+            {"role": "tool", "content": "1", "name": "f"},
             {"role": "assistant", "content": "b"},
         ],
     }
@@ -87,7 +87,7 @@ def values():
         "large_view": pa.array([[1]], pa.large_list_view(pa.int64())),
         "coded": pa.array(["c"]).dictionary_encode(),
         "bytes": pa.array([b"abc"], pa.binary(3)),
-        "wide": pa.array([2**64 - 1], pa.uint64()),
+        "wide": pa.array([2**63 - 1], pa.uint64()),
         "yes": pa.array([True]),
         "nothing": pa.array([None], pa.null()),
         "missing": pa.array([None], pa.string()),
