@@ -101,6 +101,8 @@ class Trainer {
   bool evaluate_now(StepReport& report);  // false: left
   bool save();                            // false: there is nothing to save, or no time
   void write_checkpoint();
+  // What fails while it writes is told with the last good checkpoint.
+  void name_last_good(const std::function<void()>& write) const;
   std::filesystem::path checkpoint_of(int64_t step) const;
   void stands(const std::string& checkpoint);  // the one that is good whatever happens now
   [[noreturn]] void numeric_failure(int64_t step, const std::string& what);
