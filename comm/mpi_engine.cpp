@@ -190,8 +190,13 @@ bool Engine::advance(Operation& operation) {
 }
 
 void Engine::check_alive(const SharedOperation& operation) {
-  const Clock::time_point seen{Clock::duration(beat_.load())};
-  if (Clock::now() - seen < Seconds(operation->limit)) return;
+  const auto late = [&] {
+    const Clock::time_point seen{Clock::duration(beat_.load())};
+    return Clock::now() - seen >= Seconds(operation->limit);
+  };
+  if (!late()) return;
+  std::this_thread::sleep_for(std::chrono::seconds(1));  // both threads may just have been stopped
+  if (!late()) return;
   operation->completion->finish(std::make_exception_ptr(
       Error(Exit::kPeer,
             fmt::format("[comm] {}: MPI has not returned for {} s on rank {} ({})",

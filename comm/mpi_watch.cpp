@@ -115,15 +115,16 @@ void Engine::exchange_notes() {
   }
 }
 
-// A process that was stopped for a while, or whose machine was, says so: others only see it late.
+// A process that was stopped for a while, or whose machine was, says so, and counts what it waits for
+// from now on: others may have been stopped with it.
 void Engine::watch_own_pauses() {
   const Clock::time_point now = Clock::now(), before{Clock::duration(beat_.load())};
   beat_ = now.time_since_epoch().count();
   const double pause = Seconds(now - before).count();
-  if (before != Clock::time_point{} && pause > kPauseTold) {
-    say(fmt::format("[rank {}/{} {}] stood still for {:.1f} s: it was stopped, or its machine was",
-                    place_.rank, place_.size, host(), pause));
-  }
+  if (before == Clock::time_point{} || pause < kPauseTold) return;
+  for (const SharedOperation& operation : active_) operation->last_progress = now;
+  say(fmt::format("[rank {}/{} {}] stood still for {:.1f} s: it was stopped, or its machine was",
+                  place_.rank, place_.size, host(), pause));
 }
 
 void Engine::note_phase(const std::string& phase) {
