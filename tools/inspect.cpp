@@ -69,6 +69,15 @@ bool has_tokenizer(const fs::path& folder) {
                      [&](const char* name) { return files::exists(folder / name); });
 }
 
+// Weights want a config.json beside them, whatever else is there.
+bool has_weights(const fs::path& folder) {
+  return std::any_of(fs::directory_iterator(folder), fs::directory_iterator(),
+                     [](const fs::directory_entry& entry) {
+                       const fs::path path = entry.path();
+                       return path.extension() == ".safetensors" || has_torch_name(path);
+                     });
+}
+
 std::string describe(const Tokenizer& tokenizer) {
   return fmt::format("tokenizer {}: {} entries, end of text {}", tokenizer.file(),
                      tokenizer.vocabulary_size(),
@@ -208,7 +217,7 @@ int inspect(const fs::path& path, const std::string& base) {
     inspect_model(page, path);
   } else if (files::exists(path / "config.yaml")) {
     inspect_run(page, path);
-  } else if (has_tokenizer(path)) {
+  } else if (has_tokenizer(path) && !has_weights(path)) {
     page.line(shown(path) + ": " + describe(*Tokenizer::load(path)));
   } else {
     fail_input(

@@ -51,6 +51,9 @@ TEST_CASE(
   lab.copy("model", "both");
   lab.put("both/tokenizer.json", "{");
   check_refused(lab, {"inspect", lab.at("both/tokenizer.json")}, {lab.at("both/tokenizer.json")});
+  fs::remove(lab.at("both/tokenizer.json"));
+  fs::remove(lab.at("both/config.json"));  // weights beside a tokenizer are a model that lacks it
+  check_refused(lab, {"inspect", lab.at("both")}, {lab.at("both"), "config.json"});
   fs::remove(lab.at("alone/tokenizer.model"));
   fs::copy_file(reference + "spm_unigram/tokenizer.model", lab.at("alone/other.model"));
   check_described({"inspect", lab.at("alone/other.model")}, {"sentencepiece model, unigram, "});
