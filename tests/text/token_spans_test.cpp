@@ -80,14 +80,29 @@ TEST_CASE("a whole text has its own ids, and a token is scored where one of its 
   CHECK(shown_tokens(*t, "c ab c") == "c \u0120ab \u0120 c");
   CHECK(shown_tokens(*t, "c[ ab] c") == "c *\u0120ab \u0120 c");
   // Over both borders of the answer a token reaches.
-  CHECK(shown_tokens(*t, "c [a]b c") == "c *\u0120ab \u0120 c");
-  CHECK(shown_tokens(*t, "c [ab c") == "c *\u0120ab *\u0120 *c");
+  CHECK(shown_tokens(*t, "c[ a]b c") == "c *\u0120ab \u0120 c");
+  CHECK(shown_tokens(*t, "c a[b c") == "c *\u0120ab *\u0120 *c");
   CHECK(shown_tokens(*t, "c a[b]\n<x>c") == "c *\u0120ab \u010A <x> c");
   // An answer of one character, twice; and one that ends with the text.
   CHECK(shown_tokens(*t, "a[a]c[c]") == "a *a c *c");
   CHECK(shown_tokens(*t, "<x>[c<x>]\n") == "<x> *c *<x> \u010A");
   CHECK(shown_tokens(*t, "[]<x>[]").find('*') == std::string::npos);
   CHECK(shown_tokens(*t, "[<x>]") == "*<x>");
+}
+
+TEST_CASE("a prompt that ends in a space stands apart from its answer", "[token_spans]") {
+  TempFolder folder;
+  put_byte_level(folder);
+  const auto t = Tokenizer::load(folder.path());
+  // So it ends where the model is asked with it.
+  CHECK(shown_tokens(*t, "c ") == "c \u0120");
+  CHECK(shown_tokens(*t, "c [ab c") == "c \u0120 *ab *\u0120 *c");
+  CHECK(shown_tokens(*t, "c [ab<x>] c [a<x>]c") == "c \u0120 *ab *<x> \u0120 c \u0120 *a *<x> c");
+  CHECK(shown_tokens(*t, "c [{ab}<x>] c {a} [{a<x>}<x>]", true) ==
+        "c \u0120 *ab *<x> \u0120 c \u0120a \u0120 *a *< *x *> *<x>");
+  // Where nothing reaches over, the whole has those ids anyway; within an answer nothing is cut.
+  CHECK(shown_tokens(*t, "c [c ab") == "c \u0120 *c *\u0120ab");
+  CHECK(shown_tokens(*t, "c[c ] ab") == "c *c *\u0120 \u0120ab");
 }
 
 TEST_CASE("a character of several tokens is scored with all of them", "[token_spans]") {
@@ -146,7 +161,7 @@ TEST_CASE("spans in tokenizers of the other kinds are those that decode to them"
     CAPTURE(name, text);
     const std::vector<TextRange> bytes = spans;
     Ids ids, all = t->encode(text);
-    t->encode_spans(text, {}, spans, ids);
+    t->encode_spans(text, false, {}, spans, ids);
     CHECK(ids == all);
     // The spans are in order, and each character of a word lies in a token that shows it.
     size_t last = 0;

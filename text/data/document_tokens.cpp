@@ -2,6 +2,8 @@
 #include "text/data/document_tokens.h"
 
 #include <algorithm>
+#include <string>
+#include <utility>
 
 namespace tenon {
 namespace {
@@ -38,42 +40,83 @@ void encode_pieces(const Document& document, const Tokenizer& tokenizer, Documen
   }
 }
 
-// The special tokens among ids[span] that a text of people's names.
-void add_named(std::string_view said, TextRange span, const Tokenizer& tokenizer,
-               DocumentTokens& tokens) {
-  for (size_t i = span.begin; i < span.end; ++i) {
-    const int32_t id = tokens.ids[i];
-    if (tokenizer.is_special(id) && said.find(*tokenizer.token(id)) != said.npos)
-      tokens.named.push_back(id);
+// A document whose pieces are one text.
+class WholeText {
+ public:
+  WholeText(const Document& document, const Tokenizer& tokenizer, bool plain_people)
+      : tokenizer_(tokenizer), plain_people_(plain_people) {
+    for (const DocumentPiece& piece : document.pieces) {
+      if (piece.text.empty()) continue;
+      pieces_.push_back(&piece);
+      bytes_.push_back({text_.size(), text_.size() + piece.text.size()});
+      text_ += piece.text;
+    }
   }
-}
 
-// All pieces as one text.
-void encode_whole(const Document& document, const Tokenizer& tokenizer, bool plain_people,
-                  DocumentTokens& tokens) {
-  std::string text;
-  std::vector<TextRange> plain, spans;
-  std::vector<const DocumentPiece*> pieces;  // of the spans
-  for (const DocumentPiece& piece : document.pieces) {
-    if (piece.text.empty()) continue;
-    pieces.push_back(&piece);
-    spans.push_back({text.size(), text.size() + piece.text.size()});
-    if (piece.people && plain_people) plain.push_back(spans.back());
-    text += piece.text;
+  void encode(DocumentTokens& tokens) {
+    encode_part(0, pieces_.size(), tokens);
+    if (const std::vector<size_t> cuts = cut_prompts(); !cuts.empty()) {
+      tokens.ids.clear();
+      spans_.clear();
+      size_t first = 0;
+      for (const size_t cut : cuts) encode_part(std::exchange(first, cut), cut, tokens);
+      encode_part(first, pieces_.size(), tokens);
+    }
+    size_t done = 0;
+    for (size_t i = 0; i < pieces_.size(); ++i) {
+      if (pieces_[i]->people) add_named(pieces_[i]->text, spans_[i], tokens);
+      if (!pieces_[i]->scored) continue;
+      add_run(done, spans_[i].begin, false, tokens);
+      done = std::max(done, spans_[i].begin);
+      add_run(done, spans_[i].end, true, tokens);
+      done = std::max(done, spans_[i].end);
+    }
+    add_run(done, tokens.ids.size(), false, tokens);
   }
-  tokenizer.encode_spans(text, plain, spans, tokens.ids);
-  size_t done = 0;
-  for (size_t i = 0; i < spans.size(); ++i) {
-    const DocumentPiece& piece = *pieces[i];
-    if (piece.people) add_named(piece.text, spans[i], tokenizer, tokens);
-    if (!piece.scored) continue;
-    add_run(done, spans[i].begin, false, tokens);
-    done = std::max(done, spans[i].begin);
-    add_run(done, spans[i].end, true, tokens);
-    done = std::max(done, spans[i].end);
+
+ private:
+  // Appends the ids of pieces [first, last) and their spans of tokens.
+  void encode_part(size_t first, size_t last, DocumentTokens& tokens) {
+    if (first == last) return;
+    const size_t begin = bytes_[first].begin;
+    std::vector<TextRange> plain, spans;
+    for (size_t i = first; i < last; ++i) {
+      spans.push_back({bytes_[i].begin - begin, bytes_[i].end - begin});
+      if (pieces_[i]->people && plain_people_) plain.push_back(spans.back());
+    }
+    tokenizer_.encode_spans(std::string_view(text_).substr(begin, bytes_[last - 1].end - begin),
+                            first > 0, plain, spans, tokens.ids);
+    spans_.insert(spans_.end(), spans.begin(), spans.end());
   }
-  add_run(done, tokens.ids.size(), false, tokens);
-}
+
+  // The answers before which a prompt ends in a space that a token takes along ("Answer: " and "yes"
+  // as " yes"): the model is asked with the prompt as it stands, and no such token follows there.
+  std::vector<size_t> cut_prompts() const {
+    std::vector<size_t> cuts;
+    for (size_t i = 1; i < pieces_.size(); ++i) {
+      if (pieces_[i]->scored && !pieces_[i - 1]->scored && text_[bytes_[i].begin - 1] == ' ' &&
+          spans_[i].begin < spans_[i - 1].end) {
+        cuts.push_back(i);
+      }
+    }
+    return cuts;
+  }
+
+  // The special tokens of a piece that people's text names.
+  void add_named(std::string_view said, TextRange span, DocumentTokens& tokens) const {
+    for (size_t i = span.begin; i < span.end; ++i) {
+      const int32_t id = tokens.ids[i];
+      if (tokenizer_.is_special(id) && said.find(*tokenizer_.token(id)) != said.npos)
+        tokens.named.push_back(id);
+    }
+  }
+
+  const Tokenizer& tokenizer_;
+  bool plain_people_;
+  std::string text_;
+  std::vector<const DocumentPiece*> pieces_;  // that are not empty
+  std::vector<TextRange> bytes_, spans_;      // theirs, of the text and of the tokens
+};
 
 // What the framing puts behind a document.
 std::vector<int32_t> ending(const Tokenizer& tokenizer, Framing framing) {
@@ -92,7 +135,7 @@ void tokenize_document(const Document& document, const Tokenizer& tokenizer, Fra
   tokens.front = tokens.back = 0;
   tokens.named.clear();
   if (document.whole) {
-    encode_whole(document, tokenizer, plain_people, tokens);
+    WholeText(document, tokenizer, plain_people).encode(tokens);
   } else {
     encode_pieces(document, tokenizer, tokens);
   }

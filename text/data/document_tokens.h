@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // A document as a model reads it. Pieces that are one text (a conversation as a chat template writes
 // it) are tokenized as one, as transformers' apply_chat_template does, and a token is scored where any
-// of its bytes are; other pieces are tokenized each by itself, so that what is given stands there as
-// it will when the model is asked.
+// of its bytes are; but for a prompt that ends in a space, which stands as it will when the model is
+// asked with it. Other pieces are tokenized each by itself, for the same reason.
 #pragma once
 
 #include <cstdint>

@@ -71,12 +71,13 @@ void Tokenizer::encode_plain(std::string_view text, std::vector<int32_t>& out) c
   encode_repaired(text, false, std::vector<TextRange>{{0, text.size()}}, {}, out);
 }
 
-void Tokenizer::encode_spans(std::string_view text, std::span<const TextRange> plain,
-                             std::span<TextRange> spans, std::vector<int32_t>& out) const {
+void Tokenizer::encode_spans(std::string_view text, bool continued,
+                             std::span<const TextRange> plain, std::span<TextRange> spans,
+                             std::vector<int32_t>& out) const {
   std::vector<size_t> marks;
   for (const TextRange& span : spans)
     marks.insert(marks.end(), {span.begin, span.end - 1, span.end});
-  encode_repaired(text, false, plain, marks, out);
+  encode_repaired(text, continued, plain, marks, out);
   for (size_t i = 0; i < spans.size(); ++i) {
     // The token of the last byte may hold what follows too; where it does not, what the tokenizer
     // puts before that ends the span.

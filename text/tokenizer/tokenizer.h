@@ -39,8 +39,9 @@ class Tokenizer {
   // order, apart) are ordinary text. Each of `spans` (the same, and none empty) becomes the range
   // of indices in `out` of the tokens that hold its bytes, those too that hold others beside. What
   // the tokenizer puts before a text belongs to its first byte, a byte that it drops to the next
-  // token, and what a normalizer composes to the first byte of the composed character.
-  void encode_spans(std::string_view text, std::span<const TextRange> plain,
+  // token, and what a normalizer composes to the first byte of the composed character. `continued`:
+  // as by encode_continued().
+  void encode_spans(std::string_view text, bool continued, std::span<const TextRange> plain,
                     std::span<TextRange> spans, std::vector<int32_t>& out) const;
   std::vector<int32_t> encode(std::string_view text) const;
   // The ids that the tokenizer's own files put before and behind a text (BOS, EOS); often none.
