@@ -25,6 +25,12 @@ using jinja::Template;
 using nlohmann::ordered_json;
 using Tokens = std::vector<std::pair<std::string, ordered_json>>;  // name, text
 
+Tokens tokens_of(const fs::path& folder) {
+  Tokens tokens;
+  for (const auto& [name, text] : special_token_texts(folder)) tokens.emplace_back(name, text);
+  return tokens;
+}
+
 bool has(const Tokens& tokens, std::string_view name) {
   return std::any_of(tokens.begin(), tokens.end(), [&](auto& one) { return one.first == name; });
 }

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// With what a chat template ends what an assistant says: generation must stop there.
+// What ends the assistant's turn as a chat template writes it: there a model that was trained with
+// the template is to stop.
 #pragma once
 
 #include <cstdint>
@@ -12,10 +13,14 @@
 namespace tenon {
 
 struct EndOfTurn {
-  std::string text;           // as it is written, without white space around; "": nothing is
-  std::optional<int32_t> id;  // the special token of the vocabulary that it begins with
+  // "<|im_end|>": what stands behind what the assistant said, without the white space around it; ""
+  // where the template writes nothing else there, so that nothing tells a turn's end.
+  std::string text;
+  // The one token that it is, or that it begins with. Without one a model has to write the text
+  // token by token, and ends only where the text is looked for.
+  std::optional<int32_t> id;
 };
-// Nothing where it cannot be told: some templates refuse all but conversations of their own kind.
-std::optional<EndOfTurn> end_of_turn(const ChatTemplate& chat, const Tokenizer& tokenizer);
+
+EndOfTurn end_of_turn(const ChatTemplate& chat, const Tokenizer& tokenizer);
 
 }  // namespace tenon

@@ -54,17 +54,52 @@ bool has_answer(const Conversation& chat) {
   return false;
 }
 
-}  // namespace
-
-void write_chat(const Conversation& chat, const DocumentOptions& options, const std::string& place,
-                Document& document) {
-  WrittenChat written;
+WrittenChat write(const nlohmann::ordered_json& messages, const Conversation& chat,
+                  const ChatTemplate& chat_template, bool add_generation_prompt,
+                  const std::string& place) {
   try {
-    written = options.chat_template->write_with_spans(chat.messages, chat.extra);
+    return chat_template.write_with_spans(messages, chat.extra, add_generation_prompt);
   } catch (const Error& error) {
     if (error.code() != Exit::kInput) throw;
     fail_input("{}: {}", place, error.what());
   }
+}
+
+// What a model is asked with for the last of the turns, and that turn.
+void add_question(const Conversation& chat, const WrittenChat& written,
+                  const std::vector<ChatSpan>& spans, const DocumentOptions& options,
+                  const std::string& place, Document& document) {
+  const size_t turn = spans.back().turn;
+  const ChatSpan& first = *std::find_if(spans.begin(), spans.end(),
+                                        [turn](const ChatSpan& span) { return span.turn == turn; });
+  nlohmann::ordered_json before = nlohmann::ordered_json::array();
+  for (size_t i = 0; i < turn; ++i) before.push_back(chat.messages[i]);
+  const WrittenChat asked = write(before, chat, *options.chat_template, true, place);
+  add_pieces(asked, {}, 0, asked.text.size(), document);
+  add_pieces(written, spans, first.begin, spans.back().end, document);
+}
+
+}  // namespace
+
+void add_pieces(const WrittenChat& written, const std::vector<ChatSpan>& spans, size_t begin,
+                size_t end, Document& document) {
+  std::vector<size_t> cuts{begin, end};
+  add_cuts(spans, cuts);
+  add_cuts(written.people, cuts);
+  std::erase_if(cuts, [&](size_t cut) { return cut < begin || cut > end; });
+  std::sort(cuts.begin(), cuts.end());
+  cuts.erase(std::unique(cuts.begin(), cuts.end()), cuts.end());
+  size_t next_span = 0, next_people = 0;
+  for (size_t i = 0; i + 1 < cuts.size(); ++i) {
+    document.pieces.push_back({written.text.substr(cuts[i], cuts[i + 1] - cuts[i]),
+                               holds(spans, cuts[i], next_span),
+                               holds(written.people, cuts[i], next_people)});
+  }
+}
+
+void write_chat(const Conversation& chat, const DocumentOptions& options, const std::string& place,
+                Document& document) {
+  const WrittenChat written = write(chat.messages, chat, *options.chat_template, false, place);
   const std::vector<ChatSpan> spans = learnt_spans(chat, written, options.train_on);
   if (spans.empty() && has_answer(chat)) {
     fail_input(
@@ -74,16 +109,10 @@ void write_chat(const Conversation& chat, const DocumentOptions& options, const 
   }
   document.framed = false;
   document.whole = true;
-  std::vector<size_t> cuts{0, written.text.size()};
-  add_cuts(spans, cuts);
-  add_cuts(written.people, cuts);
-  std::sort(cuts.begin(), cuts.end());
-  cuts.erase(std::unique(cuts.begin(), cuts.end()), cuts.end());
-  size_t next_span = 0, next_people = 0;
-  for (size_t i = 0; i + 1 < cuts.size(); ++i) {
-    document.pieces.push_back({written.text.substr(cuts[i], cuts[i + 1] - cuts[i]),
-                               holds(spans, cuts[i], next_span),
-                               holds(written.people, cuts[i], next_people)});
+  if (options.questions && !spans.empty() && options.train_on != TrainOn::kEverything) {
+    add_question(chat, written, spans, options, place, document);
+  } else {
+    add_pieces(written, spans, 0, written.text.size(), document);
   }
 }
 

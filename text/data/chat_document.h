@@ -18,6 +18,11 @@ struct Conversation {
   std::vector<bool> given;  // as many as messages; empty: none is given
 };
 
+// Appends the written text's bytes [begin, end) in pieces, cut where what is scored (`spans`) or what
+// people wrote begins or ends.
+void add_pieces(const WrittenChat& written, const std::vector<ChatSpan>& spans, size_t begin,
+                size_t end, Document& document);
+
 // Fills the document's pieces, which are one text: what is scored of what the assistant says in
 // turns that are not given (see WrittenChat), as `options.train_on` has it: in all of them, in the
 // last of them that has a span, or everything, for which no span is needed; and what people wrote.

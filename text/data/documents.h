@@ -25,8 +25,7 @@ struct DocumentPiece {
 // One record: a text, a prompt and its completion, or a conversation.
 struct Document {
   std::vector<DocumentPiece> pieces;  // joined, the whole text
-  // The pieces are one text and tokenized as one: a token that holds bytes of several is of the
-  // piece that its first byte is in. Else each piece is tokenized by itself.
+  // The pieces are one text and tokenized as one. Else each piece is tokenized by itself.
   bool whole = false;
   std::string place;    // "file:line" or "file: row N", for messages
   bool sample = false;  // a prompt and its answer: cut at the end where it is too long, never
@@ -52,6 +51,9 @@ struct DocumentOptions {
   // Writes conversations, and what is asked and answered; null: see document_shape.h.
   std::shared_ptr<const ChatTemplate> chat_template;
   TrainOn train_on = TrainOn::kAll;
+  // Conversations end with the last of the answers that are to be learnt, and before it stands what
+  // a model is asked for it with, as with add_generation_prompt.
+  bool questions = false;
   std::string system;     // a system message for conversations that have none; "": none
   bool skip_bad = false;  // records that cannot be read are counted, not an error
   // Told what a person should know of the data and nothing else says; may be empty.
