@@ -30,11 +30,13 @@ Figures run_tasks(const EvaluateOptions& options, World& world, Console& console
   const bool adapted = !options.adapter.empty();
   std::unique_ptr<Model> model = open_model(options, adapted, device);
   const std::unique_ptr<Tokenizer> tokenizer = Tokenizer::load(options.model);
+  if (!tokenizer->note().empty()) console.warning(tokenizer->note());
   EvaluationSetting setting{.options = options,
                             .positions = model->max_positions(),
                             .rows = model->vocabulary(),
                             .positions_text = model->positions_text(),
                             .generation = options.generation,
+                            .stop = {},
                             .tokenizer = *tokenizer,
                             .world = world.communicator(),
                             .console = console};
@@ -42,8 +44,9 @@ Figures run_tasks(const EvaluateOptions& options, World& world, Console& console
   setting.generation.dtype = options.compute.dtype();
   if (options.task == "generate") {
     const auto chat = chat_template(options.reading, options.model, options.adapter);
-    setting.generation.end_tokens =
-        end_tokens(options.model, *tokenizer, model->vocabulary(), chat.get());
+    TextEnds ends = text_ends(options.model, *tokenizer, model->vocabulary(), chat.get());
+    setting.generation.end_tokens = std::move(ends.tokens);
+    setting.stop = std::move(ends.texts);
   }
   const EvaluationTask task =
       options.task == "generate" ? answer_task(setting) : loss_task(setting);

@@ -53,6 +53,7 @@ struct EvaluationSetting {
   int64_t positions = 0, rows = 0;  // of the models: the longest text; embedding rows
   std::string positions_text;       // the first, as a message says it
   GenerationOptions generation;     // end tokens included
+  std::vector<std::string> stop;    // texts that end an answer
   const Tokenizer& tokenizer;
   Communicator& world;
   Console& console;

@@ -7,6 +7,7 @@
 #include "core/folders.h"
 #include "core/output.h"
 #include "text/data/document_tokens.h"
+#include "text/tokenizer/stop_text.h"
 #include "tools/evaluate.h"
 #include "train/data.h"
 
@@ -15,7 +16,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// A record, cut before the last piece that the model is to say.
+// A record, cut before the last stretch that the model is to say.
 struct Question {
   std::vector<int32_t> ids;
   std::string prompt, reference, place;
@@ -23,14 +24,15 @@ struct Question {
 
 struct Answer {
   std::string text;
-  std::string ended;  // "end": by an end token; "length": at --max-tokens; "context": no room left
+  std::string ended;  // "end": by an end token or text; "length": at --max-tokens; "context": no
+                      // room left
   int64_t tokens = 0;
 };
 
 const char* name_of(StopReason reason) {
-  return reason == StopReason::kEndToken      ? "end"
-         : reason == StopReason::kContextFull ? "context"
-                                              : "length";
+  return reason == StopReason::kEndToken || reason == StopReason::kTold ? "end"
+         : reason == StopReason::kContextFull                           ? "context"
+                                                                        : "length";
 }
 
 // The names of special tokens: a chat template writes them into a reference, but no answer has
@@ -52,23 +54,39 @@ std::string without(std::string text, const std::vector<std::string>& names) {
   return text;
 }
 
-Question question_of(const Document& document, const Tokenizer& tokenizer,
+// What the model is to say in pieces [begin, end): of a conversation up to the end of what came with
+// its message, for what the template writes behind it ends the answer.
+std::string reference_of(const Document& document, size_t begin, size_t end) {
+  const auto& pieces = document.pieces;
+  size_t last = end;
+  while (last > begin && !pieces[last - 1].people) --last;
+  if (document.framed || last == begin) last = end;
+  std::string text;
+  for (size_t i = begin; i < last; ++i) text += pieces[i].text;
+  return text;
+}
+
+Question question_of(const Document& document, const EvaluationSetting& setting,
                      const std::vector<std::string>& specials) {
   const auto& pieces = document.pieces;
-  const auto scored = std::find_if(pieces.rbegin(), pieces.rend(),
-                                   [](const DocumentPiece& piece) { return piece.scored; });
-  const auto before = pieces.rend() - scored - 1;  // pieces in front of it
-  if (scored == pieces.rend() || before == 0) {
+  size_t end = pieces.size();
+  while (end > 0 && !pieces[end - 1].scored) --end;
+  size_t begin = end;  // pieces of a conversation that stand together are one answer
+  while (begin > 0 && pieces[begin - 1].scored && (document.whole || begin == end)) --begin;
+  if (begin == 0) {
     fail_input("{}: expected a prompt and its answer, got {}", document.place,
-               scored == pieces.rend() ? "nothing that the model is to say" : "plain text");
+               end == 0 ? "nothing that the model is to say" : "plain text");
   }
-  Question question{.prompt = {}, .reference = scored->text, .place = document.place};
+  Question question{
+      .prompt = {}, .reference = reference_of(document, begin, end), .place = document.place};
   if (!document.framed) question.reference = without(question.reference, specials);
   Document prompt = document;
-  prompt.pieces.resize(static_cast<size_t>(before));
+  prompt.pieces.resize(begin);
   for (const DocumentPiece& piece : prompt.pieces) question.prompt += piece.text;
   DocumentTokens tokens;
-  tokenize_document(prompt, tokenizer, Framing::kPrefix, tokens);
+  const Tokenizer& tokenizer = setting.tokenizer;
+  tokenize_document(prompt, tokenizer, Framing::kPrefix, tokens,
+                    setting.options.reading.special_in_text == "plain");
   question.ids = std::move(tokens.ids);
   if (question.ids.empty() && tokenizer.bos_id()) question.ids.push_back(*tokenizer.bos_id());
   if (question.ids.empty()) fail_input("{}: expected a prompt, got no text", document.place);
@@ -79,8 +97,9 @@ std::vector<Question> read_questions(const EvaluationSetting& setting) {
   const int64_t limit = setting.options.limit;
   const std::vector<std::string> specials = special_names(setting.tokenizer);
   const DataOptions& reading = setting.options.reading;
-  const DocumentOptions options =
+  DocumentOptions options =
       tokenize_options(reading, setting.options.model, setting.options.adapter).documents;
+  options.questions = true;
   std::vector<Question> questions;
   int64_t overlong = 0, bad = 0;
   for (const std::string& path : setting.options.data) {
@@ -88,7 +107,7 @@ std::vector<Question> read_questions(const EvaluationSetting& setting) {
     Document document;
     while ((limit == 0 || static_cast<int64_t>(questions.size()) < limit) &&
            reader->next(document)) {
-      Question question = question_of(document, setting.tokenizer, specials);
+      Question question = question_of(document, setting, specials);
       check_tokens(question.ids, setting.tokenizer, setting.rows, document.place);
       const auto length = static_cast<int64_t>(question.ids.size());
       if (length < setting.positions) {
@@ -123,6 +142,7 @@ class Interview {
   Interview(const EvaluationSetting& setting, const std::vector<Question>& questions)
       : options_(setting.generation),
         tokenizer_(setting.tokenizer),
+        stop_(setting.stop),
         world_(setting.world),
         console_(setting.console),
         questions_(questions) {}
@@ -145,7 +165,14 @@ class Interview {
     for (int64_t i = begin + world_.rank(); i < end; i += world_.size())
       prompts.push_back({questions_[i].ids, static_cast<uint64_t>(i)});
     int64_t done = begin, tokens = 0;
+    std::vector<Speech> speeches;
+    for (size_t i = 0; i < prompts.size(); ++i)
+      speeches.push_back({StoppedDecoder(tokenizer_, stop_), {}});
     GenerationEvents events;
+    events.on_token = [&](size_t i, int32_t id) {
+      speeches[i].text += speeches[i].decoder.push(id);
+      return !speeches[i].decoder.stopped();
+    };
     events.on_done = [&](size_t, const Generated& text) {
       tokens += static_cast<int64_t>(text.ids.size());
       done = std::min(done + world_.size(), end);
@@ -154,8 +181,9 @@ class Interview {
     };
     const std::vector<Generated> made = generate_batch(model, prompts, options_, events);
     nlohmann::json said = nlohmann::json::array();
-    for (const Generated& text : made) {
-      said.push_back({tokenizer_.decode(text.ids, true), name_of(text.reason), text.ids.size()});
+    for (size_t i = 0; i < made.size(); ++i) {
+      said.push_back({speeches[i].text + speeches[i].decoder.finish(), name_of(made[i].reason),
+                      made[i].ids.size()});
     }
     const std::vector<std::string> all = world_.all_gather_text(said.dump());
     for (int rank = 0; rank < world_.size(); ++rank) {
@@ -168,8 +196,15 @@ class Interview {
     }
   }
 
+  // An answer in the making.
+  struct Speech {
+    StoppedDecoder decoder;
+    std::string text;
+  };
+
   const GenerationOptions options_;
   const Tokenizer& tokenizer_;
+  const std::vector<std::string> stop_;
   Communicator& world_;
   Console& console_;
   const std::vector<Question>& questions_;

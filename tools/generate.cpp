@@ -13,6 +13,7 @@
 #include "models/weight_check.h"
 #include "models/weights.h"
 #include "text/chat/chat_template.h"
+#include "text/data/chat_tokens.h"
 #include "text/data/document_tokens.h"
 #include "text/tokenizer/stop_text.h"
 #include "text/tokenizer/tokenizer.h"
@@ -64,15 +65,7 @@ std::vector<int32_t> chat_ids(const std::string& text, const std::string& system
   nlohmann::ordered_json messages = nlohmann::ordered_json::array();
   if (!system.empty()) messages.push_back({{"role", "system"}, {"content", system}});
   messages.push_back({{"role", "user"}, {"content", text}});
-  const std::string whole = chat.write(messages, true, nullptr);
-  const size_t first = text.find_first_not_of(" \t\r\n"), last = text.find_last_not_of(" \t\r\n");
-  const std::string said = first == text.npos ? "" : text.substr(first, last + 1 - first);
-  const size_t at = said.empty() ? whole.npos : whole.rfind(said);  // templates may strip it
-  if (at == whole.npos) return tokenizer.encode(whole);
-  std::vector<int32_t> ids = tokenizer.encode(whole.substr(0, at));
-  tokenizer.encode_continued(said, false, ids);
-  tokenizer.encode_continued(std::string_view(whole).substr(at + said.size()), true, ids);
-  return ids;
+  return chat_tokens(messages, nullptr, chat, tokenizer, true, true).ids;
 }
 
 // The ids of a prompt that is continued as it is, behind what the tokenizer's files put before a text.
@@ -106,8 +99,7 @@ void put(const std::string& text) {
 
 // What is said of one prompt.
 struct Speech {
-  StreamDecoder decoder;
-  StopText stop;
+  StoppedDecoder decoder;
   std::string text;  // that is not printed yet
   bool done = false;
 };
@@ -115,10 +107,12 @@ struct Speech {
 // Prints what is generated: one text as it comes, or a line for each, in the order of the prompts.
 class Speaker {
  public:
-  Speaker(const Tokenizer& tokenizer, const GenerateOptions& options, size_t prompts)
+  // `stop`: texts that end what is said.
+  Speaker(const Tokenizer& tokenizer, const GenerateOptions& options,
+          const std::vector<std::string>& stop, size_t prompts)
       : lines_(options.ids || !options.prompts.empty()), ids_(options.ids) {
     for (size_t i = 0; i < prompts; ++i)
-      speeches_.push_back({StreamDecoder(tokenizer, true), StopText(options.stop), {}, false});
+      speeches_.push_back({StoppedDecoder(tokenizer, stop), {}, false});
   }
 
   GenerationEvents events() {
@@ -133,8 +127,8 @@ class Speaker {
 
  private:
   bool hear(Speech& speech, int32_t id) {
-    say(speech, speech.stop.push(speech.decoder.push(id)));
-    return !speech.stop.found();
+    say(speech, speech.decoder.push(id));
+    return !speech.decoder.stopped();
   }
 
   void say(Speech& speech, const std::string& text) {
@@ -146,7 +140,7 @@ class Speaker {
   }
 
   void end(Speech& speech, const Generated& generated) {
-    say(speech, speech.stop.push(speech.decoder.finish()) + speech.stop.finish());
+    say(speech, speech.decoder.finish());
     full_ += generated.reason == StopReason::kContextFull;
     speech.done = true;
     if (!lines_) return put("\n");
@@ -188,13 +182,15 @@ int run_generate(const GenerateOptions& options) {
   const Device device = options.compute.open();
   const std::unique_ptr<Model> model = build_model(options.model);
   const std::unique_ptr<Tokenizer> tokenizer = Tokenizer::load(options.model);
+  say_tokenizer_note(*tokenizer);
   const std::shared_ptr<const ChatTemplate> chat = chat_of(options);
-  const GenerationOptions generation{
-      .max_tokens = options.max_tokens,
-      .end_tokens = end_tokens(options.model, *tokenizer, model->vocabulary(), chat.get()),
-      .sampling = options.sampling->resolve(options.model),
-      .dtype = options.compute.dtype(),
-      .batch = options.batch};
+  TextEnds ends = text_ends(options.model, *tokenizer, model->vocabulary(), chat.get());
+  ends.texts.insert(ends.texts.end(), options.stop.begin(), options.stop.end());
+  const GenerationOptions generation{.max_tokens = options.max_tokens,
+                                     .end_tokens = ends.tokens,
+                                     .sampling = options.sampling->resolve(options.model),
+                                     .dtype = options.compute.dtype(),
+                                     .batch = options.batch};
   std::vector<Prompt> prompts;
   const std::vector<Asked> asked = options.prompts.empty()
                                        ? std::vector<Asked>{{options.prompt, "--prompt", 0}}
@@ -204,7 +200,7 @@ int run_generate(const GenerateOptions& options) {
   load_weights(*model, options.model);
   if (!options.adapter.empty()) read_adapter(*model, options.adapter, false);
   place(*model, device, options.compute.dtype());
-  Speaker speaker(*tokenizer, options, prompts.size());
+  Speaker speaker(*tokenizer, options, ends.texts, prompts.size());
   naming_weights(*model, options.model, options.adapter,
                  [&] { generate_batch(*model, prompts, generation, speaker.events()); });
   speaker.note_full_contexts();

@@ -93,14 +93,22 @@ SamplingOptions SamplingFlags::over(SamplingOptions options) const {
   return options;
 }
 
-std::vector<int32_t> end_tokens(const fs::path& folder, const Tokenizer& tokenizer,
-                                int64_t vocabulary, const ChatTemplate* chat) {
-  std::vector<int32_t> ends = ends_of_files(folder, tokenizer, vocabulary);
-  const std::optional<EndOfTurn> turn =
-      chat == nullptr ? std::nullopt : end_of_turn(*chat, tokenizer);
-  if (turn && turn->id && std::find(ends.begin(), ends.end(), *turn->id) == ends.end())
-    ends.push_back(*turn->id);
+TextEnds text_ends(const fs::path& folder, const Tokenizer& tokenizer, int64_t vocabulary,
+                   const ChatTemplate* chat) {
+  TextEnds ends{ends_of_files(folder, tokenizer, vocabulary), {}};
+  if (chat == nullptr) return ends;
+  const EndOfTurn end = end_of_turn(*chat, tokenizer);
+  if (!end.id) {
+    if (!end.text.empty()) ends.texts.push_back(end.text);
+  } else if (std::find(ends.tokens.begin(), ends.tokens.end(), *end.id) == ends.tokens.end()) {
+    ends.tokens.push_back(*end.id);
+  }
   return ends;
+}
+
+void say_tokenizer_note(const Tokenizer& tokenizer) {
+  if (!tokenizer.note().empty())
+    std::fprintf(stderr, "tenon: note: %s\n", tokenizer.note().c_str());
 }
 
 }  // namespace tenon

@@ -7,6 +7,7 @@
 #include <filesystem>
 #include <memory>
 #include <optional>
+#include <string>
 #include <vector>
 
 #include "models/generate.h"
@@ -36,9 +37,18 @@ class SamplingFlags {
   std::shared_ptr<Given> given_;
 };
 
-// The tokens that end a text: generation_config.json's, else config.json's, else the tokenizer's; and
-// the special one with which `chat` (if not null) ends what an assistant says.
-std::vector<int32_t> end_tokens(const std::filesystem::path& folder, const Tokenizer& tokenizer,
-                                int64_t vocabulary, const ChatTemplate* chat);
+// What ends a text that a model makes.
+struct TextEnds {
+  std::vector<int32_t> tokens;
+  std::vector<std::string> texts;  // where no token does
+};
+
+// generation_config.json's end tokens, else config.json's, else the tokenizer's; and that with which
+// `chat` (if not null) ends what an assistant says, or its text where it is not one token.
+TextEnds text_ends(const std::filesystem::path& folder, const Tokenizer& tokenizer,
+                   int64_t vocabulary, const ChatTemplate* chat);
+
+// Says on stderr what a person should know of the tokenizer's files.
+void say_tokenizer_note(const Tokenizer& tokenizer);
 
 }  // namespace tenon

@@ -14,6 +14,7 @@
 #include "tools/command.h"
 #include "tools/gather_parts.h"
 #include "tools/in_world.h"
+#include "tools/sampling_flags.h"
 #include "train/data.h"
 
 namespace tenon {
@@ -204,6 +205,7 @@ Command add_tokenize(CLI::App& app) {
               settle_date(options->reading, options->model, "", world.communicator());
               if (!options->ids && world.rank() == 0) check_out(*options);
               const std::unique_ptr<Tokenizer> tokenizer = Tokenizer::load(options->model);
+              if (world.rank() == 0) say_tokenizer_note(*tokenizer);
               return options->ids ? print_ids(*options, *tokenizer, world)
                                   : write_file(*options, *tokenizer, world);
             });
