@@ -71,11 +71,10 @@ bool has_tokenizer(const fs::path& folder) {
 
 // Weights want a config.json beside them, whatever else is there.
 bool has_weights(const fs::path& folder) {
-  return std::any_of(fs::directory_iterator(folder), fs::directory_iterator(),
-                     [](const fs::directory_entry& entry) {
-                       const fs::path path = entry.path();
-                       return path.extension() == ".safetensors" || has_torch_name(path);
-                     });
+  const std::vector<fs::path> inside = files::list(folder);
+  return std::any_of(inside.begin(), inside.end(), [](const fs::path& path) {
+    return path.extension() == ".safetensors" || has_torch_name(path);
+  });
 }
 
 std::string describe(const Tokenizer& tokenizer) {

@@ -13,7 +13,6 @@
 #include "text/chat/template_source.h"
 #include "text/tokenizer/marks.h"
 
-
 namespace tenon {
 
 // What the assistant says in a turn, with the marker that ends the turn.
