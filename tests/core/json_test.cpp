@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "core/json.h"
 
+#include <fmt/format.h>
+
 #include <catch2/catch.hpp>
 #include <nlohmann/json.hpp>
 
@@ -42,7 +44,7 @@ TEST_CASE("what is JSON is read as it is", "[json]") {
 
 TEST_CASE("the order of keys may be kept, however many there are", "[json]") {
   std::string text = "{";
-  for (int i = 99; i >= 0; --i) text += "\"" + std::to_string(i) + "\":{\"b\":1,\"a\":[2]},";
+  for (int i = 99; i >= 0; --i) text += fmt::format("\"{}\":{{\"b\":1,\"a\":[2]}},", i);
   text.back() = '}';
   CHECK(parse_ordered_json(text, "f").dump() == text);
   CHECK(parse_json("{\"b\":1,\"a\":2}", "f").dump() == "{\"a\":2,\"b\":1}");

@@ -261,7 +261,8 @@ TEST_CASE("matmul's epilogues in half precision", "[kernels]") {
         }
         CHECK_WITHIN(grad.values(), want, Bound::share(1, rounding));
 
-        // GELU is that of `pre` as it is stored, rounded once more: what backward goes by.
+        // On CPUs GELU is that of `pre` as it is stored, rounded once more: what backward goes by.
+        if (target.place.memory != nullptr) continue;
         args = o.product(c);
         args.epilogue = Epilogue::kActivation;
         args.activation = Activation::kGeluTanh;

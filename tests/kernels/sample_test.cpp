@@ -100,6 +100,8 @@ TEST_CASE("sample draws the token whose share of the mass holds the random numbe
   for (const Target& target : targets()) {
     const KernelTable* table = target.enter();
     for (int64_t vocabulary : {1, 2, 7, 255, 256, 257, 511, 513, 1500, 4097, 9001}) {
+      // CPUs weigh pieces of 4096; no card's kernel does, and the harness would take minutes.
+      if (vocabulary > 4096 && target.place.memory != nullptr) continue;
       // In steps of 1/4, so that many are equal; or nearly all different.
       for (float steps : {4.0f, 1e6f}) {
         std::vector<float> values = random_values(vocabulary, 3, -4, 4);

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // What the assistant says, and what people wrote, read off a written conversation.
+#include <fmt/format.h>
+
 #include <catch2/catch.hpp>
 #include <nlohmann/json.hpp>
 #include <random>
@@ -87,7 +89,7 @@ ordered_json random_conversation(std::mt19937& random) {
   for (size_t i = 0, count = 1 + random() % 3; i < count; ++i) {
     messages.push_back({{"role", "user"}, {"content", text()}});
     // An answer that is nothing but space may be written as nothing.
-    messages.push_back({{"role", "assistant"}, {"content", "x" + text()}});
+    messages.push_back({{"role", "assistant"}, {"content", fmt::format("x{}", text())}});
     if (random() % 3 == 0) messages.back()["reasoning_content"] = text();
   }
   return messages;
