@@ -311,9 +311,9 @@ bool Trainer::evaluate_now(StepReport& report) {
     report.note += "best";
     if (is_rank0()) {
       write([&] {
-        warn_of_leftover(
-            replace_folder(folder() / (p_.result_name + "-best"),
-                           [this](const fs::path& target) { p_.write_result(target, state_); }));
+        warn_of_leftover(replace_folder(
+            folder() / (p_.result_name + "-best"),
+            [this](const std::filesystem::path& target) { p_.write_result(target, state_); }));
       });
     }
   } else {

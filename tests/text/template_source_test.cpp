@@ -105,11 +105,11 @@ TEST_CASE("the end of a turn is known by its text, and by its token where it has
                        *tokenizer);
   };
   const std::string loop = "{% for m in messages %}{{ m.role }}: {{ m.content }}";
-  CHECK(end(loop + "<|endoftext|>\n{% endfor %}")->text == "<|endoftext|>");
-  CHECK(end(loop + "<|endoftext|>\n{% endfor %}")->id == 0);
-  CHECK(end(loop + " <|im_end|>\n{% endfor %}")->text == "<|im_end|>");
-  CHECK_FALSE(end(loop + "<|im_end|>\n{% endfor %}")->id);
-  CHECK(end(loop + "\n{% endfor %}")->text.empty());
-  CHECK_FALSE(end("{{ raise_exception('no') }}"));
-  CHECK_FALSE(end("{{ messages | length }}"));
+  CHECK(end(loop + "<|endoftext|>\n{% endfor %}").text == "<|endoftext|>");
+  CHECK(end(loop + "<|endoftext|>\n{% endfor %}").id == 0);
+  CHECK(end(loop + " <|im_end|>\n{% endfor %}").text == "<|im_end|>");
+  CHECK_FALSE(end(loop + "<|im_end|>\n{% endfor %}").id);
+  CHECK(end(loop + "\n{% endfor %}").text.empty());
+  CHECK(end("{{ raise_exception('no') }}").text.empty());
+  CHECK(end("{{ messages | length }}").text.empty());
 }
