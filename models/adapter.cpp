@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "models/adapter.h"
 
+#include <algorithm>
 #include <cmath>
 #include <set>
 
@@ -30,6 +31,15 @@ void give_factors(Linear& linear, int64_t rank, double scale, const LoraOptions&
   linear.lora = std::move(lora);
 }
 
+// PEFT looks for what its ensure_weight_tying keeps tied by these names alone: GPT-2's wte is none.
+bool keeps_tied(const LoraOptions& options) {
+  const auto is_known = [](const std::string& name) {
+    return names_module(name, "embed_tokens") || names_module(name, kHeadModule);
+  };
+  const std::vector<std::string>& names = options.modules_to_save;
+  return options.tie_saved && std::any_of(names.begin(), names.end(), is_known);
+}
+
 // The adapter's parameters without values, everything frozen, and the base parameters marked that
 // are trained with it.
 void shape_adapter(Model& model, const LoraOptions& options, const AdapterRules& rules) {
@@ -37,7 +47,8 @@ void shape_adapter(Model& model, const LoraOptions& options, const AdapterRules&
   const std::string tied = tied_path(model);
   const bool saves_tied = !tied.empty() && (rules.saves(tied) || rules.saves(kHeadWeight));
   // PEFT trains a module that is tied to another apart from it, so that the two are no longer one.
-  if (saves_tied && !options.tie_saved) model.untie_head();
+  const bool keeps = keeps_tied(options);
+  if (saves_tied && !keeps) model.untie_head();
   std::set<std::string> biases;
   model.visit_linears([&](const std::string& path, Linear& linear) {
     linear.lora.reset();
@@ -50,7 +61,7 @@ void shape_adapter(Model& model, const LoraOptions& options, const AdapterRules&
     parameter.carried = {};
     if (parameter.adapter) return;
     const bool bias = options.bias == "all" && path.ends_with(".bias");
-    const bool both = saves_tied && options.tie_saved && path == tied;
+    const bool both = saves_tied && keeps && path == tied;
     parameter.saved = bias || biases.contains(path) || rules.saves(path) || both;
   });
 }

@@ -136,7 +136,7 @@ TEST_CASE("what is trained of a tied pair is what modules_to_save names", "[adap
        1,
        2,
        {kEmbedding, kHead}},
-      {{"wte"}, true, {{kEmbedding, 1}, {kHead, 2}}, false, 2, 2, {kEmbedding}},
+      {{"wte"}, true, {{kEmbedding, 1}, {kHead, 2}}, true, 1, 2, {kEmbedding}},
       {{"lm_head"}, true, {{kEmbedding, 1}, {kHead, 2}}, false, 2, 2, {kEmbedding}},
   };
   for (const Case& c : cases) {
