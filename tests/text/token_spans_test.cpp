@@ -34,22 +34,27 @@ void put_byte_level(const TempFolder& folder, const std::string& normalizer = "n
   put_file(folder / "tokenizer.json", file.dump());
 }
 
-// The text between the marks of `text` ("[" to "]"; "{" to "}" is what people wrote) as a document.
+// A document of the text between the marks: what is scored in brackets, what people wrote in braces,
+// "^" before what stands apart.
 Document whole_of(const std::string& text) {
   Document document;
   document.whole = true;
   document.framed = false;
-  document.pieces.emplace_back();
-  document.pieces.back().scored = false;
-  bool scored = false, people = false;
+  document.pieces.push_back({"", false});
   for (const char c : text) {
-    if (std::string_view("[]{}").find(c) == std::string_view::npos) {
+    if (std::string_view("[]{}^").find(c) == std::string_view::npos) {
       document.pieces.back().text += c;
       continue;
     }
-    if (c == '[' || c == ']') scored = c == '[';
-    if (c == '{' || c == '}') people = c == '{';
-    document.pieces.push_back({"", scored, people});
+    if (!document.pieces.back().text.empty()) {
+      document.pieces.push_back(document.pieces.back());
+      document.pieces.back().text.clear();
+      document.pieces.back().apart = false;
+    }
+    DocumentPiece& piece = document.pieces.back();
+    if (c == '[' || c == ']') piece.scored = c == '[';
+    if (c == '{' || c == '}') piece.people = c == '{';
+    piece.apart |= c == '^';
   }
   return document;
 }
@@ -80,7 +85,7 @@ TEST_CASE("a whole text has its own ids, and a token is scored where one of its 
   CHECK(shown_tokens(*t, "c ab c") == "c \u0120ab \u0120 c");
   CHECK(shown_tokens(*t, "c[ ab] c") == "c *\u0120ab \u0120 c");
   // Over both borders of the answer a token reaches.
-  CHECK(shown_tokens(*t, "c[ a]b c") == "c *\u0120ab \u0120 c");
+  CHECK(shown_tokens(*t, "c [a]b c") == "c *\u0120ab \u0120 c");
   CHECK(shown_tokens(*t, "c a[b c") == "c *\u0120ab *\u0120 *c");
   CHECK(shown_tokens(*t, "c a[b]\n<x>c") == "c *\u0120ab \u010A <x> c");
   // An answer of one character, twice; and one that ends with the text.
@@ -90,19 +95,17 @@ TEST_CASE("a whole text has its own ids, and a token is scored where one of its 
   CHECK(shown_tokens(*t, "[<x>]") == "*<x>");
 }
 
-TEST_CASE("a prompt that ends in a space stands apart from its answer", "[token_spans]") {
+TEST_CASE("no token reaches over into a piece that stands apart", "[token_spans]") {
   TempFolder folder;
   put_byte_level(folder);
   const auto t = Tokenizer::load(folder.path());
-  // So it ends where the model is asked with it.
-  CHECK(shown_tokens(*t, "c ") == "c \u0120");
-  CHECK(shown_tokens(*t, "c [ab c") == "c \u0120 *ab *\u0120 *c");
-  CHECK(shown_tokens(*t, "c [ab<x>] c [a<x>]c") == "c \u0120 *ab *<x> \u0120 c \u0120 *a *<x> c");
-  CHECK(shown_tokens(*t, "c [{ab}<x>] c {a} [{a<x>}<x>]", true) ==
+  CHECK(shown_tokens(*t, "c [ab c") == "c *\u0120ab *\u0120 *c");
+  CHECK(shown_tokens(*t, "c ^[ab c") == "c \u0120 *ab *\u0120 *c");
+  CHECK(shown_tokens(*t, "c ^ab<x> c ^[a<x>]c") == "c \u0120 ab <x> \u0120 c \u0120 *a *<x> c");
+  CHECK(shown_tokens(*t, "c [{^ab}<x>] c {a} [{^a<x>}<x>]", true) ==
         "c \u0120 *ab *<x> \u0120 c \u0120a \u0120 *a *< *x *> *<x>");
-  // Where nothing reaches over, the whole has those ids anyway; within an answer nothing is cut.
-  CHECK(shown_tokens(*t, "c [c ab") == "c \u0120 *c *\u0120ab");
-  CHECK(shown_tokens(*t, "c[c ] ab") == "c *c *\u0120 \u0120ab");
+  // Where nothing reaches over, the whole has those ids anyway.
+  CHECK(shown_tokens(*t, "c ^[c ab") == "c \u0120 *c *\u0120ab");
 }
 
 TEST_CASE("a character of several tokens is scored with all of them", "[token_spans]") {

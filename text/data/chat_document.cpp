@@ -86,6 +86,11 @@ void add_pieces(const WrittenChat& written, const std::vector<ChatSpan>& spans, 
   std::vector<size_t> cuts{begin, end};
   add_cuts(spans, cuts);
   add_cuts(written.people, cuts);
+  std::vector<size_t> apart;
+  for (const ChatSpan& turn : written.turns) {
+    if (turn.begin > 0 && written.text[turn.begin - 1] == ' ') apart.push_back(turn.begin);
+  }
+  cuts.insert(cuts.end(), apart.begin(), apart.end());
   std::erase_if(cuts, [&](size_t cut) { return cut < begin || cut > end; });
   std::sort(cuts.begin(), cuts.end());
   cuts.erase(std::unique(cuts.begin(), cuts.end()), cuts.end());
@@ -93,7 +98,8 @@ void add_pieces(const WrittenChat& written, const std::vector<ChatSpan>& spans, 
   for (size_t i = 0; i + 1 < cuts.size(); ++i) {
     document.pieces.push_back({written.text.substr(cuts[i], cuts[i + 1] - cuts[i]),
                                holds(spans, cuts[i], next_span),
-                               holds(written.people, cuts[i], next_people)});
+                               holds(written.people, cuts[i], next_people),
+                               std::binary_search(apart.begin(), apart.end(), cuts[i])});
   }
 }
 

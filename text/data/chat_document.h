@@ -19,7 +19,8 @@ struct Conversation {
 };
 
 // Appends the written text's bytes [begin, end) in pieces, cut where what is scored (`spans`) or what
-// people wrote begins or ends.
+// people wrote begins or ends. A turn of the assistant before which the text ends in a space ("Answer: ")
+// stands apart, scored or not: the model is asked with that space, and "yes" is no " yes" behind it.
 void add_pieces(const WrittenChat& written, const std::vector<ChatSpan>& spans, size_t begin,
                 size_t end, Document& document);
 

@@ -55,11 +55,11 @@ class WholeText {
 
   void encode(DocumentTokens& tokens) {
     encode_part(0, pieces_.size(), tokens);
-    if (const std::vector<size_t> cuts = cut_prompts(); !cuts.empty()) {
+    if (const std::vector<size_t> where = cuts_apart(); !where.empty()) {
       tokens.ids.clear();
       spans_.clear();
       size_t first = 0;
-      for (const size_t cut : cuts) encode_part(std::exchange(first, cut), cut, tokens);
+      for (const size_t cut : where) encode_part(std::exchange(first, cut), cut, tokens);
       encode_part(first, pieces_.size(), tokens);
     }
     size_t done = 0;
@@ -89,15 +89,11 @@ class WholeText {
     spans_.insert(spans_.end(), spans.begin(), spans.end());
   }
 
-  // The answers before which a prompt ends in a space that a token takes along ("Answer: " and "yes"
-  // as " yes"): the model is asked with the prompt as it stands, and no such token follows there.
-  std::vector<size_t> cut_prompts() const {
+  // The pieces that stand apart and share a token with the one before.
+  std::vector<size_t> cuts_apart() const {
     std::vector<size_t> cuts;
     for (size_t i = 1; i < pieces_.size(); ++i) {
-      if (pieces_[i]->scored && !pieces_[i - 1]->scored && text_[bytes_[i].begin - 1] == ' ' &&
-          spans_[i].begin < spans_[i - 1].end) {
-        cuts.push_back(i);
-      }
+      if (pieces_[i]->apart && spans_[i].begin < spans_[i - 1].end) cuts.push_back(i);
     }
     return cuts;
   }

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // A document as a model reads it. Pieces that are one text (a conversation as a chat template writes
 // it) are tokenized as one, as transformers' apply_chat_template does, and a token is scored where any
-// of its bytes are; but for a prompt that ends in a space, which stands as it will when the model is
-// asked with it. Other pieces are tokenized each by itself, for the same reason.
+// of its bytes are; pieces that stand apart go on where the one before ends. Other pieces are
+// tokenized each by itself, so that what is given stands there as it will when the model is asked.
 #pragma once
 
 #include <cstdint>

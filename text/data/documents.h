@@ -20,12 +20,14 @@ struct DocumentPiece {
   std::string text;
   bool scored = true;   // the model is to say it
   bool people = false;  // people wrote it: special tokens that it names may be plain text
+  bool apart = false;   // no token reaches over into it from the piece before
 };
 
 // One record: a text, a prompt and its completion, or a conversation.
 struct Document {
   std::vector<DocumentPiece> pieces;  // joined, the whole text
-  // The pieces are one text and tokenized as one. Else each piece is tokenized by itself.
+  // The pieces are one text and tokenized as one, but for those that stand apart. Else each piece is
+  // tokenized by itself.
   bool whole = false;
   std::string place;    // "file:line" or "file: row N", for messages
   bool sample = false;  // a prompt and its answer: cut at the end where it is too long, never
