@@ -66,7 +66,7 @@ TEST_CASE("a run learns, and leaves what the run folder promises", "[trainer]") 
         }));
   CHECK(metric(o.out, "step").back() == 40);
   CHECK(metric(o.out, "tokens").back() == static_cast<double>(got.outcome.state.tokens));
-  CHECK(metric(o.out, "lr")[0] == Approx(o.lr / 3));
+  CHECK(metric(o.out, "lr")[0] == Approx(o.lr.value() / 3));
   CHECK(metric(o.out, "perplexity")[39] == Approx(std::exp(val_losses[39])));
 
   const std::string result = method == "full" ? "model" : "adapter";
@@ -123,7 +123,7 @@ TEST_CASE("a run is its steps, one after the other", "[trainer]") {
     losses.push_back(backward_of(*model, input, static_cast<float>(scale / scored)) / scored);
     const double norm = optimizer.gradient_norm(1 / scale);
     clipped += norm > o.clip ? 1 : 0;
-    CHECK(optimizer.step(o.lr * rates[step], 1 / scale, o.clip) == norm);
+    CHECK(optimizer.step(o.lr.value() * rates[step], 1 / scale, o.clip) == norm);
   }
   CHECK(clipped > 0);
   CHECK(clipped < 6);
