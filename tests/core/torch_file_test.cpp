@@ -320,8 +320,7 @@ TEST_CASE("shards of PyTorch are found through their index", "[torch]") {
   std::string renamed = good;
   renamed.replace(renamed.find("\"rows\""), 6, "\"rosw\"");
   put_file(index, renamed);
-  CHECK(fault().find("tensors missing from their shard: \"rosw\"; tensors that the index does not "
-                     "name: \"rows\"") != std::string::npos);
+  CHECK(fault().find("tensors missing from their shard: \"rosw\"") != std::string::npos);
   for (size_t length = 0; length < good.size() - 2; ++length) {
     put_file(index, good.substr(0, length));
     CHECK(fault().starts_with("2: "));

@@ -206,7 +206,7 @@ TEST_CASE("what ends the last turn is said, the generation prompt is not", "[cha
       "{% if add_generation_prompt %}<|assistant|>{% else %}{{ eos_token }}{% endif %}");
   const auto messages = conversation({{"assistant", "A1"}, {"user", "U"}, {"assistant", "A2"}});
   CHECK(marked(chat->write_with_spans(messages, nullptr)) ==
-        "<|assistant|>0[[A1<|end|>]]<|user|>U<|end|><|assistant|>2[[A2<|end|></s>]]");
+        "<|assistant|>0[[A1<|end|>]]<|user|>U<|end|><|assistant|>2[[A2<|end|>]]</s>");
   CHECK(marked(chat->write_with_spans(messages, nullptr, true)) ==
         "<|assistant|>0[[A1<|end|>]]<|user|>U<|end|><|assistant|>2[[A2<|end|>]]<|assistant|>");
 }

@@ -103,6 +103,7 @@ TEST_CASE("a text cut into chunks gives the ids of the whole", "[token_file]") {
     TokenizeOptions options;
     options.append_eos = false;
     options.chunk_bytes = chunk;
+    options.documents.skip_bad = true;  // much of it is no text
     const auto cache = folder / std::to_string(chunk);
     CHECK(ids_of(build_or_open(cache, sources, *tokenizer, options)) == whole);
   }
@@ -301,8 +302,8 @@ TEST_CASE("a damaged cache is found out and made anew", "[token_file]") {
   const std::string good = get_file(cache);
   const auto refused = [&](const std::string& bytes) {
     put_file(cache, bytes);
-    return error_of([&] { TokenFile::open(cache); })
-        .starts_with("2: " + cache.string() + ": expected ");
+    const std::string error = error_of([&] { TokenFile::open(cache); });
+    return error.starts_with("2: " + cache.string()) && error.find(": expected ") != error.npos;
   };
   for (size_t length = 0; length < good.size(); ++length) CHECK(refused(good.substr(0, length)));
   CHECK(refused(good + '\0'));
@@ -366,7 +367,7 @@ TEST_CASE("sources that cannot be read are errors with file, line and column", "
     CHECK(build.error("a.jsonl", good + record) ==
           "a.jsonl:2: " + expected + found + "; the record begins: " + record);
   };
-  unknown("{\"instruction\": \"a\", \"b\": \"b\"}", "\"b\", \"instruction\"");
+  unknown("{\"instruction\": \"a\", \"b\": \"b\"}", "\"instruction\", \"b\"");
   unknown("{\"text\": 3}", "\"text\" (not a string)");
   unknown("{\"prompt\": \"a\"}", "\"prompt\"");
   unknown("{}", "none");

@@ -66,6 +66,8 @@ const std::map<std::string, Words>& other_values() {
       {"train-on", {"last"}},
       {"overlong", {"drop"}},
       {"skip-bad", {"true"}},
+      {"special-tokens-in-text", {"plain"}},
+      {"timeout", {"30"}},
       {"val", {"v.txt"}},
       {"val-split", {"0.05"}},
       {"eval-every", {"50"}},
@@ -162,13 +164,14 @@ TEST_CASE("what is not given can be told from every number that is", "[options]"
 
 TEST_CASE("what an option counts for is stated with it", "[options]") {
   const std::map<Counts, Words> others = {
-      {Counts::kTokens, {"format", "columns", "system", "date", "train-on", "skip-bad"}},
+      {Counts::kTokens,
+       {"format", "columns", "system", "date", "train-on", "skip-bad", "special-tokens-in-text"}},
       {Counts::kContent, {"model", "data", "adapter", "chat-template", "val"}},
       {Counts::kLength, {"warmup", "epochs", "steps"}},
       {Counts::kJob,
        {"out", "force", "micro-batch", "eval-every", "early-stop", "checkpoint-activations",
-        "save-every", "keep", "resume", "device", "parallel"}},
-      {Counts::kRank, {"threads", "log-every", "show-sample", "quiet"}}};
+        "save-every", "keep", "resume", "device", "parallel", "timeout"}},
+      {Counts::kRank, {"threads", "log-every", "show-sample", "quiet", "check-weights"}}};
   size_t results = 0, named = 0;
   for (const auto& [counts, names] : others) named += names.size();
   for (const OptionRow& row : option_rows()) {
