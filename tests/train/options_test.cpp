@@ -67,7 +67,7 @@ const std::map<std::string, Words>& other_values() {
       {"overlong", {"drop"}},
       {"skip-bad", {"true"}},
       {"special-tokens-in-text", {"plain"}},
-      {"timeout", {"30"}},
+      {"check-weights", {"true"}},
       {"val", {"v.txt"}},
       {"val-split", {"0.05"}},
       {"eval-every", {"50"}},
