@@ -28,9 +28,9 @@ std::vector<std::string> SlowRanks::step(std::span<const RankStep> ranks) {
   std::nth_element(sorted.begin(), middle, sorted.end(),
                    [](const RankStep& a, const RankStep& b) { return a.seconds < b.seconds; });
   std::vector<std::string> lines;
+  if (middle->rows == 0) return lines;  // most have nothing to do: no measure for the others
   for (size_t r = 0; r < sums.size(); ++r) {
-    const double share =
-        static_cast<double>(sums[r].rows) / static_cast<double>(std::max<int64_t>(1, middle->rows));
+    const double share = static_cast<double>(sums[r].rows) / static_cast<double>(middle->rows);
     const double expected = middle->seconds * std::max(1.0, share);
     const bool slow = sums[r].seconds > kSlow * expected &&
                       sums[r].seconds - expected > kNoise * static_cast<double>(kSteps);

@@ -257,7 +257,8 @@ TEST_CASE("a plain adapter's config has no field that PEFT 0.6 does not know", "
     attach_lora(*model, options, 1);
     write_adapter(*model, folder.path(), options, "base");
     std::set<std::string> more;
-    for (const auto& [key, value] : parse_json_file(folder / "adapter_config.json").items())
+    const Json config = parse_json_file(folder / "adapter_config.json");
+    for (const auto& [key, value] : config.items())
       if (!known.contains(key)) more.insert(key);
     return more;
   };
