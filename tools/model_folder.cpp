@@ -23,7 +23,8 @@ bool is_model_file(const fs::path& path) {
   const std::string extension = path.extension().string();
   if (files::is_folder(path) && name == kAdditionalTemplates) {
     const std::vector<fs::path> inside = files::list(path);
-    return std::all_of(inside.begin(), inside.end(), is_model_file);
+    return std::all_of(inside.begin(), inside.end(),
+                       [](const fs::path& one) { return one.extension() == ".jinja"; });
   }
   if (!files::is_file(path)) return false;
   if (extension == ".safetensors") return name.starts_with("model");
