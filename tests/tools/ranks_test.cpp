@@ -135,8 +135,9 @@ TEST_CASE("ranks share the tokenizing") {
   const std::string ids = tenon(with({"--ids"})).out;
   CHECK(lines(ids).size() == 51);
   for (const int ranks : {2, 3}) {
-    REQUIRE(tenon_ranks(ranks, with({"--out", lab.at("ranks.tokens")})).code == 0);
-    CHECK(lab.get("ranks.tokens") == lab.get("alone.tokens"));
+    const std::string out = std::to_string(ranks) + ".tokens";
+    REQUIRE(tenon_ranks(ranks, with({"--out", lab.at(out)})).code == 0);
+    CHECK(lab.get(out) == lab.get("alone.tokens"));
     CHECK(tenon_ranks(ranks, with({"--ids"})).out == ids);
   }
 }

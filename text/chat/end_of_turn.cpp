@@ -19,7 +19,8 @@ std::optional<WrittenChat> written_turn(const ChatTemplate& chat) {
       return chat.write_with_spans(messages, nullptr, false);
     } catch (const Error& error) {
       if (error.code() != Exit::kInput) throw;
-      messages.insert(messages.begin(), {{"role", "system"}, {"content", "so"}});
+      messages.insert(messages.begin(),
+                      nlohmann::ordered_json::object({{"role", "system"}, {"content", "so"}}));
     }
   }
   return std::nullopt;
