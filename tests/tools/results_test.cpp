@@ -385,7 +385,7 @@ std::vector<float> trained(const Lab& lab, const std::string& run, const Words& 
   return factors(lab, run);
 }
 
-TEST_CASE("--optimizer and --momentum come to the update") {
+TEST_CASE("the options --optimizer and --momentum come to the update") {
   const Lab lab;
   lab.put("one.jsonl", "{\"text\": \"The fox saw the sea.\"}\n");
   const Words sgd = {"--optimizer", "sgd", "--lr", "1e-4"};
@@ -408,7 +408,7 @@ TEST_CASE("--optimizer and --momentum come to the update") {
   }
 }
 
-TEST_CASE("--beta1, --beta2 and --eps come to the update") {
+TEST_CASE("the options --beta1, --beta2 and --eps come to the update") {
   const Lab lab;
   lab.put("one.jsonl", "{\"text\": \"The fox saw the sea.\"}\n");
   constexpr double kRate = 1e-3;
