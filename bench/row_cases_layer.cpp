@@ -29,18 +29,18 @@ RowCase layer_norm_case(int64_t rows, int64_t channels, DType dtype, bool with_r
   c.outputs = with_residual ? std::vector<size_t>{1, 3} : std::vector<size_t>{1};
   c.run = [=](const KernelTable& table, const Arrays& a) {
     const size_t at = a.size() - 4;
-    table.layer_norm({.x = a[0].raw(),
-                      .residual = with_residual ? a[2].raw() : nullptr,
-                      .weight = a[at].data<float>(),
-                      .bias = a[at + 1].data<float>(),
-                      .sum = with_residual ? a[3].raw() : nullptr,
-                      .y = a[1].raw(),
-                      .mean = a[at + 2].data<float>(),
-                      .rstd = a[at + 3].data<float>(),
-                      .rows = rows,
-                      .channels = channels,
-                      .eps = 1e-5f,
-                      .dtype = dtype});
+    table.norm({.x = a[0].raw(),
+                .residual = with_residual ? a[2].raw() : nullptr,
+                .weight = a[at].data<float>(),
+                .bias = a[at + 1].data<float>(),
+                .sum = with_residual ? a[3].raw() : nullptr,
+                .y = a[1].raw(),
+                .mean = a[at + 2].data<float>(),
+                .rstd = a[at + 3].data<float>(),
+                .rows = rows,
+                .channels = channels,
+                .eps = 1e-5f,
+                .dtype = dtype});
   };
   return c;
 }
@@ -53,18 +53,18 @@ RowCase layer_norm_grad_case(int64_t rows, int64_t channels, DType dtype) {
                                    drawn({rows}, DType::kF32, 7, 0.5, 2), vector_of(channels, 8),
                                    vector_of(channels, 9)});
   c.run = [=](const KernelTable& table, const Arrays& a) {
-    table.layer_norm_grad({.s = a[0].raw(),
-                           .weight = a[4].data<float>(),
-                           .mean = a[5].data<float>(),
-                           .rstd = a[6].data<float>(),
-                           .dy = a[1].raw(),
-                           .dsum = a[2].raw(),
-                           .ds = a[3].raw(),
-                           .dweight = a[7].data<float>(),
-                           .dbias = a[8].data<float>(),
-                           .rows = rows,
-                           .channels = channels,
-                           .dtype = dtype});
+    table.norm_grad({.s = a[0].raw(),
+                     .weight = a[4].data<float>(),
+                     .mean = a[5].data<float>(),
+                     .rstd = a[6].data<float>(),
+                     .dy = a[1].raw(),
+                     .dsum = a[2].raw(),
+                     .ds = a[3].raw(),
+                     .dweight = a[7].data<float>(),
+                     .dbias = a[8].data<float>(),
+                     .rows = rows,
+                     .channels = channels,
+                     .dtype = dtype});
   };
   return c;
 }
@@ -75,16 +75,17 @@ RowCase rms_norm_case(int64_t rows, int64_t channels, DType dtype) {
     c.arrays.push_back(drawn({rows, channels}, dtype, seed));  // x, residual, sum, y
   c.arrays.insert(c.arrays.end(), {vector_of(channels, 5), vector_of(rows, 6)});
   c.run = [=](const KernelTable& table, const Arrays& a) {
-    table.rms_norm({.x = a[0].raw(),
-                    .residual = a[1].raw(),
-                    .weight = a[4].data<float>(),
-                    .sum = a[2].raw(),
-                    .y = a[3].raw(),
-                    .rstd = a[5].data<float>(),
-                    .rows = rows,
-                    .channels = channels,
-                    .eps = 1e-5f,
-                    .dtype = dtype});
+    table.norm({.x = a[0].raw(),
+                .residual = a[1].raw(),
+                .weight = a[4].data<float>(),
+                .sum = a[2].raw(),
+                .y = a[3].raw(),
+                .rstd = a[5].data<float>(),
+                .rows = rows,
+                .channels = channels,
+                .eps = 1e-5f,
+                .dtype = dtype,
+                .centred = false});
   };
   return c;
 }
@@ -96,16 +97,17 @@ RowCase rms_norm_grad_case(int64_t rows, int64_t channels, DType dtype) {
   c.arrays.insert(c.arrays.end(), {vector_of(channels, 5), drawn({rows}, DType::kF32, 6, 0.5, 2),
                                    vector_of(channels, 7)});
   c.run = [=](const KernelTable& table, const Arrays& a) {
-    table.rms_norm_grad({.s = a[0].raw(),
-                         .weight = a[4].data<float>(),
-                         .rstd = a[5].data<float>(),
-                         .dy = a[1].raw(),
-                         .dsum = a[2].raw(),
-                         .ds = a[3].raw(),
-                         .dweight = a[6].data<float>(),
-                         .rows = rows,
-                         .channels = channels,
-                         .dtype = dtype});
+    table.norm_grad({.s = a[0].raw(),
+                     .weight = a[4].data<float>(),
+                     .rstd = a[5].data<float>(),
+                     .dy = a[1].raw(),
+                     .dsum = a[2].raw(),
+                     .ds = a[3].raw(),
+                     .dweight = a[6].data<float>(),
+                     .rows = rows,
+                     .channels = channels,
+                     .dtype = dtype,
+                     .centred = false});
   };
   return c;
 }

@@ -36,8 +36,8 @@ struct MatrixOperand {
 enum class Epilogue : uint8_t { kNone, kActivation, kActivationGrad };
 
 // c = epilogue(alpha * (op(a) op(b) + op(a2) op(b2)) + bias) + add, or that added to c where
-// `accumulate`. The second pair extends the K loop: with T = x A^T, [x | T] [W | B]^T is one product
-// (design.md, "LoRA for nearly nothing"). Where `t` is given the kernel computes T itself, in its
+// `accumulate`. The second pair extends the K loop: with T = x A^T, [x | T] [W | B]^T is one product:
+// LoRA for nearly nothing. Where `t` is given the kernel computes T itself, in its
 // pass over a: op(a2) = t = down_alpha * op(a) op(down), and a2 is not read.
 // Requires: accumulate without an epilogue. On a CPU a row of c has the same bits whatever m <=
 // kAlikeRows it is computed with, so that a text does not depend on those that it is generated with.
@@ -88,64 +88,40 @@ struct EmbeddingGradArgs {
   int32_t padding = -1;  // an id whose row gains nothing
 };
 
-// s = x + residual (s = x without residual); y = (s - mean) / sqrt(var + eps) * weight + bias, per
-// row.
-struct LayerNormArgs {
+// s = x + residual (s = x without residual). Layer norm ("centred"): y = (s - mean) / sqrt(var + eps)
+// * weight + bias, per row. Root-mean-square norm: y = s / sqrt(mean(s^2) + eps) * weight (Zhang and
+// Sennrich 2019, arXiv:1910.07467), without bias and mean.
+struct NormArgs {
   const void* x = nullptr;         // (rows, C)
   const void* residual = nullptr;  // (rows, C) or null
   const float* weight = nullptr;   // (C)
-  const float* bias = nullptr;     // (C)
+  const float* bias = nullptr;     // (C), where centred
   void* sum = nullptr;  // (rows, C): s, written when residual is given; may be x or residual itself
   void* y = nullptr;    // (rows, C)
-  float* mean = nullptr;  // (rows), kept for backward
-  float* rstd = nullptr;  // (rows), 1 / sqrt(var + eps), kept for backward
+  float* mean = nullptr;  // (rows), kept for backward where centred
+  float* rstd =
+      nullptr;  // (rows), 1 / sqrt(var + eps) or 1 / sqrt(mean(s^2) + eps), kept for backward
   int64_t rows = 0, channels = 0;
   float eps = 0;
   DType dtype = DType::kF32;
+  bool centred = true;
 };
 
 // ds = gradient of s through y, plus dsum (the gradient that reaches s from elsewhere) where given.
 // dweight and dbias accumulate (+=) over rows in a fixed order.
-struct LayerNormGradArgs {
+struct NormGradArgs {
   const void* s = nullptr;        // (rows, C)
   const float* weight = nullptr;  // (C)
-  const float* mean = nullptr;    // (rows)
+  const float* mean = nullptr;    // (rows), where centred
   const float* rstd = nullptr;    // (rows)
   const void* dy = nullptr;       // (rows, C)
   const void* dsum = nullptr;     // (rows, C) or null
   void* ds = nullptr;             // (rows, C) or null; may be dy or dsum itself
   float* dweight = nullptr;       // (C) or null
-  float* dbias = nullptr;         // (C) or null
+  float* dbias = nullptr;         // (C), where centred, or null
   int64_t rows = 0, channels = 0;
   DType dtype = DType::kF32;
-};
-
-// s = x + residual (s = x without residual); y = s / sqrt(mean(s^2) + eps) * weight, per row (Zhang
-// and Sennrich 2019, arXiv:1910.07467).
-struct RmsNormArgs {
-  const void* x = nullptr;         // (rows, C)
-  const void* residual = nullptr;  // (rows, C) or null
-  const float* weight = nullptr;   // (C)
-  void* sum = nullptr;  // (rows, C): s, written when residual is given; may be x or residual itself
-  void* y = nullptr;    // (rows, C)
-  float* rstd = nullptr;  // (rows), 1 / sqrt(mean(s^2) + eps), kept for backward
-  int64_t rows = 0, channels = 0;
-  float eps = 0;
-  DType dtype = DType::kF32;
-};
-
-// ds = gradient of s through y, plus dsum (the gradient that reaches s from elsewhere) where given.
-// dweight accumulates (+=) over rows in a fixed order.
-struct RmsNormGradArgs {
-  const void* s = nullptr;        // (rows, C)
-  const float* weight = nullptr;  // (C)
-  const float* rstd = nullptr;    // (rows)
-  const void* dy = nullptr;       // (rows, C)
-  const void* dsum = nullptr;     // (rows, C) or null
-  void* ds = nullptr;             // (rows, C) or null; may be dy or dsum itself
-  float* dweight = nullptr;       // (C) or null
-  int64_t rows = 0, channels = 0;
-  DType dtype = DType::kF32;
+  bool centred = true;
 };
 
 // y = f(x), elementwise. y may be x.
@@ -453,10 +429,8 @@ struct SampleArgs {
   X(matmul, MatmulArgs)                             \
   X(embedding, EmbeddingArgs)                       \
   X(embedding_grad, EmbeddingGradArgs)              \
-  X(layer_norm, LayerNormArgs)                      \
-  X(layer_norm_grad, LayerNormGradArgs)             \
-  X(rms_norm, RmsNormArgs)                          \
-  X(rms_norm_grad, RmsNormGradArgs)                 \
+  X(norm, NormArgs)                                 \
+  X(norm_grad, NormGradArgs)                        \
   X(activation, ActivationArgs)                     \
   X(activation_grad, ActivationGradArgs)            \
   X(gated_activation, GatedActivationArgs)          \

@@ -42,65 +42,41 @@ void check(const Norm& n) {
 
 void forward(const Norm& n, const Kept& kept, const Tensor& y) {
   const int64_t channels = n.x.dim(-1);
-  const KernelTable& run = kernels(n.x.device());
   void* sum = n.residual.defined() ? kept.s.raw() : nullptr;
-  if (n.centred) {
-    run.layer_norm({.x = n.x.raw(),
-                    .residual = n.residual.raw(),
-                    .weight = n.weight.data<float>(),
-                    .bias = n.bias.data<float>(),
-                    .sum = sum,
-                    .y = y.raw(),
-                    .mean = kept.mean.data<float>(),
-                    .rstd = kept.rstd.data<float>(),
-                    .rows = kept.rstd.numel(),
-                    .channels = channels,
-                    .eps = n.eps,
-                    .dtype = n.x.dtype()});
-  } else {
-    run.rms_norm({.x = n.x.raw(),
-                  .residual = n.residual.raw(),
-                  .weight = n.weight.data<float>(),
-                  .sum = sum,
-                  .y = y.raw(),
-                  .rstd = kept.rstd.data<float>(),
-                  .rows = kept.rstd.numel(),
-                  .channels = channels,
-                  .eps = n.eps,
-                  .dtype = n.x.dtype()});
-  }
+  kernels(n.x.device())
+      .norm({.x = n.x.raw(),
+             .residual = n.residual.raw(),
+             .weight = n.weight.data<float>(),
+             .bias = n.bias.data<float>(),
+             .sum = sum,
+             .y = y.raw(),
+             .mean = kept.mean.data<float>(),
+             .rstd = kept.rstd.data<float>(),
+             .rows = kept.rstd.numel(),
+             .channels = channels,
+             .eps = n.eps,
+             .dtype = n.x.dtype(),
+             .centred = n.centred});
 }
 
 // ds (undefined: not wanted) and what weight and bias gain.
 void gradient(const Kept& kept, const Tensor& dy, const Tensor& dsum, const Tensor& ds,
               const Grads& grads) {
   const Tensor& s = kept.s;
-  const KernelTable& run = kernels(s.device());
-  if (kept.centred) {
-    run.layer_norm_grad({.s = s.raw(),
-                         .weight = kept.weight.data<float>(),
-                         .mean = kept.mean.data<float>(),
-                         .rstd = kept.rstd.data<float>(),
-                         .dy = dy.raw(),
-                         .dsum = dsum.raw(),
-                         .ds = ds.raw(),
-                         .dweight = grads.sink(2).data<float>(),
-                         .dbias = grads.sink(3).data<float>(),
-                         .rows = kept.rstd.numel(),
-                         .channels = s.dim(-1),
-                         .dtype = s.dtype()});
-  } else {
-    run.rms_norm_grad({.s = s.raw(),
-                       .weight = kept.weight.data<float>(),
-                       .rstd = kept.rstd.data<float>(),
-                       .dy = dy.raw(),
-                       .dsum = dsum.raw(),
-                       .ds = ds.raw(),
-                       .dweight = grads.sink(2).data<float>(),
-                       .rows = kept.rstd.numel(),
-                       .channels = s.dim(-1),
-                       .dtype = s.dtype()});
-  }
+  kernels(s.device())
+      .norm_grad({.s = s.raw(),
+                  .weight = kept.weight.data<float>(),
+                  .mean = kept.mean.data<float>(),
+                  .rstd = kept.rstd.data<float>(),
+                  .dy = dy.raw(),
+                  .dsum = dsum.raw(),
+                  .ds = ds.raw(),
+                  .dweight = grads.sink(2).data<float>(),
+                  .dbias = kept.centred ? grads.sink(3).data<float>() : nullptr,
+                  .rows = kept.rstd.numel(),
+                  .channels = s.dim(-1),
+                  .dtype = s.dtype(),
+                  .centred = kept.centred});
 }
 
 // {s, y}; s is x in the plain form.

@@ -2,8 +2,8 @@
 // Computes    s = x + residual; n = (s - mean) rstd with rstd = 1 / sqrt(var + eps);
 //             y = n weight + bias. Gradient: with g = dy weight,
 //             ds = rstd (g - mean(g) - n mean(g n)) + dsum, dweight += sum of dy n,
-//             dbias += sum of dy. rms_norm is the same without means and bias ("not centred"), that
-//             is with rstd = 1 / sqrt(mean(s^2) + eps) and ds = rstd (g - n mean(g n)) + dsum.
+//             dbias += sum of dy. Not centred: without means and bias, that is
+//             with rstd = 1 / sqrt(mean(s^2) + eps) and ds = rstd (g - n mean(g n)) + dsum.
 // Layout      rows of C contiguous elements; weight, bias, mean and rstd fp32.
 // Work split  16 rows at a time; the sums over rows as in row_sums.h.
 // Numerics    fp32, lane-wise then Vec::sum(). The variance is the mean square of s - mean, in a
@@ -62,7 +62,7 @@ float sum_of_square_differences(const T* row, float mean, int64_t channels) {
 }
 
 template <bool centred, bool stream, class T>
-void normalise_row(const LayerNormArgs& a, int64_t r, T* scratch) {
+void normalise_row(const NormArgs& a, int64_t r, T* scratch) {
   const int64_t channels = a.channels, at = r * channels;
   const float count = static_cast<float>(channels);
   const T* x = static_cast<const T*>(a.x) + at;
@@ -90,7 +90,7 @@ void normalise_row(const LayerNormArgs& a, int64_t r, T* scratch) {
 }
 
 template <bool centred>
-void normalise(const LayerNormArgs& a) {
+void normalise(const NormArgs& a) {
   dispatch_float(a.dtype, [&]<class T>(T) {
     const int64_t row_bytes = a.channels * static_cast<int64_t>(sizeof(T));
     const bool stream = rows_past_caches(a.y, a.rows, row_bytes) &&
@@ -116,7 +116,7 @@ struct Means {
 };
 
 template <bool centred, class T>
-Means means_of_row(const LayerNormGradArgs& a, int64_t r) {
+Means means_of_row(const NormGradArgs& a, int64_t r) {
   const T* s = static_cast<const T*>(a.s) + r * a.channels;
   const T* dy = static_cast<const T*>(a.dy) + r * a.channels;
   const Vec mean = Vec::all(centred ? a.mean[r] : 0), rstd = Vec::all(a.rstd[r]);
@@ -141,7 +141,7 @@ struct Vectors {
 // ds of `rows` rows from row r on, and their terms of dweight and dbias, which may be null (dbias
 // is where not centred). Several rows at once so that these sums stay in registers.
 template <bool centred, bool stream, int rows, class T>
-void normalise_rows_grad(const LayerNormGradArgs& a, int64_t r, float* dweight, float* dbias) {
+void normalise_rows_grad(const NormGradArgs& a, int64_t r, float* dweight, float* dbias) {
   const int64_t channels = a.channels;
   const T *s = static_cast<const T*>(a.s) + r * channels,
           *dy = static_cast<const T*>(a.dy) + r * channels;
@@ -202,7 +202,7 @@ void normalise_rows_grad(const LayerNormGradArgs& a, int64_t r, float* dweight, 
 }
 
 template <bool centred, bool stream, class T>
-void normalise_range_grad(const LayerNormGradArgs& a, int64_t begin, int64_t end, float* dweight,
+void normalise_range_grad(const NormGradArgs& a, int64_t begin, int64_t end, float* dweight,
                           float* dbias) {
   constexpr int kGroup = 4;
   int64_t r = begin;
@@ -216,7 +216,7 @@ void normalise_range_grad(const LayerNormGradArgs& a, int64_t begin, int64_t end
 }
 
 template <bool centred>
-void normalise_grad(const LayerNormGradArgs& a) {
+void normalise_grad(const NormGradArgs& a) {
   dispatch_float(a.dtype, [&]<class T>(T) {
     const bool stream =
         a.ds != nullptr && a.ds != a.dy && a.ds != a.dsum &&
@@ -240,34 +240,10 @@ void normalise_grad(const LayerNormGradArgs& a) {
 
 }  // namespace
 
-void layer_norm(const LayerNormArgs& a) { normalise<true>(a); }
+void norm(const NormArgs& a) { a.centred ? normalise<true>(a) : normalise<false>(a); }
 
-void layer_norm_grad(const LayerNormGradArgs& a) { normalise_grad<true>(a); }
-
-void rms_norm(const RmsNormArgs& a) {
-  normalise<false>({.x = a.x,
-                    .residual = a.residual,
-                    .weight = a.weight,
-                    .sum = a.sum,
-                    .y = a.y,
-                    .rstd = a.rstd,
-                    .rows = a.rows,
-                    .channels = a.channels,
-                    .eps = a.eps,
-                    .dtype = a.dtype});
-}
-
-void rms_norm_grad(const RmsNormGradArgs& a) {
-  normalise_grad<false>({.s = a.s,
-                         .weight = a.weight,
-                         .rstd = a.rstd,
-                         .dy = a.dy,
-                         .dsum = a.dsum,
-                         .ds = a.ds,
-                         .dweight = a.dweight,
-                         .rows = a.rows,
-                         .channels = a.channels,
-                         .dtype = a.dtype});
+void norm_grad(const NormGradArgs& a) {
+  a.centred ? normalise_grad<true>(a) : normalise_grad<false>(a);
 }
 
 }  // namespace tenon::cpu::TENON_ISA

@@ -2,7 +2,7 @@
 // Computes    s = x + residual; n = (s - mean) rstd with rstd = 1 / sqrt(var + eps);
 //             y = n weight + bias. Gradient: with g = dy weight,
 //             ds = rstd (g - mean(g) - n mean(g n)) + dsum, dweight += sum of dy n,
-//             dbias += sum of dy. rms_norm: the same without mean and bias, that is with
+//             dbias += sum of dy. Not centred: without mean and bias, that is with
 //             rstd = 1 / sqrt(mean(s^2) + eps) and ds = rstd (g - n mean(g n)) + dsum.
 // Layout      rows of C contiguous elements; weight, bias, mean and rstd fp32.
 // Work split  one warp a row, 16 bytes of fp32 or bf16 a lane; the sums over rows as in
@@ -47,7 +47,7 @@ struct Row {
 };
 
 template <bool centred, class T>
-__global__ void __launch_bounds__(kThreads) norm_kernel(LayerNormArgs a, bool aligned) {
+__global__ void __launch_bounds__(kThreads) norm_kernel(NormArgs a, bool aligned) {
   constexpr int N = Row<T>::N;
   const int64_t r = int64_t{blockIdx.x} * kWarps + warp_of_thread();
   if (r >= a.rows) return;
@@ -101,7 +101,7 @@ __global__ void __launch_bounds__(kThreads) norm_kernel(LayerNormArgs a, bool al
 
 // The gradient of s, a row a warp.
 template <bool centred, class T>
-__global__ void __launch_bounds__(kThreads) norm_grad_kernel(LayerNormGradArgs a, bool aligned) {
+__global__ void __launch_bounds__(kThreads) norm_grad_kernel(NormGradArgs a, bool aligned) {
   constexpr int N = 16 / sizeof(T);
   const int64_t r = int64_t{blockIdx.x} * kWarps + warp_of_thread();
   if (r >= a.rows) return;
@@ -163,7 +163,7 @@ struct NormTerms {
 dim3 blocks_of(int64_t rows) { return extent(divide_up(rows, kWarps)); }
 
 template <bool centred>
-void normalise(const char* name, const LayerNormArgs& a) {
+void normalise(const char* name, const NormArgs& a) {
   dispatch_float(a.dtype, [&]<class T>() {
     constexpr int N = 16 / sizeof(T);
     const bool aligned = a.channels % N == 0 && aligned_for<N, T>(a.x, a.residual, a.sum, a.y) &&
@@ -173,7 +173,7 @@ void normalise(const char* name, const LayerNormArgs& a) {
 }
 
 template <bool centred>
-void normalise_grad(const char* name, const LayerNormGradArgs& a) {
+void normalise_grad(const char* name, const NormGradArgs& a) {
   dispatch_float(a.dtype, [&]<class T>() {
     constexpr int N = 16 / sizeof(T);
     // The sums come first: ds may stand in the place of dy.
@@ -200,39 +200,13 @@ void normalise_grad(const char* name, const LayerNormGradArgs& a) {
 
 }  // namespace
 
-void layer_norm(const LayerNormArgs& a) { normalise<true>("layer_norm", a); }
-
-void layer_norm_grad(const LayerNormGradArgs& a) { normalise_grad<true>("layer_norm_grad", a); }
-
-// Member by member: nvcc warns of members that a designated initialiser leaves out.
-void rms_norm(const RmsNormArgs& a) {
-  LayerNormArgs b;
-  b.x = a.x;
-  b.residual = a.residual;
-  b.weight = a.weight;
-  b.sum = a.sum;
-  b.y = a.y;
-  b.rstd = a.rstd;
-  b.rows = a.rows;
-  b.channels = a.channels;
-  b.eps = a.eps;
-  b.dtype = a.dtype;
-  normalise<false>("rms_norm", b);
+void norm(const NormArgs& a) {
+  a.centred ? normalise<true>("norm", a) : normalise<false>("norm, not centred", a);
 }
 
-void rms_norm_grad(const RmsNormGradArgs& a) {
-  LayerNormGradArgs b;
-  b.s = a.s;
-  b.weight = a.weight;
-  b.rstd = a.rstd;
-  b.dy = a.dy;
-  b.dsum = a.dsum;
-  b.ds = a.ds;
-  b.dweight = a.dweight;
-  b.rows = a.rows;
-  b.channels = a.channels;
-  b.dtype = a.dtype;
-  normalise_grad<false>("rms_norm_grad", b);
+void norm_grad(const NormGradArgs& a) {
+  a.centred ? normalise_grad<true>("norm_grad", a)
+            : normalise_grad<false>("norm_grad, not centred", a);
 }
 
 }  // namespace tenon::cuda::TENON_SM

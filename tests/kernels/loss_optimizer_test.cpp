@@ -358,8 +358,8 @@ TEST_CASE("kernels accept arrays of no elements", "[kernels]") {
     const KernelTable* table = target.enter();
     table->embedding({});
     table->embedding_grad({});
-    table->layer_norm({.channels = 4});
-    table->layer_norm_grad({.channels = 4});
+    table->norm({.channels = 4});
+    table->norm_grad({.channels = 4});
     table->activation({});
     table->activation_grad({});
     table->attention({.heads = 1, .kv_heads = 1, .head_size = 4});

@@ -50,20 +50,20 @@ TEST_CASE("layer_norm matches the double reference", "[kernels]") {
           GuardedArray y(dtype, count), sum(dtype, count), y_alone(dtype, count),
               y_inplace(dtype, count), x_copy = x, residual_copy = residual;
           GuardedArray mean(DType::kF32, rows), rstd(DType::kF32, rows);
-          LayerNormArgs args = {x.data(),   residual.data(), floats(weight), floats(bias),
-                                sum.data(), y.data(),        floats(mean),   floats(rstd),
-                                rows,       channels,        kEps,           dtype};
-          table->layer_norm(args);
+          NormArgs args = {x.data(),   residual.data(), floats(weight), floats(bias),
+                           sum.data(), y.data(),        floats(mean),   floats(rstd),
+                           rows,       channels,        kEps,           dtype};
+          table->norm(args);
           args.mean = args.rstd = nullptr;
           args.x = args.sum = x_copy.data();
           args.y = y_inplace.data();
-          table->layer_norm(args);
+          table->norm(args);
           args.x = x.data();
           args.residual = args.sum = residual_copy.data();
-          table->layer_norm(args);
+          table->norm(args);
           args.residual = args.sum = nullptr;
           args.y = y_alone.data();
-          table->layer_norm(args);
+          table->norm(args);
           return std::vector<GuardedArray>{y,       sum,    mean,          rstd,
                                            y_alone, x_copy, residual_copy, y_inplace};
         });
@@ -100,13 +100,13 @@ TEST_CASE("layer_norm of constant rows is the bias, of a row with NaN is NaN", "
     const GuardedArray x(DType::kF32, values), weight(DType::kF32, random_values(channels, 3)),
         bias(DType::kF32, random_values(channels, 4));
     GuardedArray y(DType::kF32, rows * channels);
-    table->layer_norm({.x = x.data(),
-                       .weight = floats(weight),
-                       .bias = floats(bias),
-                       .y = y.data(),
-                       .rows = rows,
-                       .channels = channels,
-                       .eps = kEps});
+    table->norm({.x = x.data(),
+                 .weight = floats(weight),
+                 .bias = floats(bias),
+                 .y = y.data(),
+                 .rows = rows,
+                 .channels = channels,
+                 .eps = kEps});
     int64_t wrong = 0;
     for (int64_t i = 0; i < rows * channels; ++i) {
       const bool right =
@@ -134,22 +134,22 @@ TEST_CASE("layer_norm_grad matches the double reference", "[kernels]") {
         const auto got = run_on_threads([&] {
           GuardedArray ds(dtype, count), ds_alone(dtype, count), dy_copy = dy, dsum_copy = dsum,
                                                                  sums = before;
-          LayerNormGradArgs args = {s.data(),     floats(weight), floats(mean),
-                                    floats(rstd), dy.data(),      dsum.data(),
-                                    ds.data(),    floats(sums),   floats(sums) + channels,
-                                    rows,         channels,       dtype};
-          table->layer_norm_grad(args);
+          NormGradArgs args = {s.data(),     floats(weight), floats(mean),
+                               floats(rstd), dy.data(),      dsum.data(),
+                               ds.data(),    floats(sums),   floats(sums) + channels,
+                               rows,         channels,       dtype};
+          table->norm_grad(args);
           args.dweight = args.dbias = nullptr;
           args.ds = dsum_copy.data();
           args.dsum = dsum_copy.data();
-          table->layer_norm_grad(args);
+          table->norm_grad(args);
           args.dsum = dsum.data();
           args.dy = args.ds = dy_copy.data();
-          table->layer_norm_grad(args);
+          table->norm_grad(args);
           args.dy = dy.data();
           args.dsum = nullptr;
           args.ds = ds_alone.data();
-          table->layer_norm_grad(args);
+          table->norm_grad(args);
           return std::vector<GuardedArray>{ds, ds_alone, sums, dy_copy, dsum_copy};
         });
         const auto want = reference::layer_norm_grad(s.values(), weight.values(), mean.values(),
@@ -209,20 +209,28 @@ TEST_CASE("rms_norm matches the double reference", "[kernels]") {
           GuardedArray y(dtype, count), sum(dtype, count), y_alone(dtype, count),
               y_inplace(dtype, count), x_copy = x, residual_copy = residual;
           GuardedArray rstd(DType::kF32, rows);
-          RmsNormArgs args = {
-              x.data(), residual.data(), floats(weight), sum.data(), y.data(), floats(rstd),
-              rows,     channels,        kEps,           dtype};
-          table->rms_norm(args);
+          NormArgs args = {.x = x.data(),
+                           .residual = residual.data(),
+                           .weight = floats(weight),
+                           .sum = sum.data(),
+                           .y = y.data(),
+                           .rstd = floats(rstd),
+                           .rows = rows,
+                           .channels = channels,
+                           .eps = kEps,
+                           .dtype = dtype,
+                           .centred = false};
+          table->norm(args);
           args.rstd = nullptr;
           args.x = args.sum = x_copy.data();
           args.y = y_inplace.data();
-          table->rms_norm(args);
+          table->norm(args);
           args.x = x.data();
           args.residual = args.sum = residual_copy.data();
-          table->rms_norm(args);
+          table->norm(args);
           args.residual = args.sum = nullptr;
           args.y = y_alone.data();
-          table->rms_norm(args);
+          table->norm(args);
           return std::vector<GuardedArray>{y, sum, rstd, y_alone, x_copy, residual_copy, y_inplace};
         });
         std::vector<double> sum;
@@ -263,19 +271,28 @@ TEST_CASE("rms_norm_grad matches the double reference", "[kernels]") {
         const auto got = run_on_threads([&] {
           GuardedArray ds(dtype, count), ds_alone(dtype, count), dy_copy = dy, dsum_copy = dsum,
                                                                  sums = before;
-          RmsNormGradArgs args = {s.data(),  floats(weight), floats(rstd), dy.data(), dsum.data(),
-                                  ds.data(), floats(sums),   rows,         channels,  dtype};
-          table->rms_norm_grad(args);
+          NormGradArgs args = {.s = s.data(),
+                               .weight = floats(weight),
+                               .rstd = floats(rstd),
+                               .dy = dy.data(),
+                               .dsum = dsum.data(),
+                               .ds = ds.data(),
+                               .dweight = floats(sums),
+                               .rows = rows,
+                               .channels = channels,
+                               .dtype = dtype,
+                               .centred = false};
+          table->norm_grad(args);
           args.dweight = nullptr;
           args.dsum = args.ds = dsum_copy.data();
-          table->rms_norm_grad(args);
+          table->norm_grad(args);
           args.dsum = dsum.data();
           args.dy = args.ds = dy_copy.data();
-          table->rms_norm_grad(args);
+          table->norm_grad(args);
           args.dy = dy.data();
           args.dsum = nullptr;
           args.ds = ds_alone.data();
-          table->rms_norm_grad(args);
+          table->norm_grad(args);
           return std::vector<GuardedArray>{ds, ds_alone, sums, dy_copy, dsum_copy};
         });
         const auto want =

@@ -97,20 +97,34 @@ const Kernel kKernels[] = {
      }},
     {"layer_norm",
      [](const Operands& o, auto* y, auto* z) {
-       o.table->layer_norm({o.a, o.b, o.row, o.other_row, z, y, o.rows_out, o.rows_out + o.rows,
-                            o.rows, o.channels, 1e-5f, o.dtype});
+       o.table->norm({o.a, o.b, o.row, o.other_row, z, y, o.rows_out, o.rows_out + o.rows, o.rows,
+                      o.channels, 1e-5f, o.dtype});
      }},
     {"layer_norm_grad",
      [](const Operands& o, auto* y, auto*) {
-       o.table->layer_norm_grad({o.a, o.row, o.rows_out, o.rows_out + o.rows, o.b, o.c, y, o.sums,
-                                 o.sums + o.channels, o.rows, o.channels, o.dtype});
+       o.table->norm_grad({o.a, o.row, o.rows_out, o.rows_out + o.rows, o.b, o.c, y, o.sums,
+                           o.sums + o.channels, o.rows, o.channels, o.dtype});
      }},
     {"rms_norm",
      [](const Operands& o, auto* y, auto* z) {
-       o.table->rms_norm(
-           {o.a, nullptr, o.row, nullptr, y, o.rows_out, o.rows, o.channels, 1e-5f, o.dtype});
-       o.table->rms_norm_grad(
-           {o.a, o.row, o.rows_out, o.b, nullptr, z, nullptr, o.rows, o.channels, o.dtype});
+       o.table->norm({.x = o.a,
+                      .weight = o.row,
+                      .y = y,
+                      .rstd = o.rows_out,
+                      .rows = o.rows,
+                      .channels = o.channels,
+                      .eps = 1e-5f,
+                      .dtype = o.dtype,
+                      .centred = false});
+       o.table->norm_grad({.s = o.a,
+                           .weight = o.row,
+                           .rstd = o.rows_out,
+                           .dy = o.b,
+                           .ds = z,
+                           .rows = o.rows,
+                           .channels = o.channels,
+                           .dtype = o.dtype,
+                           .centred = false});
      }},
     {"gather_rows",
      [](const Operands& o, auto* y, auto*) {
