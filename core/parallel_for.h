@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // What a CPU kernel may ask of the process: threads and scratch memory. Kernels include this
-// header, so it declares plain functions only (style.md's ISA rule: no inline function may be
+// header, so it declares plain functions only (the ISA rule of CONTRIBUTING.md: no inline function may be
 // compiled twice with different flags).
 #pragma once
 
