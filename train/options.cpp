@@ -319,7 +319,6 @@ std::string value_text(const OptionRow& row, const TrainOptions& options) {
 
 std::vector<std::filesystem::path> inputs_of(const TrainOptions& options) {
   std::vector<std::filesystem::path> inputs;
-  if (!options.config.empty()) inputs.emplace_back(options.config);
   for (const OptionRow& row : option_rows()) {
     if (row.counts != Counts::kContent) continue;
     for (const std::string& word : row.get(options)) {

@@ -103,7 +103,8 @@ Number parse_number(const std::string& where, const std::string& text, Number le
 // A row's values as one text: "a,b".
 std::string value_text(const OptionRow& row, const TrainOptions& options);
 
-// The files and folders that a run of these options reads.
+// The files and folders that a run of these options reads while it writes; a config file has been
+// read by then.
 std::vector<std::filesystem::path> inputs_of(const TrainOptions& options);
 
 // Sets what a YAML (or JSON) file gives. "~/" before a path is HOME. Unknown or repeated names are

@@ -37,22 +37,21 @@ bool holds_something(const fs::path& folder) {
 void check_run_inputs(const TrainOptions& options, const std::vector<fs::path>& more) {
   const fs::path folder = options.out;
   Output output{.flag = "--out", .path = folder, .force = options.force, .inputs = more};
-  const auto add = [&](const std::vector<std::string>& inputs) {
-    output.inputs.insert(output.inputs.end(), inputs.begin(), inputs.end());
-  };
-  add({options.model, options.adapter, options.chat_template});
-  const std::vector<fs::path> all = output.inputs;
-  // Token files in the cache are data like any other, where they are not made anew: a run reads its
-  // own as --data and --val.
-  add(options.val);
-  check_output_parts(output, {folder / "cache/train.tokens"});
-  output.inputs = all;
-  add(options.data);
-  check_output_parts(output, {folder / "cache/val.tokens"});
-  add(options.val);
+  for (const fs::path& input : inputs_of(options)) output.inputs.push_back(input);
   std::vector<fs::path> parts;
   for (const char* name : kOutputs) parts.push_back(folder / name);
   check_output_parts(output, parts);
+  // Token files in the cache are data like any other, where they are not made anew: a run reads its
+  // own as --data and --val.
+  const auto check_cache = [&](const char* name, const std::vector<std::string>& own) {
+    Output cache = output;
+    std::erase_if(cache.inputs, [&](const fs::path& input) {
+      return std::find(own.begin(), own.end(), input.native()) != own.end();
+    });
+    check_output_parts(cache, {folder / name});
+  };
+  check_cache("cache/train.tokens", options.data);
+  check_cache("cache/val.tokens", options.val);
 }
 
 RunFolder::RunFolder(const TrainOptions& options, bool rank0)

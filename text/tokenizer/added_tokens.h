@@ -41,6 +41,24 @@ class AddedTokenMatcher {
   // ordinary text.
   std::vector<Piece> cut(std::string_view text, std::span<const TextRange> plain) const;
 
+  // Appends the ids of a text: added tokens' own, and by `between(piece, begin, marks)` those of what
+  // is between two, which begins at byte `begin`. Marks become the places of their ids.
+  template <class Between>
+  void encode(std::string_view text, std::span<const TextRange> plain, Marks marks,
+              std::vector<int32_t>& out, const Between& between) const {
+    for (const auto& [id, piece] : cut(text, plain)) {
+      const auto begin = static_cast<size_t>(piece.data() - text.data());
+      const Marks here = take_marks(marks, begin, begin + piece.size());
+      if (id < 0) {
+        between(piece, begin, here);
+        continue;
+      }
+      set_marks(here, out.size());
+      out.push_back(id);
+    }
+    set_marks(marks, out.size());
+  }
+
   bool empty() const { return tokens_.empty(); }
   bool has_special() const { return has_special_; }
 

@@ -165,40 +165,24 @@ void ByteLevelBpe::encode_text(std::string_view text, bool /*continued*/,
                                std::span<const TextRange> plain, Marks marks,
                                std::vector<int32_t>& out) const {
   const auto scratch = scratches_.borrow([] { return std::make_unique<Scratch>(); });
-  for (const auto& [id, piece] : raw_added_.cut(text, plain)) {
-    const auto begin = static_cast<size_t>(piece.data() - text.data());
-    const Marks here = take_marks(marks, begin, begin + piece.size());
-    if (id >= 0) {
-      set_marks(here, out.size());
-      out.push_back(id);
-      continue;
-    }
-    std::vector<TextRange> plain_here;
-    if (normalized_added_.has_special())
-      plain_here = ranges_within(plain, begin, begin + piece.size());
-    if (normalizer_.empty()) {
-      encode_piece(piece, plain_here, here, *scratch, out);
-    } else {
-      plain_here = normalized_ranges(normalizer_, piece, true, plain_here);
-      encode_piece(normalizer_(piece, true, here), plain_here, here, *scratch, out);
-    }
-  }
-  set_marks(marks, out.size());
+  raw_added_.encode(text, plain, marks, out,
+                    [&](std::string_view piece, size_t begin, const Marks& here) {
+                      std::vector<TextRange> plain_here;
+                      if (normalized_added_.has_special())
+                        plain_here = ranges_within(plain, begin, begin + piece.size());
+                      if (normalizer_.empty())
+                        return encode_piece(piece, plain_here, here, *scratch, out);
+                      plain_here = normalized_ranges(normalizer_, piece, true, plain_here);
+                      encode_piece(normalizer_(piece, true, here), plain_here, here, *scratch, out);
+                    });
 }
 
 void ByteLevelBpe::encode_piece(std::string_view piece, std::span<const TextRange> plain,
                                 Marks marks, Scratch& scratch, std::vector<int32_t>& out) const {
-  for (const auto& [id, text] : normalized_added_.cut(piece, plain)) {
-    const auto begin = static_cast<size_t>(text.data() - piece.data());
-    const Marks here = take_marks(marks, begin, begin + text.size());
-    if (id >= 0) {
-      set_marks(here, out.size());
-      out.push_back(id);
-    } else {
-      encode_parts(text, 0, here, scratch, out);
-    }
-  }
-  set_marks(marks, out.size());
+  normalized_added_.encode(piece, plain, marks, out,
+                           [&](std::string_view text, size_t, const Marks& here) {
+                             encode_parts(text, 0, here, scratch, out);
+                           });
 }
 
 void ByteLevelBpe::encode_parts(std::string_view text, size_t level, Marks marks, Scratch& scratch,

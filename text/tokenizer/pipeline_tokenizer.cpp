@@ -152,54 +152,39 @@ void Pipeline::encode_text(std::string_view text, bool continued, std::span<cons
   const auto scratch = scratches_.borrow([] { return std::make_unique<Scratch>(); });
   const bool behind_added = continued && !out.empty() && is_added(out.back());
   const Place place = behind_added ? Place::kInside : continued ? Place::kContinued : Place::kStart;
-  for (const auto& [id, piece] : raw_added_.cut(text, plain)) {
-    const auto begin = static_cast<size_t>(piece.data() - text.data());
-    const Marks here = take_marks(marks, begin, begin + piece.size());
-    if (id >= 0) {
-      set_marks(here, out.size());
-      out.push_back(id);
-      continue;
-    }
-    const Place stands = begin == 0 ? place : Place::kInside;
-    std::vector<TextRange> plain_here;
-    if (normalized_added_.has_special())
-      plain_here = ranges_within(plain, begin, begin + piece.size());
-    if (normalizer_.empty()) {
-      encode_piece(piece, stands, plain_here, here, *scratch, out);
-    } else {
-      const bool prepend = stands != Place::kContinued;
-      plain_here = normalized_ranges(normalizer_, piece, prepend, plain_here);
-      encode_piece(normalizer_(piece, prepend, here), stands, plain_here, here, *scratch, out);
-    }
-  }
-  set_marks(marks, out.size());
+  raw_added_.encode(
+      text, plain, marks, out, [&](std::string_view piece, size_t begin, const Marks& here) {
+        const Place stands = begin == 0 ? place : Place::kInside;
+        std::vector<TextRange> plain_here;
+        if (normalized_added_.has_special())
+          plain_here = ranges_within(plain, begin, begin + piece.size());
+        if (normalizer_.empty())
+          return encode_piece(piece, stands, plain_here, here, *scratch, out);
+        const bool prepend = stands != Place::kContinued;
+        plain_here = normalized_ranges(normalizer_, piece, prepend, plain_here);
+        encode_piece(normalizer_(piece, prepend, here), stands, plain_here, here, *scratch, out);
+      });
 }
 
 void Pipeline::encode_piece(std::string_view piece, Place place, std::span<const TextRange> plain,
                             Marks marks, Scratch& scratch, std::vector<int32_t>& out) const {
-  for (const auto& [id, text] : normalized_added_.cut(piece, plain)) {
-    const auto begin = static_cast<size_t>(text.data() - piece.data());
-    const Marks here = take_marks(marks, begin, begin + text.size());
-    if (id >= 0) {
-      set_marks(here, out.size());
-      out.push_back(id);
-      continue;
-    }
-    const PreTokenizer::Words cut =
-        pre_tokenizer_.cut(text, begin == 0 ? place : Place::kInside, here);
-    size_t* dropped = here.data();  // the first mark that is in no word so far
-    for (const PreTokenizer::Part& word : cut.words) {
-      const size_t first = out.size();
-      encode_word(word.text, scratch, out);
-      std::fill(dropped, word.marks.data(), first);
-      dropped = word.marks.data() + word.marks.size();
-      if (word.marks.empty()) continue;
-      place_marks(word.text, word.marks, out, first,
-                  [this](std::string_view rest, int32_t token) { return covered(rest, token); });
-    }
-    std::fill(dropped, here.data() + here.size(), out.size());
-  }
-  set_marks(marks, out.size());
+  normalized_added_.encode(
+      piece, plain, marks, out, [&](std::string_view text, size_t begin, const Marks& here) {
+        const PreTokenizer::Words cut =
+            pre_tokenizer_.cut(text, begin == 0 ? place : Place::kInside, here);
+        size_t* dropped = here.data();  // the first mark that is in no word so far
+        for (const PreTokenizer::Part& word : cut.words) {
+          const size_t first = out.size();
+          encode_word(word.text, scratch, out);
+          std::fill(dropped, word.marks.data(), first);
+          dropped = word.marks.data() + word.marks.size();
+          if (word.marks.empty()) continue;
+          place_marks(
+              word.text, word.marks, out, first,
+              [this](std::string_view rest, int32_t token) { return covered(rest, token); });
+        }
+        std::fill(dropped, here.data() + here.size(), out.size());
+      });
 }
 
 // How many bytes at the front of a rest of a word a token stands for: its text, or its byte, with

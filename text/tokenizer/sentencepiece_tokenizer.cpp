@@ -169,19 +169,12 @@ void SentencePieceTokenizer::encode_text(std::string_view text, bool continued,
                                          std::span<const TextRange> plain, Marks marks,
                                          std::vector<int32_t>& out) const {
   const bool after_added = continued && !out.empty() && is_added(out.back());
-  for (const auto& [id, piece] : added_.cut(text, plain)) {
-    const auto begin = static_cast<size_t>(piece.data() - text.data());
-    const Marks here = take_marks(marks, begin, begin + piece.size());
-    if (id >= 0) {
-      set_marks(here, out.size());
-      out.push_back(id);
-      continue;
-    }
-    const bool behind_added = begin > 0 || after_added;
-    const bool prefixed = behind_added ? legacy_ : !continued;
-    encode_piece(prefixed ? processor_ : inner_, piece, here, out);
-  }
-  set_marks(marks, out.size());
+  added_.encode(text, plain, marks, out,
+                [&](std::string_view piece, size_t begin, const Marks& here) {
+                  const bool behind_added = begin > 0 || after_added;
+                  const bool prefixed = behind_added ? legacy_ : !continued;
+                  encode_piece(prefixed ? processor_ : inner_, piece, here, out);
+                });
 }
 
 // The library's pieces, unknown ones included, which are the normalized text.
