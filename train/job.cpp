@@ -237,6 +237,7 @@ Job read_model(const TrainOptions& options, Device device) {
   job.model = build_model(options.model);
   job.options = resolve(options, *job.model);
   job.tokenizer = Tokenizer::load(options.model);
+  if (!job.tokenizer->note().empty()) job.notes.push_back(job.tokenizer->note());
   job.model->visit_parameters(
       [&](const std::string&, Parameter& parameter) { parameter.trainable = job.full(); });
   job.weights = load_weights(*job.model, options.model);

@@ -48,6 +48,22 @@ TEST_CASE("evaluate --score gives the figures of a file of pairs") {
   CHECK_THAT(result.err, Catch::StartsWith("tenon: warning: 1 of ") && Catch::Contains("ROUGE"));
 }
 
+TEST_CASE("evaluate names the fields of the data that it does not read, once") {
+  const Lab lab;
+  lab.put("qa.jsonl",
+          "{\"prompt\": \"The fox\", \"completion\": \" saw\", \"grade\": 3}\n"
+          "{\"prompt\": \"The dog\", \"completion\": \" ran\", \"grade\": 4}\n");
+  for (const Words& task : std::vector<Words>{{}, {"--task", "generate", "--max-tokens", "2"}}) {
+    const Result result =
+        tenon(with({"evaluate", "--model", lab.model(), "--data", lab.at("qa.jsonl")}, task));
+    INFO(result.err);
+    CHECK(result.code == 0);
+    const size_t at = result.err.find("fields not read: grade");
+    CHECK(at != std::string::npos);
+    CHECK(result.err.find("fields not read", at + 1) == std::string::npos);
+  }
+}
+
 TEST_CASE("evaluate --score refuses what is no pair, by its line") {
   const Lab lab;
   const std::string good = "{\"hypothesis\": \"a\", \"reference\": \"b\"}\n";
