@@ -300,6 +300,7 @@ TEST_CASE("the environment divides threads and is checked", "[comm]") {
         "3: OMP_NUM_THREADS: expected a positive number, got \"many\"");
   CHECK(start_with("OMP_NUM_THREADS", "0").find("3: ") == 0);
   CHECK(start_with("SLURM_CPUS_PER_TASK", "1") == "1");
+  CHECK(start_with("SLURM_CPUS_PER_TASK", "1(x3)") == "1");  // of each of three nodes
   CHECK(start_with("SLURM_STEP_NUM_TASKS", "2") ==
         "3: started by srun without PMIx: use `srun --mpi=pmix tenon ...`");
   CHECK(std::stoi(start_with("SLURM_STEP_NUM_TASKS", "1")) >= 1);

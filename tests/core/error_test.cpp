@@ -26,6 +26,7 @@ TEST_CASE("printable leaves text alone and escapes what would leave its line", "
   CHECK(printable("\xE2\x80\xAE\xE2\x81\xA6") ==
         "\\u202e\\u2066");                        // right-to-left override, isolate
   CHECK(printable("\xE2\x80\xA8") == "\\u2028");  // line separator
+  CHECK(printable("\xE2\x81\xA9\xE2\x81\xAA") == "\\u2069\xE2\x81\xAA");  // the last isolate
 }
 
 TEST_CASE("printable escapes each byte of invalid UTF-8", "[error]") {

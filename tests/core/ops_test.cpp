@@ -371,6 +371,21 @@ TEST_CASE("gradients of an embedding that begins at other rows and has a padding
   }
 }
 
+TEST_CASE("an embedding of tables of two dtypes is that of one dtype", "[ops]") {
+  const Tensor ids = integers({2, 5}, {3, 1, 3, 3, 0, 4, 1, 2, 2, 4}),
+               positions = integers({2, 5}, {0, 1, 2, 0, 1, 2, 1, 0, 1, 2});
+  const EmbeddingRows rows{.first_token = 2, .first_position = 3};
+  const Tensor tokens = cast(filled({7, 13}, 1), DType::kBF16),
+               places = cast(filled({6, 13}, 2), DType::kBF16);
+  const Tensor wide_tokens = cast(tokens, DType::kF32), wide_places = cast(places, DType::kF32);
+  const auto sums = [&](const Tensor& token_table, const Tensor& position_table) {
+    return values(embedding(ids, positions, token_table, position_table, DType::kF32, rows));
+  };
+  const std::vector<float> want = sums(wide_tokens, wide_places);
+  CHECK(sums(wide_tokens, places) == want);
+  CHECK(sums(tokens, wide_places) == want);
+}
+
 TEST_CASE("linear_cross_entropy: loss, gradients, and rows that are not scored", "[ops]") {
   // 200 rows are scored: in one chunk, in chunks of 112, or in chunks of 64 and a rest.
   const int64_t chunk_bytes = GENERATE(kLogitsBytes, int64_t{128 * 31 * 4}, int64_t{1});
@@ -523,7 +538,7 @@ TEST_CASE("a sequence's attention does not depend on those beside it", "[ops]") 
   const int64_t heads = 4, kv_heads = 2, size = 24, width = (heads + 2 * kv_heads) * size;
   const AttentionOptions options{.heads = heads, .kv_heads = kv_heads, .scale = 0.2f};
   const std::vector<int32_t> lengths = {0, 1, 62, 63, 64, 127, 128, 130};
-  const int64_t fresh = GENERATE(1, 3, 8);
+  const int64_t fresh = GENERATE(1, 3, 8, 9);
   Pages together(static_cast<int64_t>(lengths.size()), 3, kv_heads * size);
   std::vector<float> alone;
   Tensor newest = Tensor::empty({static_cast<int64_t>(lengths.size()), fresh, width}, DType::kF32);

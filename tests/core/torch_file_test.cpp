@@ -235,6 +235,10 @@ TEST_CASE("nothing of a pickle is executed, and what is not a tensor is named", 
       {tensor(0, {9}, {1}), "a view of 8 elements, got offset 0, shape [9], strides [1]"},
       {tensor(8, {1}, {1}), "got offset 8, shape [1]"},
       {tensor(-1, {1}, {1}), "got offset -1"},
+      {dict(text("a") + global("torch._utils", "_rebuild_tensor_v2") + "(" + bytes +
+            "\x8a\x01\xff" + tuple({1}) + tuple({1}) + "\x89" +
+            global("collections", "OrderedDict") + ")RtR"),
+       "got offset -1"},  // of one byte
       {tensor(0, {2, 2}, {7, 1}), "shape [2, 2], strides [7, 1]"},
       {tensor(0, {-1}, {1}), "a shape of 0 or more, got -1"},
       {tensor(0, {2}, {-1}), "strides of 0 or more, got -1"},

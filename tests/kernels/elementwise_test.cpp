@@ -122,8 +122,13 @@ TEST_CASE("gated activations match the double reference", "[kernels]") {
             char* both = static_cast<char*>(dx_inplace.data());
             table->gated_activation_grad({both, both + half, dy.data(), both, both + half, rows,
                                           channels, stride, stride, activation, dtype});
-            return std::vector<GuardedArray>{y, dx, dx_inplace};
+            GuardedArray dgate_apart(dtype, count), dup_apart(dtype, count);  // other strides
+            table->gated_activation_grad({gate, gate + half, dy.data(), dgate_apart.data(),
+                                          dup_apart.data(), rows, channels, stride, channels,
+                                          activation, dtype});
+            return std::vector<GuardedArray>{y, dx, dx_inplace, dgate_apart, dup_apart};
           });
+          int64_t differ = 0;
           std::vector<double> y, y_error, dx(static_cast<size_t>(2 * count)), dx_error = dx;
           for (int64_t i = 0; i < count; ++i) {
             const int64_t at = i / channels * stride + i % channels;
@@ -139,10 +144,14 @@ TEST_CASE("gated activations match the double reference", "[kernels]") {
                 std::fabs(d * up) * errors.slope * (1 + u32()) + 2 * u32() * std::fabs(dx[k]);
             dx[l] = d * value;
             dx_error[l] = std::fabs(d) * errors.value + u32() * std::fabs(dx[l]);
+            const bool same =
+                got[3].get(i) == got[1].get(at) && got[4].get(i) == got[1].get(at + channels);
+            differ += same ? 0 : 1;
           }
           CHECK_WITHIN(got[0].values(), y, Bound{y_error}.then_round(dtype));
           CHECK_WITHIN(got[1].values(), dx, Bound{dx_error}.then_round(dtype));
           CHECK(got[2].bytes() == got[1].bytes());  // in place
+          CHECK(differ == 0);
         }
       }
     }

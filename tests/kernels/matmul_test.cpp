@@ -156,6 +156,7 @@ TEST_CASE("matmul: sizes beyond every block", "[kernels]") {
       {.m = 523, .n = 9, .k = 2049, .transpose_a = true, .accumulate = true, .alpha = 2},
       {.m = 1, .n = 2500, .k = 1024, .transpose_b = true},
       {.m = 1, .n = 2500, .k = 1024, .b = bf16},
+      {.m = 40, .n = 1100, .k = 800, .c = bf16, .bias = true},
   };
   for (const KernelTable* table : usable_tables()) {
     for (const MatmulProblem& p : problems) check(*table, p, true);

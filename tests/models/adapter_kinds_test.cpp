@@ -79,6 +79,10 @@ TEST_CASE("every kind of adapter is read as it was written", "[adapter]") {
   stir(*model);
   write_adapter(*model, folder / "a", options, "base");
   const LoraOptions read = read_adapter(*other, folder / "a", true);
+  CHECK(read.exclude == options.exclude);
+  CHECK(read.layers == options.layers);
+  CHECK(read.layers_pattern == options.layers_pattern);
+  CHECK(read.modules_to_save == options.modules_to_save);
   CHECK(trained_values(*other) == trained_values(*model));
   const TinyBatch batch = tiny_batch(2, 13, 3);
   CHECK(logits_of(*other, batch.context) == logits_of(*model, batch.context));
@@ -212,6 +216,22 @@ TEST_CASE("adapters add up by their weights, and a merged weight is rounded once
       size.push_back(wide);
     }
     CHECK_WITHIN(got, want, Bound::sum(2 * (3 + 2), size).then_round(dtype));
+  });
+}
+
+TEST_CASE("a merged model's config states the dtype that was asked for", "[merge]") {
+  const TempFolder folder;
+  save_base(folder / "base");
+  const auto model = load(folder / "base");
+  const LoraOptions options{.rank = 2, .targets = {"c_attn"}};
+  attach_lora(*model, options, 5);
+  write_adapter(*model, folder / "a", options, "base");
+  Merge(folder / "base", {{folder / "a", 1}}, DType::kBF16).write(folder / "merged", 20'000);
+  const Json config = parse_json_file(folder / "merged" / "config.json");
+  CHECK(config.value("torch_dtype", "") == "bfloat16");
+  load(folder / "merged")->visit_linears([](const std::string& path, Linear& linear) {
+    INFO(path);
+    CHECK(linear.weight.value.dtype() == DType::kBF16);
   });
 }
 

@@ -146,6 +146,24 @@ TEST_CASE("other tools' names of tensors are understood", "[adapter]") {
   CHECK(adapter_of(*other) == adapter_of(*model));
 }
 
+TEST_CASE("a magnitude may be named as PEFT's or as a weight", "[adapter]") {
+  const std::string end = GENERATE(".weight", ".default.weight");
+  const TempFolder folder;
+  const auto model = tiny_model(), other = tiny_model();
+  const LoraOptions options{.rank = 3, .alpha = 7, .targets = {"all-linear"}, .dora = true};
+  attach_lora(*model, options, 5);
+  write_adapter(*model, folder.path(), options, "");
+  int renamed = 0;
+  rename_tensors(folder.path(), [&](const std::string& name) {
+    const bool magnitude = name.ends_with(".lora_magnitude_vector");
+    renamed += magnitude ? 1 : 0;
+    return magnitude ? name + end : name;
+  });
+  CHECK(renamed > 0);
+  read_adapter(*other, folder.path(), false);
+  CHECK(adapter_of(*other) == adapter_of(*model));
+}
+
 TEST_CASE("target modules may be a pattern, and modules may have their own rank and alpha",
           "[adapter]") {
   const TempFolder folder;

@@ -131,6 +131,13 @@ TEST_CASE("an empty object in config.json says nothing", "[models]") {
                 "quantization_config");
 }
 
+TEST_CASE("a head is tied where config.json says nothing as the family has it", "[models]") {
+  CHECK_FALSE(has_tied_head(*drawn(llama_config())));
+  CHECK(has_tied_head(*drawn(llama_config({{"tie_word_embeddings", true}}))));
+  CHECK(has_tied_head(*drawn(opt_config())));
+  CHECK_FALSE(has_tied_head(*drawn(opt_config({{"tie_word_embeddings", false}}))));
+}
+
 TEST_CASE("the original positions of the model come before those of its scaling", "[models]") {
   const std::string type = GENERATE("llama3", "yarn");
   const auto with = [&](const Json& inside, const Json& outside) {

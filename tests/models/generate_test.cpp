@@ -366,6 +366,19 @@ TEST_CASE("a cache's memory follows its texts", "[generate]") {
   CHECK(held < 4 * page);
 }
 
+TEST_CASE("a cache's list of pages is that of its batch", "[generate]") {
+  KvCache cache(2, 24, DType::kF32, Device::kCPU);
+  KvPages one, other;
+  cache.begin({&one, &other}, 1);
+  cache.end();
+  CHECK(cache.block(0).pages.shape() == Shape{2, 1});
+  // The same pages, all of one text.
+  one.pages.push_back(other.pages[0]);
+  one.tokens = kPageTokens;
+  cache.begin({&one}, 1);
+  CHECK(cache.block(0).pages.shape() == Shape{1, 2});
+}
+
 TEST_CASE("half-width activations generate too", "[generate]") {
   const auto model = tiny_model();
   const DType dtype = GENERATE(DType::kBF16, DType::kF16);

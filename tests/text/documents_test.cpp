@@ -262,6 +262,12 @@ TEST_CASE("CSV as RFC 4180 has it", "[documents]") {
   CHECK(read("n,text\n,a\n\"\",\"\"\n") == Lines{"[a]", "[]"});
 }
 
+TEST_CASE("a string may end in backslashes, and hold quotes and brackets", "[documents]") {
+  const TempFolder folder;
+  const auto path = put_file(folder / "a.json", R"([{"text": "a\\"}, {"text": "\\\"]"}])");
+  CHECK(lines_of(read_all(path, {})) == std::vector<std::string>{R"([a\])", R"([\"]])"});
+}
+
 TEST_CASE("bad records may be passed over", "[documents]") {
   const TempFolder folder;
   DocumentOptions options;

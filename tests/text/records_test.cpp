@@ -233,6 +233,8 @@ TEST_CASE("roles by the names that data sets use", "[records]") {
                 plain) == kTurn);
   CHECK(written(turns(R"({"role": "developer", "content": "s"}, {"role": "user", "content": "a"})"),
                 plain) == "<developer>s<end><user>a<end>");
+  CHECK(written(turns(kUser + R"(, {"role": "observation", "content": "1"})"), plain) ==
+        "<user>a<end><observation>1<end>");
   // A call is the assistant's, as calls where the template writes them; what comes back a tool's.
   const std::string call =
       human + R"({"from": "function_call", "value": "{\"name\": \"f\", \"arguments\": )"

@@ -68,6 +68,15 @@ TEST_CASE("a small sentencepiece model works", "[sentencepiece]") {
   CHECK(t->decode(Ids{3, 6}) == "ab");
 }
 
+TEST_CASE("a control piece is special though no other file names it", "[sentencepiece]") {
+  TempFolder folder;
+  put_file(folder / "tokenizer.model", model(piece("<turn>", 3)));
+  const auto t = Tokenizer::load(folder.path());
+  CHECK(t->is_special(7));
+  CHECK_FALSE(t->is_special(6));
+  CHECK(t->decode(Ids{4, 7, 5}, true) == "ab");
+}
+
 TEST_CASE("a damaged sentencepiece model is refused with what is wrong", "[sentencepiece]") {
   CHECK(fault_of(model()) == "no error");
   CHECK_THAT(fault_of(""), Catch::StartsWith("2: "));

@@ -88,6 +88,10 @@ TEST_CASE("a .txt of which more than one in a hundred characters is none is refu
                  Catch::StartsWith("a.txt: 5 of 450 characters are no text"));
     }
   }
+  CHECK(
+      verdict("\xFF" + words + "\xFF") ==
+      "a.txt: 2 of 442 characters are no text (not UTF-8, or NUL), the first at byte 0; U+FFFD is "
+      "read for what is not UTF-8");
   // UTF-16 without a byte order mark is UTF-8 with a NUL behind each letter.
   std::string utf16;
   for (const char letter : words) utf16 += {letter, '\0'};

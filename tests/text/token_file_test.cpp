@@ -209,6 +209,12 @@ TEST_CASE("ids take four bytes where the vocabulary needs them", "[token_file]")
   CHECK(file.largest_id() == 128255);
   CHECK(file.documents() == 1);  // the last document ends by itself
   CHECK(file.key() == TokenFileKey{1, 2, 3});
+
+  const std::vector<int32_t> least = {65536, 1};
+  TokenFileWriter one_more(folder / "u", {}, 65537);
+  one_more.append(least, true);
+  one_more.commit();
+  CHECK(ids_of(TokenFile::open(folder / "u")) == least);
 }
 
 TEST_CASE("a cache is used again for the same sources, tokenizer and options only",
@@ -239,10 +245,13 @@ TEST_CASE("a cache is used again for the same sources, tokenizer and options onl
         }),
         Change([](TokenizeOptions& o) { o.documents.system.append("x"); }),
         Change([](TokenizeOptions& o) { o.documents.skip_bad = true; }),
+        Change([](TokenizeOptions& o) { o.lines = true; }),
+        Change([](TokenizeOptions& o) { o.plain_people = true; }),
         Change([](TokenizeOptions& o) { o.template_fingerprint = 7; }),
         Change([](TokenizeOptions& o) { o.documents.train_on = TrainOn::kEverything; })}) {
     TokenizeOptions other = bare;
     change(other);
+    build.again({first, second}, bare);
     build.again({first, second}, other);
     CHECK(build.made);
     build.again({first, second}, other);

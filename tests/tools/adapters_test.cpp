@@ -67,6 +67,21 @@ TEST_CASE("an adapter that holds more is gone on with bit by bit, and merged", "
   CHECK(loss_of(lab, {"--model", lab.model()}) > 1.001 * with_adapter);
 }
 
+TEST_CASE("an adapter is merged as often as its weight says", "[cli]") {
+  const Lab lab;
+  REQUIRE(tenon(lab.finetune({"--lr", "0.05"})).code == 0);
+  const auto merged = [&](const std::string& weight) {
+    const Result result = tenon({"merge", "--model", lab.model(), "--adapter",
+                                 lab.at("run/adapter") + weight, "--out", lab.at("by" + weight)});
+    INFO(result.err);
+    REQUIRE(result.code == 0);
+    return lab.get("by" + weight + "/model.safetensors");
+  };
+  const std::string once = merged("");
+  CHECK(merged("=1") == once);
+  CHECK(merged("=0") != once);
+}
+
 TEST_CASE("an adapter that does not fit, and flags that do not go together", "[cli]") {
   const Lab lab;
   REQUIRE(tenon(lab.finetune({"--steps", "1", "--targets", "c_attn"})).code == 0);

@@ -134,6 +134,10 @@ TEST_CASE("convert: what is there is not overwritten unless asked, and never mor
   CHECK_FALSE(lab.has("new/model.safetensors"));
   good(lab.convert({"--force"}));
   CHECK_FALSE(lab.has("new/model.safetensors.index.json"));
+  lab.put("new/adapter_model.safetensors", "mine");
+  check_refused(lab, lab.convert({"--force"}),
+                {"holds adapter_model.safetensors, which is no part of a model"});
+  fs::remove(lab.at("new/adapter_model.safetensors"));
   lab.put("new/notes.md", "mine");
   check_refused(lab, lab.convert({"--force"}), {"holds notes.md, which is no part of a model"});
   Words onto = lab.convert({"--force"});
@@ -170,6 +174,20 @@ TEST_CASE("convert: what is wrong is named and nothing is written") {
   CHECK(lab.get("new/model.safetensors").ends_with("12345678"));
   fs::remove(lab.at("bin/config.json"));
   check_refused(lab, lab.convert({"--force"}), {"config.json"});
+}
+
+TEST_CASE("convert: a mask may hold -inf, and no weight may") {
+  const BinLab lab;
+  fs::remove(lab.at("bin/pytorch_model.bin"));
+  const auto store = [&](const char* name) {
+    lab.put("bin/model.safetensors", file_of(header_of({tensor(name, "F32", "[1]", "[0,4]")}),
+                                             std::string("\0\0\x80\xFF", 4)));
+  };
+  store("h.0.attn.masked_bias");
+  good(lab.convert());
+  fs::remove_all(lab.at("new"));
+  store("h.0.attn.c_attn.bias");
+  check_refused(lab, lab.convert(), {"tensor \"h.0.attn.c_attn.bias\"", "-inf"}, 4);
 }
 
 }  // namespace

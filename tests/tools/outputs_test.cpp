@@ -102,6 +102,20 @@ TEST_CASE("a run never replaces what it reads") {
             .code == 0);
 }
 
+TEST_CASE("a run with --force leaves nothing of the run before it, and what is not a run's") {
+  const Lab lab;
+  REQUIRE(tenon(lab.finetune({"--steps", "2", "--save-every", "1", "--val-split", "0.2"})).code ==
+          0);
+  REQUIRE(lab.has("run/adapter-best"));
+  REQUIRE(lab.has("run/checkpoints/step-2"));
+  lab.put("run/notes.md", "mine");
+  REQUIRE(tenon(lab.finetune({"--steps", "1", "--force"})).code == 0);
+  CHECK_FALSE(lab.has("run/adapter-best"));
+  CHECK_FALSE(lab.has("run/checkpoints/step-2"));
+  CHECK(lab.metrics("step") == Words{"1"});
+  CHECK(lab.get("run/notes.md") == "mine");
+}
+
 TEST_CASE("init, merge and convert replace models, and never what they read") {
   const Lab lab;
   REQUIRE(tenon(lab.finetune({"--steps", "1"})).code == 0);

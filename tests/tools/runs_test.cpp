@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // What the commands do when all is well, as far as it can be seen from outside.
+#include <algorithm>
 #include <catch2/catch.hpp>
 #include <cmath>
 #include <cstring>
@@ -119,6 +120,17 @@ TEST_CASE("the config of a run repeats it") {
   good({"finetune", "--config", lab.at("run/config.yaml"), "--out", lab.at("three"), "--threads",
         "3"});
   CHECK(list(lab.at("run/adapter")) == list(lab.at("three/adapter")));
+}
+
+TEST_CASE("a line of progress every --log-every steps, and of the last") {
+  const Lab lab;
+  const Words said = lines(good(lab.finetune({"--log-every", "4"})).err);
+  const auto header = std::find_if(said.begin(), said.end(), [](const std::string& line) {
+    return line.starts_with("   step  epoch ");
+  });
+  REQUIRE(said.end() - header > 2);
+  CHECK(header[1].starts_with("      4 "));
+  CHECK(header[2].starts_with("      6 "));
 }
 
 TEST_CASE("micro-batches and recomputed activations give the same run") {
@@ -287,10 +299,28 @@ TEST_CASE("generate ends before a stop word and draws as generation_config.json 
   CHECK_THAT(drawn.err, Catch::Contains("--temperature 0"));
   CHECK(drawn.out == say({"--temperature", "3", "--seed", "42"}).out);
   CHECK(say({"--temperature", "0"}).out == greedy);
+  config.erase("top_k");  // is 50 then, as in transformers
+  std::ofstream(file) << config.dump();
+  CHECK(say({}).out == say({"--temperature", "3", "--top-k", "50"}).out);
   config["temperature"] = -1;
   std::ofstream(file) << config.dump();
   check_refused(lab, {"generate", "--model", lab.model(), "--prompt", "a"},
                 {"generation_config.json", "temperature"});
+}
+
+TEST_CASE("generate ends where generation_config.json says, before config.json") {
+  const Lab lab;
+  const auto ids = [&] {
+    return Json::parse(good({"generate", "--model", lab.model(), "--prompt", "The fox saw", "--ids",
+                             "--temperature", "0", "--max-tokens", "20"})
+                           .out)
+        .get<std::vector<int64_t>>();
+  };
+  const std::vector<int64_t> all = ids();
+  REQUIRE(all.size() == 20);
+  const int64_t end = all[5];
+  lab.put("model/generation_config.json", Json{{"eos_token_id", end}}.dump());
+  CHECK(ids() == std::vector<int64_t>(all.begin(), std::find(all.begin(), all.end(), end)));
 }
 
 TEST_CASE("inspect says what a thing is") {
