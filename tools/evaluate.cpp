@@ -31,9 +31,6 @@ Figures run_tasks(const EvaluateOptions& options, World& world, Console& console
   std::unique_ptr<Model> model = open_model(options, adapted, device);
   const std::unique_ptr<Tokenizer> tokenizer = Tokenizer::load(options.model);
   if (!tokenizer->note().empty()) console.warning(tokenizer->note());
-  const std::string unread = describe_unread(
-      options.data, tokenize_options(options.reading, options.model, options.adapter));
-  if (!unread.empty()) console.line(unread);
   EvaluationSetting setting{.options = options,
                             .positions = model->max_positions(),
                             .rows = model->vocabulary(),
@@ -53,6 +50,9 @@ Figures run_tasks(const EvaluateOptions& options, World& world, Console& console
   }
   const EvaluationTask task =
       options.task == "generate" ? answer_task(setting) : loss_task(setting);
+  const std::string unread = describe_unread(
+      options.data, tokenize_options(options.reading, options.model, options.adapter));
+  if (!unread.empty()) console.line(unread);
   const Figures figures = naming_weights(*model, options.model, options.adapter, [&] {
     return task(*model, adapted ? "adapter" : "model");
   });

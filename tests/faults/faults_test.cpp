@@ -107,7 +107,7 @@ Listing lasting(const fs::path& folder) {
   std::erase_if(all, [](const auto& entry) {
     for (const char* end :
          {"metrics.csv", ".jsonl", "ranks.csv", "summary.json", "trainer.json", "manifest.json",
-          ".lock", "config.yaml", ".tokens", "adapter_config.json"}) {
+          ".lock", "config.yaml", ".tokens", "adapter_config.json", "README.md"}) {
       if (entry.first.ends_with(end)) return true;
     }
     return false;
