@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What most tests include, precompiled where TENON_QUICK_TESTS is set. Tests include what they use:
+// What most tests include, precompiled where TENON_QUICK_BUILD is set. Tests include what they use:
 // they compile without this too.
 #pragma once
 
