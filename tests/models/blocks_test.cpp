@@ -256,8 +256,9 @@ TEST_CASE("a fresh DoRA with dropout computes what the base does", "[blocks]") {
   batch.context.seed = 7;
   double largest = 0;
   for (const float v : base) largest = std::max(largest, std::fabs(static_cast<double>(v)));
-  // The factors m / n are exactly 1, but sums may be rounded in another order.
-  CHECK_WITHIN(logits_of(*model, batch.context), base, Bound::fixed(16 * 0x1p-24 * largest));
+  // The factors m / n are exactly 1, but sums are rounded in another order, and their terms, of inputs
+  // that are dropped or doubled and of what that left out, are up to three times as large.
+  CHECK_WITHIN(logits_of(*model, batch.context), base, Bound::fixed(3 * 16 * 0x1p-24 * largest));
   stir(*model);
   const std::vector<float> stirred = logits_of(*model, batch.context);
   batch.context.step = 1;

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Plants small faults in Tenon one at a time and tells which of them the tests catch.
 
-    tests/mutants/run.py [--only PATTERN] [--jobs N] [FILE...]     # FILE: faults/*.txt where none is given
+    tests/mutants/run.py [--only PATTERN] [--jobs N] [--trust] [FILE...]     # FILE: faults/*.txt where none is given
 
 Works in a copy of the last commit in build/mutants, never in the tree itself. A fault is written as
 
@@ -126,6 +126,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--only", default="", help="faults whose name matches this regular expression")
     parser.add_argument("--jobs", default="2", help="compilers at a time")
+    parser.add_argument("--trust", action="store_true", help="do not run the programs without a fault first")
     parser.add_argument("files", nargs="*", type=pathlib.Path)
     options = parser.parse_args()
     files = [file.resolve() for file in options.files] or sorted((ROOT / "tests/mutants/faults").glob("*.txt"))
@@ -137,7 +138,7 @@ def main():
     built = build(sound, options.jobs)
     if built.returncode != 0:
         sys.exit(f"mutants: the tree itself does not build:\n{built.stdout[-2000:]}")
-    for program in sound:
+    for program in [] if options.trust else sound:
         if how := fails(program):
             sys.exit(f"mutants: {shlex.join(program)} fails without a fault: {how}")
     count = {"caught": 0, "survived": 0, "not planted": 0}
