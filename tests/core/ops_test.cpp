@@ -106,6 +106,38 @@ TEST_CASE("gradients of the LoRA linear, with and without dropout", "[ops]") {
       {{filled({14, 33}, 1), false}, {filled({3, 33}, 4), true}, {filled({19, 3}, 5), true}});
 }
 
+TEST_CASE("gradients of the LoRA linear of an x that needs none", "[ops]") {
+  const float p = GENERATE(0.0f, 0.25f);
+  const Tensor weight = filled({19, 33}, 2), x = filled({14, 33}, 1);
+  check_gradients(
+      [&](const std::vector<Tensor>& in) {
+        const LoraFactors lora{
+            .a = in[0],
+            .b = in[1],
+            .scale = 1.7f,
+            .dropout = {.p = p, .random = {.seed = 5, .purpose = 1, .step = 2}, .position0 = 6}};
+        return linear(x, weight, WeightLayout::kOutIn, {}, &lora);
+      },
+      {{filled({3, 33}, 4), true}, {filled({19, 3}, 5), true}});
+}
+
+TEST_CASE("gradients of the LoRA linear of an activation", "[ops]") {
+  const float p = GENERATE(0.0f, 0.25f);
+  const Tensor first = filled({33, 9}, 2), second = filled({19, 33}, 3);
+  check_gradients(
+      [&](const std::vector<Tensor>& in) {
+        const LoraFactors lora{
+            .a = in[1],
+            .b = in[2],
+            .scale = 1.7f,
+            .dropout = {.p = p, .random = {.seed = 5, .purpose = 1, .step = 2}, .position0 = 6}};
+        const Activated h = linear_activation(in[0], first, WeightLayout::kOutIn, {}, nullptr,
+                                              Activation::kGeluTanh);
+        return linear(h, second, WeightLayout::kOutIn, {}, &lora);
+      },
+      {{filled({14, 9}, 1), false}, {filled({3, 33}, 4), true}, {filled({19, 3}, 5), true}});
+}
+
 TEST_CASE("gradients of linears side by side", "[ops]") {
   const float p = GENERATE(0.0f, 0.25f);
   check_gradients(
@@ -356,6 +388,13 @@ TEST_CASE("gradients of an embedding that begins at other rows and has a padding
         return embedding(ids, positions, in[0], in[1], DType::kF32, rows);
       },
       {{filled({7, 13}, 1), true}, {filled({6, 13}, 2), true}});
+  // A padding id is one of tokens: the position of that number has its gradient.
+  const Tensor table = filled({7, 13}, 1);
+  check_gradients(
+      [&](const std::vector<Tensor>& in) {
+        return embedding(ids, positions, table, in[0], DType::kF32, {.padding = 1});
+      },
+      {{filled({6, 13}, 2), true}});
   Tensor tokens = filled({7, 13}, 1);
   require_grad(tokens);
   Tape tape;
@@ -388,7 +427,7 @@ TEST_CASE("an embedding of tables of two dtypes is that of one dtype", "[ops]") 
 
 TEST_CASE("linear_cross_entropy: loss, gradients, and rows that are not scored", "[ops]") {
   // 200 rows are scored: in one chunk, in chunks of 112, or in chunks of 64 and a rest.
-  const int64_t chunk_bytes = GENERATE(kLogitsBytes, int64_t{128 * 31 * 4}, int64_t{1});
+  const int64_t chunk_bytes = GENERATE(as<int64_t>{}, kLogitsBytes, 128 * 31 * 4, 1);
   const int64_t rows = 300, channels = 12, vocabulary = 31;
   const Tensor x = leaf(filled({rows, channels}, 1));
   Tensor weight = filled({vocabulary, channels}, 2);

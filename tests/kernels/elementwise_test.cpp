@@ -328,7 +328,8 @@ TEST_CASE("dropout keeps what Philox says, wherever the array starts", "[kernels
           std::vector<double> y, sum, sum_error;
           for (int64_t i = 0; i < count; ++i) {
             const bool kept =
-                philox_word(random, position0 + static_cast<uint64_t>(i)) >= dropout_threshold(p);
+                static_cast<double>(philox_word(random, position0 + static_cast<uint64_t>(i))) >
+                static_cast<double>(p) * 0x1p32 - 1;
             y.push_back(kept ? x.get(i) / (1 - static_cast<double>(p)) : 0);
             sum.push_back(y.back() + add.get(i));
             sum_error.push_back(3 * u32() * y.back());

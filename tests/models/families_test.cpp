@@ -95,6 +95,44 @@ TEST_CASE("what changes the arithmetic and is not computed is refused by name", 
   check_refused(opt_config({{"num_attention_heads", 5}}), "hidden_size");
 }
 
+TEST_CASE("frequencies are those of transformers", "[models]") {
+  // ROPE_INIT_FUNCTIONS of transformers 5.24, heads of 16 elements.
+  const Json llama3 = {{"rope_type", "llama3"},   {"rope_theta", 500},
+                       {"factor", 8.0},           {"low_freq_factor", 1.0},
+                       {"high_freq_factor", 4.0}, {"original_max_position_embeddings", 64}};
+  const double of_llama3[] = {1.0,
+                              0.4598632752895355,
+                              0.09761662781238556,
+                              0.01215615589171648,
+                              0.005590170156210661,
+                              0.0025707141030579805,
+                              0.0011821769876405597,
+                              0.0005436398205347359};
+  const Json yarn = {{"rope_type", "yarn"},
+                     {"rope_theta", 500},
+                     {"factor", 4.0},
+                     {"original_max_position_embeddings", 64}};
+  const double of_yarn[] = {1.0,
+                            0.34489744901657104,
+                            0.1057371199131012,
+                            0.02431231178343296,
+                            0.011180340312421322,
+                            0.005141428206115961,
+                            0.0023643539752811193,
+                            0.0010872796410694718};
+  const auto check = [](const Json& scaling, const double(&want)[8], double factor) {
+    const Rope rope = rope_of({{"rope_parameters", scaling}}, 16, 256);
+    const std::vector<double> got = frequencies(rope);
+    REQUIRE(got.size() == 8);
+    // Each is the angle of a cosine and a sine in fp32.
+    for (size_t i = 0; i < 8; ++i) CHECK(std::fabs(got[i] - want[i]) <= 1e-6 * want[i] + 1e-7);
+    const RopeTables tables = rope.tables(2, Device::kCPU);
+    CHECK(static_cast<double>(tables.cosines.data<float>()[0]) == Approx(factor).epsilon(1e-6));
+  };
+  check(llama3, of_llama3, 1);
+  check(yarn, of_yarn, 1.138629436111989);
+}
+
 TEST_CASE("a sliding window is how far a Mistral may read", "[models]") {
   const auto positions = [](const Json& changes) {
     Json config = llama_config(changes);
