@@ -10,7 +10,7 @@ Works in a copy of the last commit in build/mutants, never in the tree itself. A
     -a line, or several, that PATH has exactly once
     +what they become (none: they are left out)
 
-where the programs are tests that are built and run (build/mutants/tests/*/PROGRAM), until one fails: the fault is
+where the programs are tests, or tenon itself, that are built and run in build/mutants/build until one fails: the fault is
 caught. All programs must pass without it. Prints a line for each fault and the share that was caught; exits with 1
 where one survived, 2 where a fault could not be planted or built.
 """
