@@ -96,6 +96,13 @@ TEST_CASE("every scored token that follows another is a target exactly once", "[
   CHECK(rows.statistics().scored == static_cast<int64_t>(want.size()));
 }
 
+TEST_CASE("a row is filled to its last position", "[packing]") {
+  const Positions positions({8, 2, 8, 2});  // of 7, 1, 7 and 1 positions
+  const PackedRows rows = pack(positions.file(), Packing::kDocument, 8);
+  CHECK(rows.rows() == 2);
+  CHECK(rows.statistics().fill == Approx(1));
+}
+
 TEST_CASE("without packing a document is a row, and what does not fit is counted", "[packing]") {
   const Positions positions(
       {5, 12, 1, 30, 8});  // the second's first 6 are a prompt, the fifth's first 4
