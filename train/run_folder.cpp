@@ -36,22 +36,21 @@ bool holds_something(const fs::path& folder) {
 
 void check_run_inputs(const TrainOptions& options, const std::vector<fs::path>& more) {
   const fs::path folder = options.out;
-  Output output{.flag = "--out", .path = folder, .force = options.force, .inputs = more};
-  for (const fs::path& input : inputs_of(options)) output.inputs.push_back(input);
+  const auto check = [&](const TrainOptions& read, const std::vector<fs::path>& parts) {
+    Output output{.flag = "--out", .path = folder, .force = options.force, .inputs = more};
+    for (const fs::path& input : inputs_of(read)) output.inputs.push_back(input);
+    check_output_parts(output, parts);
+  };
   std::vector<fs::path> parts;
   for (const char* name : kOutputs) parts.push_back(folder / name);
-  check_output_parts(output, parts);
+  check(options, parts);
   // Token files in the cache are data like any other, where they are not made anew: a run reads its
   // own as --data and --val.
-  const auto check_cache = [&](const char* name, const std::vector<std::string>& own) {
-    Output cache = output;
-    std::erase_if(cache.inputs, [&](const fs::path& input) {
-      return std::find(own.begin(), own.end(), input.native()) != own.end();
-    });
-    check_output_parts(cache, {folder / name});
-  };
-  check_cache("cache/train.tokens", options.data);
-  check_cache("cache/val.tokens", options.val);
+  TrainOptions but_data = options, but_val = options;
+  but_data.data.clear();
+  but_val.val.clear();
+  check(but_data, {folder / "cache/train.tokens"});
+  check(but_val, {folder / "cache/val.tokens"});
 }
 
 RunFolder::RunFolder(const TrainOptions& options, bool rank0)
