@@ -50,9 +50,11 @@ Figures run_tasks(const EvaluateOptions& options, World& world, Console& console
   }
   const EvaluationTask task =
       options.task == "generate" ? answer_task(setting) : loss_task(setting);
-  const std::string unread = describe_unread(
-      options.data, tokenize_options(options.reading, options.model, options.adapter));
-  if (!unread.empty()) console.line(unread);
+  if (world.rank() == 0) {
+    const std::string unread = describe_unread(
+        options.data, tokenize_options(options.reading, options.model, options.adapter));
+    if (!unread.empty()) console.line(unread);
+  }
   const Figures figures = naming_weights(*model, options.model, options.adapter, [&] {
     return task(*model, adapted ? "adapter" : "model");
   });
