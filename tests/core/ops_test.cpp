@@ -80,6 +80,13 @@ void check_gradients(const Op& op, std::vector<Input> inputs) {
   }
 }
 
+LoraFactors dropped_lora(const Tensor& a, const Tensor& b, float p) {
+  return {.a = a,
+          .b = b,
+          .scale = 1.7f,
+          .dropout = {.p = p, .random = {.seed = 5, .purpose = 1, .step = 2}, .position0 = 6}};
+}
+
 }  // namespace
 
 TEST_CASE("gradients of linear, both layouts", "[ops]") {
@@ -96,11 +103,7 @@ TEST_CASE("gradients of the LoRA linear, with and without dropout", "[ops]") {
   const Tensor weight = filled(layout == WeightLayout::kOutIn ? Shape{19, 33} : Shape{33, 19}, 2);
   check_gradients(
       [&](const std::vector<Tensor>& in) {
-        const LoraFactors lora{
-            .a = in[1],
-            .b = in[2],
-            .scale = 1.7f,
-            .dropout = {.p = p, .random = {.seed = 5, .purpose = 1, .step = 2}, .position0 = 6}};
+        const LoraFactors lora = dropped_lora(in[1], in[2], p);
         return linear(in[0], weight, layout, {}, &lora);
       },
       {{filled({14, 33}, 1), false}, {filled({3, 33}, 4), true}, {filled({19, 3}, 5), true}});
@@ -111,11 +114,7 @@ TEST_CASE("gradients of the LoRA linear of an x that needs none", "[ops]") {
   const Tensor weight = filled({19, 33}, 2), x = filled({14, 33}, 1);
   check_gradients(
       [&](const std::vector<Tensor>& in) {
-        const LoraFactors lora{
-            .a = in[0],
-            .b = in[1],
-            .scale = 1.7f,
-            .dropout = {.p = p, .random = {.seed = 5, .purpose = 1, .step = 2}, .position0 = 6}};
+        const LoraFactors lora = dropped_lora(in[0], in[1], p);
         return linear(x, weight, WeightLayout::kOutIn, {}, &lora);
       },
       {{filled({3, 33}, 4), true}, {filled({19, 3}, 5), true}});
@@ -126,11 +125,7 @@ TEST_CASE("gradients of the LoRA linear of an activation", "[ops]") {
   const Tensor first = filled({33, 9}, 2), second = filled({19, 33}, 3);
   check_gradients(
       [&](const std::vector<Tensor>& in) {
-        const LoraFactors lora{
-            .a = in[1],
-            .b = in[2],
-            .scale = 1.7f,
-            .dropout = {.p = p, .random = {.seed = 5, .purpose = 1, .step = 2}, .position0 = 6}};
+        const LoraFactors lora = dropped_lora(in[1], in[2], p);
         const Activated h = linear_activation(in[0], first, WeightLayout::kOutIn, {}, nullptr,
                                               Activation::kGeluTanh);
         return linear(h, second, WeightLayout::kOutIn, {}, &lora);
@@ -142,9 +137,7 @@ TEST_CASE("gradients of linears side by side", "[ops]") {
   const float p = GENERATE(0.0f, 0.25f);
   check_gradients(
       [&](const std::vector<Tensor>& in) {
-        const Dropout dropout{
-            .p = p, .random = {.seed = 5, .purpose = 1, .step = 2}, .position0 = 6};
-        const LoraFactors lora{.a = in[5], .b = in[6], .scale = 1.7f, .dropout = dropout};
+        const LoraFactors lora = dropped_lora(in[5], in[6], p);
         return linears(in[0], {{in[1], WeightLayout::kOutIn, in[2], {}},
                                {in[3], WeightLayout::kInOut, in[4], {}},
                                {filled({11, 33}, 9), WeightLayout::kOutIn, {}, lora}});
