@@ -92,6 +92,25 @@ TEST_CASE("each token of a text is predicted once, from as far back as its windo
   }
 }
 
+TEST_CASE("what fills a shorter window up is a text of its own that nothing is predicted from") {
+  const TempFolder scratch;
+  const TokenFile file = file_of(scratch, {{0, 1, 2, 3, 4, 5, 6, 7}, {10, 11, 12}});
+  const StridedWindows windows(file, all_documents(file), 8, 8, 99);
+  const std::vector<int64_t> both = {0, 1};
+  const Batch batch = windows.batch(both);
+  REQUIRE(batch.length == 7);
+  const std::vector<int32_t> ids(batch.ids.begin() + 7, batch.ids.end()),
+      positions(batch.positions.begin() + 7, batch.positions.end()),
+      starts(batch.doc_start.begin() + 7, batch.doc_start.end()),
+      targets(batch.targets.begin() + 7, batch.targets.end());
+  constexpr int32_t kNone = Batch::kNotScored;
+  CHECK(ids == std::vector<int32_t>{10, 11, 99, 99, 99, 99, 99});
+  CHECK(positions == std::vector<int32_t>{0, 1, 0, 1, 2, 3, 4});
+  CHECK(starts == std::vector<int32_t>{0, 0, 2, 2, 2, 2, 2});
+  CHECK(targets == std::vector<int32_t>{11, 12, kNone, kNone, kNone, kNone, kNone});
+  CHECK(batch.scored == 9);
+}
+
 TEST_CASE("an evaluation may be stopped between batches, which all ranks are asked about") {
   const Json golden = parse_json_file(kReference / "scores/windows.json");
   const std::string folder = (kReference / "cases/gpt2-small/model").string();
