@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <catch2/catch.hpp>
 #include <map>
+#include <numeric>
 #include <set>
 
 #include "tests/text/text_cases.h"
@@ -336,6 +337,24 @@ TEST_CASE("permutations are what they were and lean to no side", "[packing]") {
     chi_square += (count - 1000.0) * (count - 1000.0) / 1000.0;
   CHECK(counts.size() == 24);
   CHECK(chi_square < 49.7);
+}
+
+TEST_CASE("a permutation draws the words again that would lean to a side", "[packing]") {
+  constexpr uint32_t kCount = 300'000;  // so many that some are drawn again: bound / 2^32 of them
+  const RandomStream stream{.seed = 1, .purpose = 2, .step = 3};
+  std::vector<int64_t> expected(kCount);
+  std::iota(expected.begin(), expected.end(), 0);
+  uint64_t position = 0, again = 0;
+  for (uint64_t bound = kCount; bound > 1; --bound) {
+    // Each high word comes from 2^32 / bound low words or one more: the first 2^32 % bound are left out.
+    uint64_t product;
+    while ((product = bound * philox_word(stream, position++)) % (uint64_t{1} << 32) <
+           (uint64_t{1} << 32) % bound)
+      ++again;
+    std::swap(expected[bound - 1], expected[product >> 32]);
+  }
+  CHECK(again > 0);
+  CHECK(permutation(kCount, stream) == expected);
 }
 
 TEST_CASE("the slices of the ranks are the step", "[packing]") {
