@@ -20,6 +20,12 @@ if(TENON_FUZZ)
   target_compile_options(tenon_options INTERFACE -fsanitize=fuzzer-no-link)  # marks what was reached
 endif()
 
+# tenon_alone(SOURCES...): compiled each for itself also where several are compiled as one (TENON_UNITY_BUILD): their own
+# names, in namespaces without a name, are those of a neighbour.
+function(tenon_alone)
+  set_source_files_properties(${ARGN} PROPERTIES SKIP_UNITY_BUILD_INCLUSION ON)
+endfunction()
+
 # tenon_library(NAME SOURCES... [LINK targets...]): a layer.
 function(tenon_library name)
   cmake_parse_arguments(ARG "" "" "LINK" ${ARGN})
@@ -34,6 +40,7 @@ function(tenon_cpu_isa isa)
   set_property(GLOBAL APPEND PROPERTY TENON_CPU_ISAS ${isa})
   cmake_parse_arguments(ARG "" "VEC;DOT" "FLAGS" ${ARGN})
   add_library(tenon_cpu_${isa} OBJECT ${ARG_UNPARSED_ARGUMENTS})
+  set_target_properties(tenon_cpu_${isa} PROPERTIES UNITY_BUILD OFF)
   target_link_libraries(tenon_cpu_${isa} PRIVATE tenon_options)
   target_compile_definitions(tenon_cpu_${isa} PRIVATE TENON_ISA=${isa} TENON_ISA_NAME="${isa}"
                                                       TENON_ISA_VEC="kernels/cpu/vec_${ARG_VEC}.h"
