@@ -62,10 +62,14 @@ TEST_CASE("words of any length are merged as by the definition", "[bpe]") {
     for (const size_t length : {1, 2, 31, 32, 33, 400, 1500}) {
       std::vector<int32_t> word(length);
       for (int32_t& id : word) id = static_cast<int32_t>(random() % symbols);
-      std::vector<int32_t> ids;
-      merges.table.encode(word, ids, 64);
-      CAPTURE(seed, length);
-      CHECK(ids == merges.plain.encode(word));
+      const std::vector<int32_t> expected = merges.plain.encode(word);
+      // In windows of 6 what is cut off at the end often changes what stands before the seam.
+      for (const size_t window : {6, 64}) {
+        std::vector<int32_t> ids;
+        merges.table.encode(word, ids, window);
+        CAPTURE(seed, length, window);
+        CHECK(ids == expected);
+      }
     }
   }
 }

@@ -142,12 +142,14 @@ bool MergeTable::stand_together(const Token& left, const Token& right, size_t en
 // on both sides of a place go the same way as in the whole until one crosses it, and the one that
 // crosses first would cross it in the two tokens' symbols alone as well. So windows that overlap
 // are joined where this holds for the two tokens at the seam; inside of a window it always does.
-void MergeTable::encode_long(std::span<const int32_t> symbols, size_t window,
-                             std::vector<int32_t>& out) const {
+// Returns whether it held at all seams: the token behind one must not change when its window is
+// widened later.
+bool MergeTable::encode_in_windows(std::span<const int32_t> symbols, size_t window,
+                                   std::vector<int32_t>& out) const {
   constexpr size_t kTries = 16;
   size_t length = window;
   std::vector<Token> tokens = encode_window(symbols.first(std::min(length, symbols.size())));
-  while (symbols.size() > length) {  // `tokens` are those of the first `length` symbols
+  for (bool first = true; symbols.size() > length;) {  // `tokens` are those of `length` symbols
     size_t keep = tokens.size();
     while (keep > 0 && tokens[keep - 1].begin > length - length / 4) --keep;
     std::vector<Token> following;
@@ -164,12 +166,28 @@ void MergeTable::encode_long(std::span<const int32_t> symbols, size_t window,
       symbols = symbols.subspan(tokens[keep].begin);
       length = window;
       tokens = std::move(following);
-    } else {  // no seam is good: a wider window
-      length *= 2;
-      tokens = encode_window(symbols.first(std::min(length, symbols.size())));
+      first = false;
+    } else {                          // no seam is good: a wider window
+      const auto first_token = [&] {  // and where it ends
+        return std::pair(tokens[0].id, tokens.size() > 1 ? tokens[1].begin : length);
+      };
+      const auto before = first_token();
+      length = std::min(2 * length, symbols.size());
+      tokens = encode_window(symbols.first(length));
+      if (!first && first_token() != before) return false;
     }
   }
   for (const Token& token : tokens) out.push_back(token.id);
+  return true;
+}
+
+void MergeTable::encode_long(std::span<const int32_t> symbols, size_t window,
+                             std::vector<int32_t>& out) const {
+  const size_t before = out.size();
+  while (!encode_in_windows(symbols, window, out)) {
+    out.resize(before);
+    window *= 2;
+  }
 }
 
 }  // namespace tenon

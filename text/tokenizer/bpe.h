@@ -43,6 +43,8 @@ class MergeTable {
     int32_t id;
     size_t begin;  // its first symbol
   };
+  bool encode_in_windows(std::span<const int32_t> symbols, size_t window,
+                         std::vector<int32_t>& out) const;
   void encode_long(std::span<const int32_t> symbols, size_t window,
                    std::vector<int32_t>& out) const;
   std::vector<Token> encode_window(std::span<const int32_t> symbols) const;
