@@ -12,7 +12,7 @@
 #include "core/error.h"
 #include "core/file.h"
 #include "models/generate.h"
-#include "models/weights.h"
+#include "models/open.h"
 
 namespace tenon::bench {
 namespace {
@@ -20,23 +20,16 @@ namespace {
 // From a Hugging Face folder, in the dtype that it has there, or with random weights of `dtype` from
 // a config.json alone.
 std::unique_ptr<Model> model_of(const Options& o, DType dtype) {
-  const bool config_alone = std::filesystem::is_regular_file(o.model);
-  std::unique_ptr<Model> model =
-      config_alone ? build_model(parse_json_file(o.model), shown(o.model)) : build_model(o.model);
-  if (o.prompt + o.tokens > model->max_positions()) {
+  Opening opening{.model = o.model,
+                  .device = o.device,
+                  .activations = o.device == Device::kCPU ? DType::kF32 : dtype};
+  if (std::filesystem::is_regular_file(o.model)) opening.drawn = dtype;
+  opening.check = [&](const Model& model) {
+    if (o.prompt + o.tokens <= model.max_positions()) return;
     fail_input("--prompt and --tokens: {} tokens, but the model has {} positions",
-               o.prompt + o.tokens, model->max_positions());
-  }
-  if (!config_alone) {
-    load_weights(*model, o.model);
-  } else {
-    draw_weights(*model, 1);
-    model->visit_parameters([&](const std::string&, Parameter& parameter) {
-      if (!parameter.vector) parameter.value = cast(parameter.value, dtype, MemoryKind::kWeights);
-    });
-  }
-  place(*model, o.device, o.device == Device::kCPU ? DType::kF32 : dtype);
-  return model;
+               o.prompt + o.tokens, model.max_positions());
+  };
+  return open_model(opening).model;
 }
 
 // Bytes of weights that a step reads: all of them, but only rows of a table that is not the head.

@@ -20,7 +20,7 @@
 #include "core/memory.h"
 #include "core/profile.h"
 #include "models/adapter.h"
-#include "models/weights.h"
+#include "models/open.h"
 #include "train/optimizer.h"
 
 namespace tenon::bench {
@@ -28,32 +28,23 @@ namespace {
 
 // From a Hugging Face folder, or with random weights from a config.json alone.
 std::unique_ptr<Model> model_of(const Options& o, DType dtype) {
-  const bool config_alone = std::filesystem::is_regular_file(o.model);
-  std::unique_ptr<Model> model =
-      config_alone ? build_model(parse_json_file(o.model), shown(o.model)) : build_model(o.model);
-  if (o.seq_len > model->max_positions()) {
+  Opening opening{.model = o.model, .device = o.device, .activations = dtype, .train_base = o.full};
+  if (std::filesystem::is_regular_file(o.model)) opening.drawn = DType::kF32;
+  opening.check = [&](const Model& model) {
+    if (o.seq_len <= model.max_positions()) return;
     fail_input("--seq-len: {} tokens, but the model has {} positions", o.seq_len,
-               model->max_positions());
-  }
-  model->visit_parameters(
-      [&](const std::string&, Parameter& parameter) { parameter.trainable = o.full; });
-  if (config_alone) {
-    draw_weights(*model, 1);
-    model->visit_parameters([](const std::string&, Parameter& parameter) {
-      if (parameter.trainable) require_grad(parameter.value);
-    });
-  } else {
-    load_weights(*model, o.model);
-  }
+               model.max_positions());
+  };
   if (!o.full) {
-    attach_lora(*model,
-                {.rank = o.rank,
-                 .alpha = 16,
-                 .targets = o.targets.empty() ? model->default_targets() : o.targets},
-                1);
+    opening.adapt = [&](Model& model) {
+      attach_lora(model,
+                  {.rank = o.rank,
+                   .alpha = 16,
+                   .targets = o.targets.empty() ? model.default_targets() : o.targets},
+                  1);
+    };
   }
-  place(*model, o.device, dtype);
-  return model;
+  return open_model(opening).model;
 }
 
 // The pieces of a step, and what the last one gave.

@@ -13,6 +13,7 @@
 #include "core/finite.h"
 #include "core/safetensors.h"
 #include "models/adapter.h"
+#include "models/open.h"
 #include "models/weight_check.h"
 #include "models/weights.h"
 
@@ -23,12 +24,6 @@ namespace fs = std::filesystem;
 
 // Stored rows of a weight that are worked on at a time: their fp32 copy stays in the cache.
 constexpr int64_t kRows = 64;
-
-std::unique_ptr<Model> load(const fs::path& folder) {
-  std::unique_ptr<Model> model = build_model(folder.string());
-  load_weights(*model, folder);
-  return model;
-}
 
 Tensor fp32_rows(const Tensor& matrix, int64_t begin, int64_t end) {
   const Tensor rows = matrix.rows(begin, end);
@@ -115,7 +110,10 @@ std::map<std::string, Linear*> linears_of(Model& model) {
 
 Merge::Merge(const fs::path& base, const std::vector<WeightedAdapter>& adapters,
              std::optional<DType> dtype)
-    : folder_(base), dtype_(dtype), base_(load(base)), files_(WeightFiles::open(base)) {
+    : folder_(base),
+      dtype_(dtype),
+      base_(open_model({.model = base}).model),
+      files_(WeightFiles::open(base)) {
   const bool tied = has_tied_head(*base_);
   for (const WeightedAdapter& adapter : adapters) {
     parts_.push_back({load(base), adapter.weight, adapter.folder});

@@ -6,9 +6,8 @@
 
 #include <cstdio>
 
-#include "models/adapter.h"
+#include "models/open.h"
 #include "models/weight_check.h"
-#include "models/weights.h"
 #include "tools/sampling_flags.h"
 #include "train/data.h"
 #include "train/job.h"
@@ -16,19 +15,18 @@
 namespace tenon {
 namespace {
 
-std::unique_ptr<Model> open_model(const EvaluateOptions& options, bool with_adapter,
-                                  Device device) {
-  std::unique_ptr<Model> model = build_model(options.model);
-  load_weights(*model, options.model);
-  if (with_adapter) read_adapter(*model, options.adapter, false);
-  place(*model, device, options.compute.dtype());
-  return model;
+std::unique_ptr<Model> opened(const EvaluateOptions& options, bool with_adapter, Device device) {
+  return open_model({.model = options.model,
+                     .device = device,
+                     .activations = options.compute.dtype(),
+                     .adapt = frozen_adapter(with_adapter ? options.adapter : "")})
+      .model;
 }
 
 Figures run_tasks(const EvaluateOptions& options, World& world, Console& console) {
   const Device device = options.compute.open(world.local_rank());
   const bool adapted = !options.adapter.empty();
-  std::unique_ptr<Model> model = open_model(options, adapted, device);
+  std::unique_ptr<Model> model = opened(options, adapted, device);
   const std::unique_ptr<Tokenizer> tokenizer = Tokenizer::load(options.model);
   if (!tokenizer->note().empty()) console.warning(tokenizer->note());
   EvaluationSetting setting{.options = options,
@@ -62,7 +60,7 @@ Figures run_tasks(const EvaluateOptions& options, World& world, Console& console
   // One after the other, so that both need the memory of one; the adapter first, for it is the
   // adapter's files that may be bad.
   model.reset();
-  model = open_model(options, false, device);
+  model = opened(options, false, device);
   const Figures base = task(*model, "base");
   if (world.rank() == 0) console.line(comparison_table(base, figures));
   return {{"base", base}, {"adapter", figures}};

@@ -8,10 +8,9 @@
 
 #include "core/file.h"
 #include "core/parallel_for.h"
-#include "models/adapter.h"
 #include "models/generate.h"
+#include "models/open.h"
 #include "models/weight_check.h"
-#include "models/weights.h"
 #include "text/chat/chat_template.h"
 #include "text/data/chat_tokens.h"
 #include "text/data/document_tokens.h"
@@ -180,26 +179,31 @@ int run_generate(const GenerateOptions& options) {
     if (word.empty()) fail_input("--stop: expected some text");
   }
   const Device device = options.compute.open();
-  const std::unique_ptr<Model> model = build_model(options.model);
-  const std::unique_ptr<Tokenizer> tokenizer = Tokenizer::load(options.model);
-  say_tokenizer_note(*tokenizer);
-  const std::shared_ptr<const ChatTemplate> chat = chat_of(options);
-  TextEnds ends = text_ends(options.model, *tokenizer, model->vocabulary(), chat.get());
-  ends.texts.insert(ends.texts.end(), options.stop.begin(), options.stop.end());
-  const GenerationOptions generation{.max_tokens = options.max_tokens,
-                                     .end_tokens = ends.tokens,
-                                     .sampling = options.sampling->resolve(options.model),
-                                     .dtype = options.compute.dtype(),
-                                     .batch = options.batch};
+  std::unique_ptr<Tokenizer> tokenizer;
+  TextEnds ends;
+  GenerationOptions generation{
+      .max_tokens = options.max_tokens, .dtype = options.compute.dtype(), .batch = options.batch};
   std::vector<Prompt> prompts;
-  const std::vector<Asked> asked = options.prompts.empty()
-                                       ? std::vector<Asked>{{options.prompt, "--prompt", 0}}
-                                       : read_prompts(options.prompts);
-  for (const Asked& each : asked)
-    prompts.push_back(prompt_of(each, *tokenizer, *model, chat.get(), options.system));
-  load_weights(*model, options.model);
-  if (!options.adapter.empty()) read_adapter(*model, options.adapter, false);
-  place(*model, device, options.compute.dtype());
+  Opening opening{.model = options.model,
+                  .device = device,
+                  .activations = options.compute.dtype(),
+                  .adapt = frozen_adapter(options.adapter)};
+  // What is asked is looked at before gigabytes are.
+  opening.check = [&](const Model& shapes) {
+    tokenizer = Tokenizer::load(options.model);
+    say_tokenizer_note(*tokenizer);
+    const std::shared_ptr<const ChatTemplate> chat = chat_of(options);
+    ends = text_ends(options.model, *tokenizer, shapes.vocabulary(), chat.get());
+    generation.end_tokens = ends.tokens;
+    generation.sampling = options.sampling->resolve(options.model);
+    const std::vector<Asked> asked = options.prompts.empty()
+                                         ? std::vector<Asked>{{options.prompt, "--prompt", 0}}
+                                         : read_prompts(options.prompts);
+    for (const Asked& each : asked)
+      prompts.push_back(prompt_of(each, *tokenizer, shapes, chat.get(), options.system));
+  };
+  const std::unique_ptr<Model> model = open_model(opening).model;
+  ends.texts.insert(ends.texts.end(), options.stop.begin(), options.stop.end());
   Speaker speaker(*tokenizer, options, ends.texts, prompts.size());
   naming_weights(*model, options.model, options.adapter,
                  [&] { generate_batch(*model, prompts, generation, speaker.events()); });

@@ -12,7 +12,7 @@
 #include "core/weight_files.h"
 #include "models/adapter_config.h"
 #include "models/adapter_files.h"
-#include "models/weights.h"
+#include "models/open.h"
 #include "text/data/token_file.h"
 #include "text/tokenizer/sentencepiece_model.h"
 #include "text/tokenizer/sentencepiece_tokenizer.h"
@@ -110,8 +110,7 @@ void inspect_file(Page& page, const fs::path& path) {
 }
 
 void inspect_model(Page& page, const fs::path& folder) {
-  const std::unique_ptr<Model> model = build_model(folder.string());
-  const LoadedWeights weights = load_weights(*model, folder);
+  const auto [model, weights] = open_model({.model = folder});
   const int64_t count = count_parameters(*model, [](const Parameter&) { return true; });
   page.line(fmt::format("{}: {} model, {} parameters in {}, {} blocks, vocabulary {}, {} positions",
                         shown(folder), model->family(), count, name_of(weights.dtype),
@@ -166,9 +165,7 @@ void inspect_adapter(Page& page, const fs::path& folder, const std::string& base
     list_tensors(page, file.entries());
     return;
   }
-  const std::unique_ptr<Model> model = build_model(base);
-  load_weights(*model, base);
-  read_adapter(*model, folder, false);
+  const auto [model, weights] = open_model({.model = base, .adapt = frozen_adapter(folder)});
   page.line(fmt::format("  fits {}:", shown(base)));
   model->visit_linears([&](const std::string& path, Linear& linear) {
     if (!linear.lora) return;

@@ -14,7 +14,7 @@
 #include "models/adapter.h"
 #include "models/dora.h"
 #include "models/generate.h"
-#include "models/weights.h"
+#include "models/open.h"
 #include "tools/command.h"
 #include "tools/verify_case.h"
 #include "train/optimizer.h"
@@ -214,14 +214,13 @@ void check_steps(const Case& c, Model& model, Sheet& sheet, const std::string& k
 enum class Trained : uint8_t { kNothing, kBase, kAdapter };
 
 std::unique_ptr<Model> load(const Case& c, Trained trained) {
-  std::unique_ptr<Model> model = build_model(c.model.string());
-  model->visit_parameters([&](const std::string&, Parameter& parameter) {
-    parameter.trainable = trained == Trained::kBase;
-  });
-  load_weights(*model, c.model);
-  if (trained == Trained::kAdapter) read_adapter(*model, c.folder / "adapter", true);
-  place(*model, c.device, c.precision);
-  return model;
+  Opening opening{.model = c.model,
+                  .device = c.device,
+                  .activations = c.precision,
+                  .train_base = trained == Trained::kBase};
+  if (trained == Trained::kAdapter)
+    opening.adapt = [&](Model& model) { read_adapter(model, c.folder / "adapter", true); };
+  return open_model(opening).model;
 }
 
 void check_base(const Case& c, Sheet& sheet) {

@@ -5,6 +5,7 @@
 
 #include "core/error.h"
 #include "core/files.h"
+#include "models/open.h"
 #include "models/weight_check.h"
 #include "text/data/sources.h"
 #include "text/data/token_file.h"
@@ -234,17 +235,21 @@ void Job::write_result(const fs::path& folder, const TrainerState& state) const 
 
 Job read_model(const TrainOptions& options, Device device) {
   Job job;
-  job.model = build_model(options.model);
-  job.options = resolve(options, *job.model);
-  job.tokenizer = Tokenizer::load(options.model);
-  if (!job.tokenizer->note().empty()) job.notes.push_back(job.tokenizer->note());
-  job.model->visit_parameters(
-      [&](const std::string&, Parameter& parameter) { parameter.trainable = job.full(); });
-  job.weights = load_weights(*job.model, options.model);
-  if (!job.full()) {
-    job.lora = given_adapter(job.options, *job.model);
-  }
-  place(*job.model, device, activation_dtype(options.precision));
+  job.options = options;
+  Opening opening{.model = options.model,
+                  .device = device,
+                  .activations = activation_dtype(options.precision),
+                  .train_base = job.full()};
+  opening.check = [&](Model& model) {
+    job.options = resolve(options, model);
+    job.tokenizer = Tokenizer::load(options.model);
+    if (!job.tokenizer->note().empty()) job.notes.push_back(job.tokenizer->note());
+  };
+  if (!job.full())
+    opening.adapt = [&](Model& model) { job.lora = given_adapter(job.options, model); };
+  OpenedModel opened = open_model(opening);
+  job.model = std::move(opened.model);
+  job.weights = std::move(opened.weights);
   // As much as is read in well under a second.
   if (options.check_weights || weight_bytes(*job.model) <= int64_t{2} << 30)
     check_finite(*job.model, options.model, options.adapter);

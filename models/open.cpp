@@ -1,0 +1,47 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "models/open.h"
+
+#include "core/error.h"
+#include "models/adapter.h"
+
+namespace tenon {
+namespace {
+
+void draw(Model& model, DType dtype) {
+  draw_weights(model, 1);
+  model.visit_parameters([&](const std::string&, Parameter& parameter) {
+    if (parameter.trainable) {
+      require_grad(parameter.value);
+    } else if (!parameter.vector && dtype != DType::kF32) {
+      parameter.value = cast(parameter.value, dtype, MemoryKind::kWeights);
+    }
+  });
+}
+
+}  // namespace
+
+OpenedModel open_model(const Opening& opening) {
+  const std::string where = opening.model.string();
+  OpenedModel opened;
+  opened.model =
+      opening.drawn ? build_model(parse_json_file(where), shown(where)) : build_model(where);
+  Model& model = *opened.model;
+  if (opening.check) opening.check(model);
+  model.visit_parameters(
+      [&](const std::string&, Parameter& parameter) { parameter.trainable = opening.train_base; });
+  if (opening.drawn) {
+    draw(model, *opening.drawn);
+  } else {
+    opened.weights = load_weights(model, opening.model);
+  }
+  if (opening.adapt) opening.adapt(model);
+  place(model, opening.device, opening.activations);
+  return opened;
+}
+
+std::function<void(Model&)> frozen_adapter(const std::filesystem::path& folder) {
+  if (folder.empty()) return {};
+  return [folder](Model& model) { read_adapter(model, folder, false); };
+}
+
+}  // namespace tenon
