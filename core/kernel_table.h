@@ -22,6 +22,22 @@ namespace tenon {
 
 enum class Activation : uint8_t { kGeluTanh, kGeluErf, kQuickGelu, kRelu, kSilu, kTanh };
 
+// How a matrix in 4 bits is read (NF4: Dettmers et al. 2023, arXiv:2305.14314): two elements a byte,
+// the first in the high half, in the order of the matrix as it lies, rows without gaps. An element
+// is the number of its code times the scale of its block, blocks counted in the same order. Where
+// `scales` is null the scales are quantized as well: that of block b is scale_numbers[scale_codes[b]]
+// * outer_scales[b / outer_block] + offset. All sums and products are fp32's, rounded one by one.
+struct FourBit {
+  const float* numbers = nullptr;        // (16)
+  int64_t block = 64;                    // elements of one: a power of 2, 32 at least
+  const float* scales = nullptr;         // of each block, or null
+  const uint8_t* scale_codes = nullptr;  // of each block
+  const float* scale_numbers = nullptr;  // (256)
+  const float* outer_scales = nullptr;   // of each outer_block blocks
+  int64_t outer_block = 256;  // a power of 2
+  float offset = 0;
+};
+
 // A matrix operand as it lies in memory. op(X) is X, or its transpose where `transposed`.
 struct MatrixOperand {
   const void* data = nullptr;
@@ -29,6 +45,9 @@ struct MatrixOperand {
   bool transposed = false;
   DType dtype = DType::kF32;
   const float* scales = nullptr;  // (stored rows), of kI8 only: an element is its number times this
+  // Where given, `data` is in 4 bits, `stride` the length of its rows, and the dtype kF32: that of
+  // the elements that it stands for.
+  const FourBit* four_bit = nullptr;
 };
 
 // What becomes of v = alpha * (products) + bias before it is stored: it itself, f(v) (and v goes to

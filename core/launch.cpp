@@ -12,6 +12,16 @@ double visible_pairs(const AttentionArgs& a) {
   return static_cast<double>(a.batch * a.heads) * (queries * past + queries * (queries + 1) / 2);
 }
 
+const char* kind_of(const MatrixOperand& x) {
+  return x.four_bit != nullptr ? "4-bit" : name_of(x.dtype);
+}
+
+double operand_bytes(const MatrixOperand& x, int64_t rows, int64_t columns) {
+  if (x.four_bit == nullptr) return matrix_bytes(rows, columns, x.dtype);
+  const int64_t count = rows * columns, blocks = count / x.four_bit->block;
+  return static_cast<double>(count / 2 + blocks * (x.four_bit->scales != nullptr ? 4 : 1));
+}
+
 double optimizer_elements(const OptimizerList& list) {
   return static_cast<double>(list.pieces * kOptimizerPiece);
 }
@@ -21,7 +31,7 @@ double optimizer_elements(const OptimizerList& list) {
 std::string shape_text(const MatmulArgs& a) {
   std::string text = fmt::format("m={} n={} k={}+{} {}{} {}x{}->{}", a.m, a.n, a.k, a.k2,
                                  a.a.transposed ? 'T' : 'N', a.b.transposed ? 'T' : 'N',
-                                 name_of(a.a.dtype), name_of(a.b.dtype), name_of(a.c_dtype));
+                                 kind_of(a.a), kind_of(a.b), name_of(a.c_dtype));
   if (a.precision != DType::kF32) text += fmt::format(" in {}", name_of(a.precision));
   if (a.t != nullptr) text += " +down";
   if (a.epilogue == Epilogue::kActivation) text += " +activation";
@@ -57,8 +67,8 @@ Work work_of(const MatmulArgs& a) {
   const auto m = static_cast<double>(a.m), n = static_cast<double>(a.n),
              k = static_cast<double>(a.k), k2 = static_cast<double>(a.k2);
   Work work{2 * m * n * (k + k2), 0};
-  work.bytes = matrix_bytes(a.m, a.k, a.a.dtype) + matrix_bytes(a.k, a.n, a.b.dtype) +
-               matrix_bytes(a.k2, a.n, a.b2.dtype);
+  work.bytes =
+      operand_bytes(a.a, a.m, a.k) + operand_bytes(a.b, a.k, a.n) + operand_bytes(a.b2, a.k2, a.n);
   if (a.t != nullptr) {
     work.operations += 2 * m * k * k2;
     work.bytes += matrix_bytes(a.k, a.k2, a.down.dtype) + matrix_bytes(a.m, a.k2, DType::kF32);

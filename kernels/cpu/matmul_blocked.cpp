@@ -111,7 +111,9 @@ Product<Unit>::Product(const MatmulArgs& args, int shape) : args_(args), shape_(
   right_ = {{right_source(args.b, args.k), right_source(args.b2, args.k2)}};
   first_units_ = units_of<Unit>(args.k);
   units_ = first_units_ + units_of<Unit>(args.k2);
-  depth_ = block_size(units_, kBlockUnits<Unit>, 1);
+  // Blocks in 4 bits are whole where K is cut.
+  const bool four_bit = args.a.four_bit != nullptr || args.b.four_bit != nullptr;
+  depth_ = block_size(units_, kBlockUnits<Unit>, four_bit ? 64 / Unit::kSteps : 1);
   // One even where k is 0: c still gets its bias.
   deep_ = larger(divide_up(units_, larger(depth_, 1)), 1);
   partial_ = deep_ > 1 && args.c_dtype != DType::kF32;

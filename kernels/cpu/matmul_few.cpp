@@ -12,6 +12,8 @@
 //             multiplied, by arithmetic.
 #include "kernels/cpu/kernels.h"
 #include "kernels/cpu/matmul.h"
+#include "kernels/cpu/matmul_expand.h"
+#include "kernels/cpu/matmul_few_codes.h"
 #include "kernels/cpu/matmul_few_kernel.h"
 #include "kernels/cpu/matmul_few_pack.h"
 #include "kernels/cpu/matmul_finish.h"
@@ -243,12 +245,48 @@ void add_rows_part(const Pair& pair, int64_t few, int64_t begin, int64_t end, co
   }
 }
 
+// The same of a wide in 4 bits, which becomes fp32 piece by piece.
+void add_expanded(const Job& job, const Pair& pair, int64_t begin, int64_t end,
+                  const Strip& strip) {
+  constexpr int64_t kFloats = 8192;  // of the largest piece: it stays in L1
+  alignas(64) float piece[kFloats];
+  const Source& wide = pair.wide;
+  const int64_t columns = wide.along_k ? kLeastDots / 2 : 512, steps = wide.along_k ? 512 : 16;
+  if (job.few == 1 && wide.along_k && wide.stride % kCodeRun == 0 && begin % kCodeRun == 0 &&
+      end % kCodeRun == 0)
+    return add_dots_of_codes(wide, begin, end, steps, pair.packed, strip.begin, strip.count,
+                             strip.sums);
+  for (int64_t j = 0; j < strip.count; j += columns) {
+    const int64_t count = smaller(columns, strip.count - j);
+    const Strip part = {0, count, strip.sums + j, strip.stride};
+    for (int64_t p = begin; p < end; p += steps) {
+      const int64_t stop = smaller(p + steps, end);
+      Pair dense = pair;
+      dense.wide = {.data = piece,
+                    .stride = wide.along_k ? steps : columns,
+                    .along_k = wide.along_k,
+                    .dtype = DType::kF32,
+                    .scales = nullptr,
+                    .k = wide.k,
+                    .first_step = p};
+      if (wide.along_k) {
+        expand(wide, strip.begin + j, count, p, stop - p, piece, steps);
+        add_dots_part<float>(dense, job.few, p, stop, part);
+      } else {
+        expand(wide, p, stop - p, strip.begin + j, count, piece, columns);
+        add_rows_part<float>(dense, job.few, p, stop, part, job.step_block);
+      }
+    }
+  }
+}
+
 // The sums of one strip over one part of K; the second pair belongs to the last.
 void multiply_strip(const Job& job, int64_t part, const Strip& strip) {
   __builtin_memset(strip.sums, 0,
                    static_cast<size_t>(job.few * strip.stride) * sizeof(strip.sums[0]));
   const auto add = [&](const Pair& pair, int64_t begin, int64_t end) {
     if (begin >= end) return;
+    if (pair.wide.four_bit != nullptr) return add_expanded(job, pair, begin, end, strip);
     dispatch_element(pair.wide.dtype, [&](auto element) {
       using T = decltype(element);
       if (pair.wide.along_k) {

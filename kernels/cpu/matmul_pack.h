@@ -7,6 +7,7 @@
 #include <cstdint>
 
 #include "kernels/cpu/lanes.h"
+#include "kernels/cpu/matmul_expand.h"
 #include "kernels/cpu/matmul_source.h"
 #include "kernels/cpu/matmul_tile.h"
 #include "kernels/cpu/matmul_unit.h"
@@ -84,6 +85,31 @@ void pack_across(const T* x, int64_t stride, int64_t steps, const float* scales,
   }
 }
 
+// From a source in 4 bits, at inner index i and step p: pieces of it become fp32 and are packed.
+template <class Unit>
+void pack_four_bit(const Source& part, int64_t i, int64_t p, int64_t steps, const Panels& panels) {
+  constexpr int64_t kFloats = 6144, kSteps = 256, kRows = 16;
+  alignas(64) float piece[kFloats];
+  const int64_t width = panels.width;
+  // A panel and many steps, or many panels and a few steps: memory is read in long runs.
+  const int64_t inner = part.along_k ? width : kFloats / kRows / width * width;
+  const int64_t most = part.along_k ? smaller(kSteps, kFloats / width / 32 * 32) : kRows;
+  for (int64_t first = 0; first < panels.count; first += inner) {
+    Panels some = {smaller(inner, panels.count - first), width, panels.panel_size,
+                   panels.out + first / width * panels.panel_size};
+    for (int64_t q = 0; q < steps; q += most, some.out += most / Unit::kSteps * width) {
+      const int64_t count = smaller(most, steps - q);
+      if (part.along_k) {
+        expand(part, i + first, some.count, p + q, count, piece, most);
+        pack_along<Unit>(static_cast<const float*>(piece), most, count, nullptr, some);
+      } else {
+        expand(part, p + q, count, i + first, some.count, piece, inner);
+        pack_across<Unit>(static_cast<const float*>(piece), inner, count, nullptr, some);
+      }
+    }
+  }
+}
+
 // Calls body(T()) with the type of the source's elements, of those that the unit takes.
 template <class Unit, class Body>
 void dispatch_source(DType dtype, const Body& body) {
@@ -112,6 +138,9 @@ void pack_part(const Source& part, int64_t begin, int64_t i, int64_t unit, int64
   const int64_t p = (from - begin) * Unit::kSteps,
                 steps = smaller(part.k, (to - begin) * Unit::kSteps) - p;
   panels.out += (from - unit) * panels.width;
+  if constexpr (Unit::kSteps < 4) {
+    if (part.four_bit != nullptr) return pack_four_bit<Unit>(part, i, p, steps, panels);
+  }
   dispatch_source<Unit>(part.dtype, [&](auto element) {
     using T = decltype(element);
     const T* x = part.at<T>(i, p);
@@ -129,15 +158,17 @@ template <class Unit>
 void add_lines(const Source& part, int64_t i, int64_t count, int64_t unit, int64_t units,
                int64_t index, int64_t shares, Lines& lines) {
   const int64_t p = unit * Unit::kSteps, steps = smaller(part.k - p, units * Unit::kSteps);
-  const int64_t size = size_of(part.dtype), rows = part.along_k ? count : steps;
-  const int64_t bytes = (part.along_k ? steps : count) * size, row_lines = divide_up(bytes, 64);
+  const int64_t halves = part.four_bit != nullptr ? 1 : 2 * size_of(part.dtype);  // of a byte
+  const int64_t rows = part.along_k ? count : steps;
+  const int64_t bytes = divide_up((part.along_k ? steps : count) * halves, 2);
+  const int64_t row_lines = divide_up(bytes, 64);
   const char* x = static_cast<const char*>(part.data) +
-                  (part.along_k ? i * part.stride + p : p * part.stride + i) * size;
+                  (part.along_k ? i * part.stride + p : p * part.stride + i) * halves / 2;
   const int64_t begin = index * rows * row_lines / shares;
   int64_t left = (index + 1) * rows * row_lines / shares - begin, row = begin / row_lines;
   for (int64_t first = begin % row_lines; left > 0; first = 0, ++row) {
     const int64_t run = smaller(row_lines - first, left);
-    lines.add(x + row * part.stride * size + first * 64, run);
+    lines.add(x + row * part.stride * halves / 2 + first * 64, run);
     left -= run;
   }
 }

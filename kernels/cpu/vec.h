@@ -17,6 +17,10 @@
 //   times_power_of_2(a, n)    a 2^floor(n) for n in [-152, 129], a multiple of 1/16; over- and
 //                             underflows as floats do
 //   lookup(table, t)          the element of table[16] that the lowest 4 bits of t's bits name
+//   load_four_bit(p)          the 4-bit codes of kLanes / 2 bytes, the first of a byte in its high
+//                             half, as the lowest bits of the lanes; what lies above them is any
+//   FourBitNumbers            sixteen numbers; look_up(p, out) gives those that the next kCodes
+//                             4-bit codes at p name, the first of a byte in its high half
 //   leading_bits(a)           a's bits down to the second of the mantissa, as the lowest bits
 //   leading_part(a)           a with the other bits 0
 //   add_to_exponent(a, t)     a's bits plus t's bits times 2^19

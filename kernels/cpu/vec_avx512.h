@@ -182,6 +182,20 @@ inline Vec times_power_of_2(Vec a, Vec n) { return {_mm512_scalef_ps(a.r, n.r)};
 inline Vec lookup(const float* table, Vec t) {
   return {_mm512_permutexvar_ps(_mm512_castps_si512(t.r), _mm512_loadu_ps(table))};
 }
+inline Vec load_four_bit(const uint8_t* p) {
+  const __m128i low = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(p));
+  const __m128i codes = _mm_unpacklo_epi8(_mm_srli_epi16(low, 4), low);
+  return {_mm512_castsi512_ps(_mm512_cvtepu8_epi32(codes))};
+}
+struct FourBitNumbers {
+  static constexpr int64_t kCodes = 16;
+  __m512 numbers;
+  explicit FourBitNumbers(const float* table) : numbers(_mm512_loadu_ps(table)) {}
+  void look_up(const uint8_t* p, Vec (&out)[1]) const {
+    const __m512i codes = _mm512_castps_si512(load_four_bit(p).r);
+    out[0] = {_mm512_permutexvar_ps(codes, numbers)};
+  }
+};
 inline Vec leading_bits(Vec a) {
   return {_mm512_castsi512_ps(_mm512_srli_epi32(_mm512_castps_si512(a.r), 21))};
 }

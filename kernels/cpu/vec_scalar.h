@@ -133,6 +133,16 @@ inline Vec times_power_of_2(Vec a, Vec n) {
           float_of(static_cast<uint32_t>(whole - half + 127) << 23)};
 }
 inline Vec lookup(const float* table, Vec t) { return {table[bits_of(t.r) & 15]}; }
+inline Vec load_four_bit(const uint8_t* p) { return {float_of(*p >> 4)}; }
+struct FourBitNumbers {
+  static constexpr int64_t kCodes = 2;
+  const float* numbers;
+  explicit FourBitNumbers(const float* table) : numbers(table) {}
+  void look_up(const uint8_t* p, Vec (&out)[kCodes]) const {
+    out[0] = {numbers[*p >> 4]};
+    out[1] = {numbers[*p & 15]};
+  }
+};
 inline Vec leading_bits(Vec a) { return {float_of(bits_of(a.r) >> 21)}; }
 inline Vec leading_part(Vec a) { return {float_of(bits_of(a.r) & 0xffe00000u)}; }
 inline Vec add_to_exponent(Vec a, Vec t) { return {float_of(bits_of(a.r) + (bits_of(t.r) << 19))}; }
