@@ -14,6 +14,7 @@
 #include "core/kernel_table.h"
 #include "core/tape.h"
 #include "core/tensor.h"
+#include "core/weight.h"
 
 namespace tenon {
 
@@ -72,12 +73,12 @@ struct LoraFactors {
 // y = x W^T + bias (+ adapter), (rows, in) -> (rows, out). bias may be undefined, lora null. Frozen
 // tensors get no gradient and no buffer. The adapter is folded into the K loop of the same product,
 // forward and backward.
-Tensor linear(const Tensor& x, const Tensor& weight, WeightLayout layout, const Tensor& bias,
+Tensor linear(const Tensor& x, const Weight& weight, WeightLayout layout, const Tensor& bias,
               const LoraFactors* lora);
 
 // A linear among several of one x. bias may be undefined; without an adapter lora.a is undefined.
 struct LinearPart {
-  Tensor weight;
+  Weight weight;
   WeightLayout layout = WeightLayout::kOutIn;
   Tensor bias;
   LoraFactors lora;
@@ -92,10 +93,10 @@ struct Activated {
   Activation kind = Activation::kGeluTanh;
 };
 // v = linear(x), activated. v is undefined where nothing is recorded.
-Activated linear_activation(const Tensor& x, const Tensor& weight, WeightLayout layout,
+Activated linear_activation(const Tensor& x, const Weight& weight, WeightLayout layout,
                             const Tensor& bias, const LoraFactors* lora, Activation kind);
 // linear(x.value); its gradient with respect to v is computed in one pass.
-Tensor linear(const Activated& x, const Tensor& weight, WeightLayout layout, const Tensor& bias,
+Tensor linear(const Activated& x, const Weight& weight, WeightLayout layout, const Tensor& bias,
               const LoraFactors* lora);
 
 // y = f(x), elementwise.

@@ -15,7 +15,8 @@ struct Sizes {
 };
 
 Sizes check(const Tensor& x, const LinearPart& part) {
-  const Tensor &weight = part.weight, &bias = part.bias;
+  const Weight& weight = part.weight;
+  const Tensor& bias = part.bias;
   const LoraFactors& lora = part.lora;
   TENON_CHECK(weight.shape().rank() == 2, "[linear] a weight has two dims, got {}",
               weight.shape().text());
@@ -116,17 +117,16 @@ void input_gradient(const Tensor& dy, const LinearPart& part, const Sizes& s, co
   const DType dtype = dy.dtype();
   const LoraFactors& lora = part.lora;
   const bool drops = s.rank > 0 && lora.dropout.p != 0, fused = s.rank > 0 && !drops;
-  MatmulArgs args = {
-      .a = columns_of(dy, s),
-      .b = operand(part.weight, part.weight.dim(1), part.layout == WeightLayout::kInOut),
-      .c = dx.raw(),
-      .c_stride = s.in,
-      .c_dtype = dtype,
-      .m = s.rows,
-      .n = s.in,
-      .k = s.out,
-      .accumulate = accumulate,
-      .precision = dtype};
+  MatmulArgs args = {.a = columns_of(dy, s),
+                     .b = part.weight.operand(part.layout == WeightLayout::kInOut),
+                     .c = dx.raw(),
+                     .c_stride = s.in,
+                     .c_dtype = dtype,
+                     .m = s.rows,
+                     .n = s.in,
+                     .k = s.out,
+                     .accumulate = accumulate,
+                     .precision = dtype};
   if (input.v.defined() && !drops) {
     args.epilogue = Epilogue::kActivationGrad;
     args.activation = input.kind;
@@ -163,17 +163,16 @@ Tensor compute(const Tensor& x, const LinearPart& part, const Sizes& s, const Te
   const DType dtype = x.dtype();
   const LoraFactors& lora = part.lora;
   const Tensor bias = whole_bias(part);
-  MatmulArgs args = {
-      .a = operand(x, s.in),
-      .b = operand(part.weight, part.weight.dim(1), part.layout == WeightLayout::kOutIn),
-      .c = at(activated != nullptr ? activated->value : y, s.column),
-      .c_stride = s.stride,
-      .c_dtype = dtype,
-      .m = s.rows,
-      .n = s.out,
-      .k = s.in,
-      .bias = bias.data<float>(),
-      .precision = dtype};
+  MatmulArgs args = {.a = operand(x, s.in),
+                     .b = part.weight.operand(part.layout == WeightLayout::kOutIn),
+                     .c = at(activated != nullptr ? activated->value : y, s.column),
+                     .c_stride = s.stride,
+                     .c_dtype = dtype,
+                     .m = s.rows,
+                     .n = s.out,
+                     .k = s.in,
+                     .bias = bias.data<float>(),
+                     .precision = dtype};
   if (activated != nullptr) {
     args.epilogue = Epilogue::kActivation;
     args.activation = activated->kind;
@@ -250,8 +249,10 @@ Tensor linears_of(const Tensor& x, const Tensor& v, Activation kind, std::vector
   for (size_t i = 0; i < parts.size(); ++i) {
     LinearPart& part = parts[i];
     ts.push_back(compute(x, part, sizes[i], y, activated));
-    needs_x = needs_x || recording({&part.weight, &part.lora.a});
-    for (Tensor* input : {&part.weight, &part.bias, &part.lora.a, &part.lora.b, &part.lora.bias}) {
+    needs_x = needs_x || recording({&part.weight.dense(), &part.lora.a});
+    inputs.push_back(part.weight.dense());
+    part.weight = part.weight.detach();
+    for (Tensor* input : {&part.bias, &part.lora.a, &part.lora.b, &part.lora.bias}) {
       inputs.push_back(*input);
       *input = input->detach();
     }
@@ -271,14 +272,14 @@ Tensor linears_of(const Tensor& x, const Tensor& v, Activation kind, std::vector
   return y;
 }
 
-LinearPart part_of(const Tensor& weight, WeightLayout layout, const Tensor& bias,
+LinearPart part_of(const Weight& weight, WeightLayout layout, const Tensor& bias,
                    const LoraFactors* lora) {
   return {weight, layout, bias, lora != nullptr ? *lora : LoraFactors{}};
 }
 
 }  // namespace
 
-Tensor linear(const Tensor& x, const Tensor& weight, WeightLayout layout, const Tensor& bias,
+Tensor linear(const Tensor& x, const Weight& weight, WeightLayout layout, const Tensor& bias,
               const LoraFactors* lora) {
   const LinearPart part = part_of(weight, layout, bias, lora);
   if (is_dora(part)) return dora_linear(x, part);
@@ -294,14 +295,14 @@ Tensor linears(const Tensor& x, std::vector<LinearPart> parts) {
   return side_by_side(results);
 }
 
-Tensor linear(const Activated& x, const Tensor& weight, WeightLayout layout, const Tensor& bias,
+Tensor linear(const Activated& x, const Weight& weight, WeightLayout layout, const Tensor& bias,
               const LoraFactors* lora) {
   const LinearPart part = part_of(weight, layout, bias, lora);
   if (is_dora(part)) return dora_linear(x, part);
   return linears_of(x.value, x.v, x.kind, {part}, nullptr);
 }
 
-Activated linear_activation(const Tensor& x, const Tensor& weight, WeightLayout layout,
+Activated linear_activation(const Tensor& x, const Weight& weight, WeightLayout layout,
                             const Tensor& bias, const LoraFactors* lora, Activation kind) {
   const LinearPart part = part_of(weight, layout, bias, lora);
   Activated result{.kind = kind};
