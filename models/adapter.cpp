@@ -68,8 +68,10 @@ void shape_adapter(Model& model, const LoraOptions& options, const AdapterRules&
 
 // Own fp32 copies of what is marked: the base may lie in a mapped file.
 void copy_saved(Model& model) {
-  model.visit_parameters([](const std::string&, Parameter& parameter) {
+  model.visit_parameters([](const std::string& path, Parameter& parameter) {
     if (!parameter.saved) return;
+    if (parameter.quantized.defined())
+      fail_input("modules_to_save: {} is in 4 bits, and cannot be trained as a whole", path);
     const Tensor& value = parameter.value;
     parameter.value = value.dtype() == DType::kF32 ? value.clone(MemoryKind::kWeights)
                                                    : cast(value, DType::kF32, MemoryKind::kWeights);

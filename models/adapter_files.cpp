@@ -168,6 +168,7 @@ void AdapterFile::load(Model& model) const {
     if (entry == nullptr) return;
     const bool trained = parameter.adapter || parameter.saved;
     if (!trained) parameter.carried = stored_tensor(*entry, parameter.shape);
+    parameter.quantized = {};
     parameter.value =
         trained || parameter.vector ? own_fp32(*entry, parameter.shape) : parameter.carried;
   });

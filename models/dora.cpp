@@ -28,13 +28,13 @@ MatrixOperand as_is(const Tensor& matrix, bool transposed = false) {
 // time.
 std::vector<double> row_squares(const Linear& linear) {
   constexpr int64_t kRows = 64;
-  const Tensor& weight = linear.weight.value;
+  const Weight weight = linear.weight.weight();
   const int64_t rows = weight.dim(0), columns = weight.dim(1);
   const bool out_in = linear.layout == WeightLayout::kOutIn;
   std::vector<double> squares(static_cast<size_t>(linear.out()), 0);
   for (int64_t begin = 0; begin < rows; begin += kRows) {
     const int64_t end = std::min(rows, begin + kRows);
-    const Tensor part = cast(weight.rows(begin, end), DType::kF32, MemoryKind::kWorkspace);
+    const Tensor part = weight.rows(begin, end);
     const float* at = part.data<float>();
     for (int64_t r = begin; r < end; ++r, at += columns) {
       for (int64_t c = 0; c < columns; ++c) {
@@ -56,7 +56,8 @@ void update_norms(Linear& linear) {
   if (dora.squares.empty()) dora.squares = row_squares(linear);
   const Tensor &a = lora.a.value, &b = lora.b.value;
   const int64_t rank = a.dim(0), in = linear.in(), out = linear.out();
-  const Tensor wa = product_of(as_is(linear.weight.value, linear.layout == WeightLayout::kInOut),
+  const Weight weight = linear.weight.weight();
+  const Tensor wa = product_of(weight.operand(linear.layout == WeightLayout::kInOut),
                                as_is(a, true), out, rank, in);             // (out, R)
   const Tensor aa = product_of(as_is(a), as_is(a, true), rank, rank, in);  // (R, R)
   const Tensor baa = product_of(as_is(b), as_is(aa), out, rank, rank);     // (out, R)

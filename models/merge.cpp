@@ -114,11 +114,16 @@ Merge::Merge(const fs::path& base, const std::vector<WeightedAdapter>& adapters,
       dtype_(dtype),
       base_(open_model({.model = base}).model),
       files_(WeightFiles::open(base)) {
+  base_->visit_linears([&](const std::string& path, Linear& linear) {
+    if (linear.weight.quantized.defined())
+      fail_input("{}: {} is in 4 bits: merge into the model that it was made from", shown(base),
+                 path);
+  });
   const bool tied = has_tied_head(*base_);
   for (const WeightedAdapter& adapter : adapters) {
-    parts_.push_back({load(base), adapter.weight, adapter.folder});
+    parts_.push_back({open_model({.model = base, .adapt = frozen_adapter(adapter.folder)}).model,
+                      adapter.weight, adapter.folder});
     Model& model = *parts_.back().model;
-    read_adapter(model, adapter.folder, false);
     unties_head_ = unties_head_ || (tied && !has_tied_head(model));
     model.visit_linears([&](const std::string& path, Linear& linear) {
       if (linear.lora && linear.lora->bias && !linear.bias)

@@ -38,24 +38,24 @@ auto Linear::with_factors(Dropout dropout, Op op) const {
 
 Tensor Linear::operator()(const Tensor& x, Dropout dropout) const {
   return with_factors(dropout, [&](const Tensor& b, const LoraFactors* factors) {
-    return linear(x, weight.value, layout, b, factors);
+    return linear(x, weight.weight(), layout, b, factors);
   });
 }
 
 Tensor Linear::operator()(const Activated& x, Dropout dropout) const {
   return with_factors(dropout, [&](const Tensor& b, const LoraFactors* factors) {
-    return linear(x, weight.value, layout, b, factors);
+    return linear(x, weight.weight(), layout, b, factors);
   });
 }
 
 Activated Linear::activated(const Tensor& x, Activation kind, Dropout dropout) const {
   return with_factors(dropout, [&](const Tensor& b, const LoraFactors* factors) {
-    return linear_activation(x, weight.value, layout, b, factors, kind);
+    return linear_activation(x, weight.weight(), layout, b, factors, kind);
   });
 }
 
 LinearPart Linear::part(Dropout dropout) const {
-  LinearPart part{.weight = weight.value, .layout = layout};
+  LinearPart part{.weight = weight.weight(), .layout = layout};
   if (bias) part.bias = bias->value;
   part.lora = factors(dropout);
   return part;

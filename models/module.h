@@ -17,6 +17,7 @@ namespace tenon {
 struct Parameter {
   Shape shape;
   Tensor value;
+  Weight quantized;  // of linears, never trained: in the place of `value` where it is defined
   bool trainable = false;
   bool vector = false;   // norms and biases: small, always fp32 in memory, no weight decay
   bool adapter = false;  // belongs to a LoRA adapter, not to the base model
@@ -24,6 +25,8 @@ struct Parameter {
   // Of the base model and frozen: the value that the adapter's file carries for it, as it lies there
   // (PEFT's save_embedding_layers). It is `value`, and belongs into the adapter that is written.
   Tensor carried;
+
+  Weight weight() const { return quantized.defined() ? quantized : Weight(value); }
 };
 
 struct LayerNorm {

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "models/open.h"
 
+#include <nlohmann/json.hpp>
+
 #include "core/error.h"
 #include "models/adapter.h"
 
@@ -32,7 +34,7 @@ OpenedModel open_model(const Opening& opening) {
   if (opening.drawn) {
     draw(model, *opening.drawn);
   } else {
-    opened.weights = load_weights(model, opening.model);
+    opened.weights = load_weights(model, opening.model, opening.quantization);
   }
   if (opening.adapt) opening.adapt(model);
   place(model, opening.device, opening.activations);

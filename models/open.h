@@ -19,6 +19,7 @@ struct Opening {
   Device device = Device::kCPU;
   DType activations = DType::kF32;  // see place()
   bool train_base = false;          // every weight of the base is trained
+  Quantization quantization = Quantization::kNone;
   // Between the config and the weights: may throw where the shapes do not serve.
   std::function<void(Model&)> check;
   // Gives it an adapter, once its weights are read.

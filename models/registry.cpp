@@ -42,15 +42,21 @@ std::string type_of(const JsonObject& config) {
   config.reject("model_type", "one of " + supported());
 }
 
+// What is stored how is read off the weights' own tensors (four_bit_files.h).
+void check_quantization(const JsonObject& config) {
+  if (!stated_object(config, "quantization_config")) return;
+  const JsonObject stated = config.object("quantization_config");
+  stated.choice("quant_method", {"bitsandbytes"});
+  if (!stated.boolean("load_in_4bit", false))
+    stated.reject("load_in_4bit", "true (of quantized checkpoints, those in 4 bits are read)");
+}
+
 }  // namespace
 
 std::unique_ptr<Model> build_model(const Json& config, const std::string& where) {
   const JsonObject object(config, where);
   const std::string type = type_of(object);
-  if (stated_object(object, "quantization_config")) {
-    object.reject("quantization_config",
-                  "no quantization (quantized checkpoints cannot be read yet)");
-  }
+  check_quantization(object);
   for (const Family& family : kFamilies) {
     if (type == family.model_type) return family.build(object);
   }

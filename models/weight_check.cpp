@@ -25,7 +25,7 @@ struct Place {
 std::optional<Place> find(Model& model) {
   std::optional<Place> place;
   model.visit_parameters([&](const std::string& path, Parameter& parameter) {
-    if (place) return;
+    if (place || parameter.quantized.defined()) return;  // those were checked when they were read
     const Tensor value = parameter.value.to(Device::kCPU, MemoryKind::kWorkspace);
     const int64_t index = first_not_finite(value.raw(), value.numel(), value.dtype());
     if (index < 0) return;
@@ -96,7 +96,7 @@ void check_finite(Model& model, const fs::path& folder, const fs::path& adapter)
 int64_t weight_bytes(Model& model) {
   int64_t bytes = 0;
   model.visit_parameters(
-      [&](const std::string&, Parameter& parameter) { bytes += parameter.value.bytes(); });
+      [&](const std::string&, Parameter& parameter) { bytes += parameter.weight().bytes(); });
   return bytes;
 }
 

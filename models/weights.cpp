@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <map>
 #include <nlohmann/json.hpp>
 #include <numbers>
 
@@ -12,6 +13,7 @@
 #include "core/finite.h"
 #include "core/parallel_for.h"
 #include "core/weight_files.h"
+#include "models/four_bit_files.h"
 #include "models/stored_weights.h"
 #include "models/weight_check.h"
 
@@ -34,6 +36,15 @@ void read_parameter(Parameter& parameter, const TensorEntry& entry) {
     parameter.value = stored_tensor(entry, parameter.shape);
   }
   if (parameter.trainable) require_grad(parameter.value);
+}
+
+// Gives the linear a weight in 4 bits.
+void set_quantized(Linear& linear, std::shared_ptr<const FourBitMatrix> matrix) {
+  linear.layout = WeightLayout::kOutIn;
+  linear.weight.shape = matrix->shape;
+  linear.weight.value = {};
+  linear.weight.trainable = false;
+  linear.weight.quantized = Weight(std::move(matrix));
 }
 
 // "a is missing; b is missing (and 3 more)"
@@ -85,13 +96,23 @@ Tensor own_fp32(const TensorEntry& entry, const Shape& shape) {
                                        : cast(tensor, DType::kF32, MemoryKind::kWeights);
 }
 
-LoadedWeights load_weights(Model& model, const fs::path& folder) {
+LoadedWeights load_weights(Model& model, const fs::path& folder, Quantization quantization) {
   const WeightFiles files = WeightFiles::open(folder);
   StoredWeights stored = StoredWeights::of(model, files);
   LoadedWeights loaded{.file = shown(files.source())};
   std::vector<std::string> missing, wrong = stored.conflicts, unexpected;
+  std::map<Parameter*, Linear*> linears;
+  model.visit_linears(
+      [&](const std::string&, Linear& linear) { linears[&linear.weight] = &linear; });
   model.visit_parameters([&](const std::string& path, Parameter& parameter) {
     if (parameter.adapter) return;
+    const auto found = linears.find(&parameter);
+    Linear* linear = found == linears.end() ? nullptr : found->second;
+    if (linear != nullptr && stored_in_four_bit(stored, path)) {
+      set_quantized(*linear, take_four_bit(stored, path, {linear->out(), linear->in()}));
+      ++loaded.quantized;
+      return;
+    }
     const TensorEntry* entry = stored.find(path);
     if (entry == nullptr) return missing.push_back(path);
     stored.by_path.erase(path);
@@ -104,7 +125,12 @@ LoadedWeights load_weights(Model& model, const fs::path& folder) {
           fmt::format("{} has dtype {}, expected F32, F16 or BF16", path, entry->dtype_name));
     }
     if (&parameter == &model.head()) loaded.dtype = *entry->dtype;
-    read_parameter(parameter, *entry);
+    if (linear == nullptr || quantization == Quantization::kNone)
+      return read_parameter(parameter, *entry);
+    const bool doubled = quantization == Quantization::kDoubleNf4;
+    set_quantized(*linear, std::make_shared<FourBitMatrix>(quantize_stored(*entry, *linear, doubled)));
+    ++loaded.quantized;
+    entry->file->advise_done(entry->data - entry->file->bytes().data(), entry->bytes);
   });
   for (const auto& [path, entry] : stored.by_path) unexpected.push_back(entry->name);
   const std::string problems = joined(
@@ -117,10 +143,13 @@ LoadedWeights load_weights(Model& model, const fs::path& folder) {
 void place(Model& model, Device device, DType activations) {
   const bool moves = device != device_of(model);
   model.visit_linears([&](const std::string& path, Linear& linear) {
+    if (moves && linear.weight.quantized.defined())
+      fail_input("{}: a weight in 4 bits is computed on CPUs only (--device cpu)", path);
     if (moves && linear.lora && linear.lora->dora)
       fail_input("{}: an adapter with DoRA is computed on CPUs only (--device cpu)", path);
   });
   model.visit_parameters([&](const std::string&, Parameter& parameter) {
+    if (parameter.quantized.defined()) return;
     const bool matrix = !parameter.trainable && !parameter.vector && !parameter.adapter;
     const bool wider = size_of(parameter.value.dtype()) > size_of(activations);
     if (moves) parameter.value = parameter.value.to(device, MemoryKind::kWeights);

@@ -20,8 +20,14 @@ namespace tenon {
 struct LoadedWeights {
   std::string file;
   DType dtype = DType::kF32;
+  int64_t quantized = 0;  // linears in 4 bits
 };
-LoadedWeights load_weights(Model& model, const std::filesystem::path& folder);
+//
+// Linears that are stored in 4 bits stay so, and others are brought to them where asked for, a piece
+// at a time; what is quantized lies (out, in), whatever way the family's weights lie.
+enum class Quantization : uint8_t { kNone, kNf4, kDoubleNf4 };
+LoadedWeights load_weights(Model& model, const std::filesystem::path& folder,
+                           Quantization quantization = Quantization::kNone);
 
 // Moves every parameter to `device`, the trainable ones with a fresh gradient buffer. Frozen matrices
 // become `activations` where they are wider than that, which halves them and lets products run in

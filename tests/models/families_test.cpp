@@ -166,7 +166,7 @@ TEST_CASE("an empty object in config.json says nothing", "[models]") {
   CHECK_NOTHROW(
       build_model(llama_config({{"quantization_config", Json::object()}}), "config.json"));
   check_refused(llama_config({{"quantization_config", {{"quant_method", "gptq"}}}}),
-                "quantization_config");
+                "quantization_config.quant_method");
 }
 
 TEST_CASE("a head is tied where config.json says nothing as the family has it", "[models]") {

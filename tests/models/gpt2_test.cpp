@@ -319,7 +319,7 @@ TEST_CASE("a config.json that is wrong names the field and what was expected", "
        "field \"activation_function\": expected one of gelu_new, "},
       {{{"add_cross_attention", true}}, "field \"add_cross_attention\": expected false"},
       {{{"quantization_config", {{"bits", 4}}}},
-       "field \"quantization_config\": expected no quantization"},
+       "field \"quantization_config.quant_method\": expected one of bitsandbytes, got nothing"},
       {{{"model_type", "gpt5"}},
        "field \"model_type\": expected one of gpt2, opt, llama, mistral, got \"gpt5\""},
       {{{"attn_pdrop", 1}}, "field \"attn_pdrop\""},

@@ -1,0 +1,184 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "models/four_bit_files.h"
+
+#include <algorithm>
+#include <bit>
+#include <cmath>
+#include <cstring>
+#include <nlohmann/json.hpp>
+
+#include "core/backend.h"
+#include "core/error.h"
+#include "core/finite.h"
+#include "core/json.h"
+#include "models/weights.h"
+
+namespace tenon {
+namespace {
+
+constexpr const char* kStates[] = {".quant_state.bitsandbytes__nf4",
+                                   ".quant_state.bitsandbytes__fp4"};
+
+[[noreturn]] void reject(const TensorEntry& entry, const std::string& why) {
+  fail_input("{}: tensor \"{}\": {}", shown(entry.file->path()), printable(entry.name), why);
+}
+
+// One of the tensors beside a weight, of `count` elements.
+Tensor take(StoredWeights& stored, const std::string& path, DType dtype, int64_t count,
+            const TensorEntry& state) {
+  const auto found = stored.by_path.find(path);
+  if (found == stored.by_path.end())
+    reject(state, fmt::format("expected \"{}\" beside it", printable(path)));
+  const TensorEntry& entry = *found->second;
+  stored.by_path.erase(found);
+  if (entry.dtype != dtype || entry.elements() != count) {
+    reject(entry, fmt::format("expected {} elements of {}, got {} of {}", count,
+                              safetensors_name(dtype), entry.elements(), entry.dtype_name));
+  }
+  return stored_tensor(entry, {count});
+}
+
+// Codes may be stored as bytes, or as wider elements that hold the same bytes.
+Tensor take_codes(StoredWeights& stored, const std::string& path, int64_t bytes) {
+  const auto found = stored.by_path.find(path);
+  const TensorEntry& entry = *found->second;
+  stored.by_path.erase(found);
+  if (entry.bytes != bytes)
+    reject(entry, fmt::format("expected {} bytes of 4-bit codes, got {}", bytes, entry.bytes));
+  return Tensor::borrow(entry.data, {bytes}, DType::kU8, entry.file);
+}
+
+void check_scales(const Tensor& scales, const TensorEntry& state) {
+  for (int64_t i = 0; i < scales.numel(); ++i) {
+    if (!std::isfinite(scales.data<float>()[i]))
+      reject(state, fmt::format("scale {} is {}", i, scales.data<float>()[i]));
+  }
+}
+
+TensorToWrite as_stored(const std::string& name, const Tensor& tensor,
+                        std::vector<int64_t> shape = {}) {
+  if (shape.empty()) shape = {tensor.numel()};
+  return {.name = name,
+          .dtype = tensor.dtype(),
+          .shape = std::move(shape),
+          .data = nullptr,
+          .make = [tensor] { return tensor; }};
+}
+
+std::string dtype_name(DType dtype) {
+  return dtype == DType::kF32 ? "float32" : dtype == DType::kF16 ? "float16" : "bfloat16";
+}
+
+}  // namespace
+
+bool stored_in_four_bit(const StoredWeights& stored, const std::string& path) {
+  return stored.find(path) != nullptr &&
+         (stored.find(path + kStates[0]) != nullptr || stored.find(path + kStates[1]) != nullptr);
+}
+
+bool is_four_bit_part(const std::string& name) {
+  constexpr const char* kParts[] = {".weight.absmax", ".weight.quant_map", ".weight.nested_absmax",
+                                    ".weight.nested_quant_map"};
+  return name.find(".weight.quant_state.") != std::string::npos ||
+         std::any_of(std::begin(kParts), std::end(kParts),
+                     [&](const char* part) { return name.ends_with(part); });
+}
+
+std::shared_ptr<const FourBitMatrix> take_four_bit(StoredWeights& stored, const std::string& path,
+                                                   const Shape& shape) {
+  const bool fp4 = stored.find(path + kStates[0]) == nullptr;
+  const std::string name = path + kStates[fp4];
+  const TensorEntry& entry = *stored.find(name);
+  const std::string where =
+      fmt::format("{}: tensor \"{}\"", shown(entry.file->path()), printable(entry.name));
+  const JsonObject state(
+      parse_json({reinterpret_cast<const char*>(entry.data), static_cast<size_t>(entry.bytes)},
+                 where),
+      where);
+  FourBitMatrix m{.shape = shape, .kind = fp4 ? "fp4" : "nf4"};
+  state.choice("quant_type", {m.kind});
+  m.block = state.integer("blocksize", 32, 4096);
+  if (!std::has_single_bit(static_cast<uint64_t>(m.block))) state.reject("blocksize", "a power of 2");
+  const std::string dtype = state.choice("dtype", {"float32", "bfloat16", "float16"}, "float32");
+  m.dtype = dtype == "float32" ? DType::kF32 : dtype == "float16" ? DType::kF16 : DType::kBF16;
+  const std::vector<int64_t> stated = state.integers("shape", 1, int64_t{1} << 40);
+  if (stated != std::vector<int64_t>{shape[0], shape[1]})
+    state.reject("shape", "config.json's " + shape.text());
+  const int64_t blocks = m.blocks();
+  const bool doubled = state.has("nested_offset");
+  m.numbers = take(stored, path + ".quant_map", DType::kF32, 16, entry);
+  if (doubled) {
+    m.outer_block = state.integer("nested_blocksize", 32, 4096);
+    if (!std::has_single_bit(static_cast<uint64_t>(m.outer_block)))
+      state.reject("nested_blocksize", "a power of 2");
+    m.offset = static_cast<float>(state.number("nested_offset", -3e38, 3e38));
+    const int64_t outer = (blocks + m.outer_block - 1) / m.outer_block;
+    m.scale_codes = take(stored, path + ".absmax", DType::kU8, blocks, entry);
+    m.scale_numbers = take(stored, path + ".nested_quant_map", DType::kF32, 256, entry);
+    m.outer_scales = take(stored, path + ".nested_absmax", DType::kF32, outer, entry);
+    check_scales(m.outer_scales, entry);
+  } else {
+    m.scales = take(stored, path + ".absmax", DType::kF32, blocks, entry);
+    check_scales(m.scales, entry);
+  }
+  check_scales(m.numbers, entry);
+  m.codes = take_codes(stored, path, (shape.numel() + 1) / 2);
+  stored.by_path.erase(name);
+  return std::make_shared<const FourBitMatrix>(std::move(m));
+}
+
+FourBitMatrix quantize_stored(const TensorEntry& entry, const Linear& linear, bool doubled) {
+  const int64_t in = linear.in(), out = linear.out();
+  const Tensor stored = stored_tensor(entry, linear.weight.shape);
+  const auto widen = [&](int64_t element, int64_t count, float* to) {
+    kernels(Device::kCPU)
+        .cast({.x = static_cast<const std::byte*>(stored.raw()) + element * size_of(stored.dtype()),
+               .y = to,
+               .count = count,
+               .from = stored.dtype(),
+               .to = DType::kF32});
+  };
+  const auto read = [&](int64_t begin, int64_t count, float* to) {
+    if (linear.layout == WeightLayout::kOutIn) return widen(begin, count, to);
+    for (int64_t i = 0; i < count; ++i)  // from (in, out)
+      to[i] = element_of(stored.raw(), (begin + i) % in * out + (begin + i) / in, stored.dtype());
+  };
+  return quantize_nf4(
+      {out, in}, *entry.dtype, read, doubled,
+      fmt::format("{}: tensor \"{}\"", shown(entry.file->path()), printable(entry.name)));
+}
+
+std::vector<TensorToWrite> four_bit_tensors(const std::string& name,
+                                            const std::shared_ptr<const FourBitMatrix>& matrix) {
+  const FourBitMatrix& m = *matrix;
+  OrderedJson state = {{"quant_type", m.kind},
+                       {"blocksize", m.block},
+                       {"dtype", dtype_name(m.dtype)},
+                       {"shape", {m.shape[0], m.shape[1]}}};
+  std::vector<TensorToWrite> tensors = {as_stored(name, m.codes, {m.codes.numel(), 1}),
+                                        as_stored(name + ".quant_map", m.numbers)};
+  if (m.doubled()) {
+    state["nested_blocksize"] = m.outer_block;
+    state["nested_dtype"] = "float32";
+    state["nested_offset"] = static_cast<double>(m.offset);
+    tensors.push_back(as_stored(name + ".absmax", m.scale_codes));
+    tensors.push_back(as_stored(name + ".nested_absmax", m.outer_scales));
+    tensors.push_back(as_stored(name + ".nested_quant_map", m.scale_numbers));
+  } else {
+    tensors.push_back(as_stored(name + ".absmax", m.scales));
+  }
+  // As Python writes it: a space after each colon and comma.
+  std::string text;
+  for (const auto& [key, value] : state.items()) {
+    std::string shown_value = value.dump();
+    if (value.is_array()) shown_value = fmt::format("[{}, {}]", m.shape[0], m.shape[1]);
+    text += fmt::format("{}\"{}\": {}", text.empty() ? "{" : ", ", key, shown_value);
+  }
+  text += "}";
+  Tensor bytes = Tensor::empty({std::ssize(text)}, DType::kU8, MemoryKind::kWorkspace);
+  std::memcpy(bytes.raw(), text.data(), text.size());
+  tensors.push_back(as_stored(name + ".quant_state.bitsandbytes__" + m.kind, bytes));
+  return tensors;
+}
+
+}  // namespace tenon
