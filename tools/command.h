@@ -9,6 +9,7 @@
 
 #include "core/backend.h"
 #include "core/error.h"
+#include "train/choices.h"
 #include "train/options.h"
 
 namespace tenon {
@@ -29,6 +30,7 @@ Command add_detokenize(CLI::App& app);
 Command add_verify(CLI::App& app);
 Command add_inspect(CLI::App& app);
 Command add_convert(CLI::App& app);
+Command add_quantize(CLI::App& app);
 Command add_merge(CLI::App& app);
 
 // `tenon bench WORDS...`: the process becomes tenon-bench. Returns only by throwing Error(kEnvironment).
@@ -50,9 +52,12 @@ void add_number(CLI::App& app, const std::string& name, Number& value, Number le
   app.add_option_function<std::string>(name, set, help + shown_default)->type_name("");
 }
 
-// What a command that runs a model computes with: --device and --precision.
+// What a command that runs a model computes with: --device, --precision, --quantize and
+// --double-quant.
 struct Compute {
-  std::string device = "auto", precision = "fp32";
+  std::string device = "auto", precision = "fp32", quantize = "none";
+  bool double_quant = false;
+  Quantization quantization() const { return quantization_of(quantize, double_quant); }
   DType dtype() const { return parse_dtype(precision, "--precision"); }
   // Opens the device and checks that it can compute in that precision.
   Device open(int local_rank = 0) const;

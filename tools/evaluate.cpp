@@ -19,6 +19,7 @@ std::unique_ptr<Model> opened(const EvaluateOptions& options, bool with_adapter,
   return open_model({.model = options.model,
                      .device = device,
                      .activations = options.compute.dtype(),
+                     .quantization = options.compute.quantization(),
                      .adapt = frozen_adapter(with_adapter ? options.adapter : "")})
       .model;
 }
@@ -171,7 +172,8 @@ Command add_evaluate(CLI::App& app) {
             check_flags(*options, *command);
             reading.apply(options->reading);
             check_data_options(options->reading);
-            options->compute.dtype();  // a wrong word is told before ranks start
+            options->compute.dtype();  // wrong words are told before ranks start
+            options->compute.quantization();
             return in_world(options->threads, [&](World& world, const Machine&) {
               return run_evaluate(*options, world);
             });

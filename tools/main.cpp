@@ -79,9 +79,10 @@ int run(int argc, char** argv) {
   CLI::App app("Tenon fine-tunes language models where the machines are small or few.", "tenon");
   app.set_version_flag("--version", version_text());
   app.require_subcommand(1);
-  const std::vector<Command> commands = {
-      add_finetune(app),   add_init(app),  add_evaluate(app), add_generate(app), add_tokenize(app),
-      add_detokenize(app), add_merge(app), add_convert(app),  add_inspect(app),  add_verify(app)};
+  const std::vector<Command> commands = {add_finetune(app), add_init(app),     add_evaluate(app),
+                                         add_generate(app), add_tokenize(app), add_detokenize(app),
+                                         add_merge(app),    add_convert(app),  add_quantize(app),
+                                         add_inspect(app),  add_verify(app)};
   app.add_subcommand("bench", "Time kernels beside the machine's peak and a peer library");
   const std::vector<std::string> arguments(argv + 1, argv + argc);
   if (!arguments.empty() && arguments[0] == "bench") become_bench(arguments);
@@ -122,6 +123,10 @@ void add_compute(CLI::App& app, Compute& compute) {
   app.add_option("--device", compute.device,
                  "cpu, cuda, cuda:N, or auto: a card where there is one")
       ->capture_default_str();
+  app.add_option("--quantize", compute.quantize,
+                 "What linear layers become when they are read: none, or nf4 (4 bits)")
+      ->capture_default_str();
+  app.add_flag("--double-quant", compute.double_quant, "Quantize the scales of NF4's blocks too");
 }
 
 void add_threads(CLI::App& app, int& threads) {

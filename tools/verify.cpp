@@ -217,7 +217,8 @@ std::unique_ptr<Model> load(const Case& c, Trained trained) {
   Opening opening{.model = c.model,
                   .device = c.device,
                   .activations = c.precision,
-                  .train_base = trained == Trained::kBase};
+                  .train_base = trained == Trained::kBase,
+                  .quantization = c.quantization};
   if (trained == Trained::kAdapter)
     opening.adapt = [&](Model& model) { read_adapter(model, c.folder / "adapter", true); };
   return open_model(opening).model;
@@ -334,6 +335,7 @@ void check_adapter(const Case& c, Sheet& sheet) {
 bool verify_case(const fs::path& folder, const VerifyOptions& options, Device device) {
   Case c = open_case(folder, options.model, options.compute.dtype());
   c.device = device;
+  c.quantization = options.compute.quantization();
   std::printf("%s (%s, %s)\n", shown(folder).c_str(), name_of(c.precision),
               device_text(device).c_str());
   Sheet sheet;

@@ -10,7 +10,7 @@
 
 #include "core/json.h"
 #include "core/safetensors.h"
-#include "models/model.h"
+#include "models/weights.h"
 
 namespace tenon {
 
@@ -19,6 +19,7 @@ struct Case {
   std::optional<SafetensorsFile> inputs, steps, expected;  // where they are there
   JsonObject facts;                                        // expected.json, or nothing
   DType precision;
+  Quantization quantization = Quantization::kNone;
   Device device = Device::kCPU;
   bool has_kink = false;  // the activation's derivative jumps (ReLU)
 };

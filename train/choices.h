@@ -8,6 +8,7 @@
 
 #include "core/dtype.h"
 #include "core/error.h"
+#include "models/weights.h"
 #include "text/data/documents.h"
 #include "text/data/packing.h"
 #include "train/optimizer.h"
@@ -26,6 +27,8 @@ inline constexpr Choice<DType> kPrecisions[] = {{"fp32", DType::kF32},
                                                 {"fp16", DType::kF16},
                                                 {"bf16-mixed", DType::kBF16},
                                                 {"fp16-mixed", DType::kF16}};
+inline constexpr Choice<Quantization> kQuantizations[] = {{"none", Quantization::kNone},
+                                                          {"nf4", Quantization::kNf4}};
 inline constexpr Choice<OptimizerKind> kOptimizers[] = {{"adamw", OptimizerKind::kAdamW},
                                                         {"sgd", OptimizerKind::kSgd}};
 inline constexpr Choice<ScheduleKind> kSchedules[] = {{"cosine", ScheduleKind::kCosine},
@@ -52,6 +55,12 @@ T chosen(const Choice<T> (&choices)[N], std::string_view flag, std::string_view 
     if (choice.name == name) return choice.value;
   }
   fail_input("{}: no value is called \"{}\"", flag, printable(name));
+}
+
+// What --quantize and --double-quant ask for.
+inline Quantization quantization_of(std::string_view quantize, bool doubled) {
+  const Quantization stated = chosen(kQuantizations, "--quantize", quantize);
+  return stated == Quantization::kNone || !doubled ? stated : Quantization::kDoubleNf4;
 }
 
 }  // namespace tenon

@@ -27,7 +27,8 @@ TrainOptions resolve(TrainOptions options, const Model& model) {
     fail_input("--seq-len: {} tokens, but the model has {}", options.seq_len,
                model.positions_text());
   }
-  if (options.method == "lora" && options.targets.empty()) {
+  if (options.method == "qlora") options.quantize = "nf4";
+  if (options.method != "full" && options.targets.empty()) {
     options.targets = model.default_targets();
   }
   return options;
@@ -239,7 +240,9 @@ Job read_model(const TrainOptions& options, Device device) {
   Opening opening{.model = options.model,
                   .device = device,
                   .activations = activation_dtype(options.precision),
-                  .train_base = job.full()};
+                  .train_base = job.full(),
+                  .quantization = quantization_of(
+                      options.method == "qlora" ? "nf4" : options.quantize, options.double_quant)};
   opening.check = [&](Model& model) {
     job.options = resolve(options, model);
     job.tokenizer = Tokenizer::load(options.model);
@@ -250,6 +253,9 @@ Job read_model(const TrainOptions& options, Device device) {
   OpenedModel opened = open_model(opening);
   job.model = std::move(opened.model);
   job.weights = std::move(opened.weights);
+  if (job.full() && job.weights.quantized > 0)
+    fail_input("--method full: the weights of {} are in 4 bits, which only adapters train on",
+               shown(options.model));
   // As much as is read in well under a second.
   if (options.check_weights || weight_bytes(*job.model) <= int64_t{2} << 30)
     check_finite(*job.model, options.model, options.adapter);

@@ -167,8 +167,10 @@ std::vector<OptionRow> make_rows() {
       path(text_row("out", &O::out, "Run folder: created, or empty, or --force"), kJob),
       as(kJob,
          flag_row("force", &O::force, "Overwrite what an earlier run left in the run folder")),
-      choice_row("method", &O::method, {"lora", "full"},
-                 "What is trained: a low-rank adapter, or every weight"),
+      choice_row(
+          "method", &O::method, {"lora", "qlora", "full"},
+          "What is trained: a low-rank adapter, one of a base in 4 bits (--quantize nf4), or "
+          "every weight"),
       path(text_row("adapter", &O::adapter,
                     "Adapter folder to go on from; its own kind, rank and targets count")),
       integer_row("rank", &O::rank, 1, "Adapter rank"),
@@ -195,6 +197,11 @@ std::vector<OptionRow> make_rows() {
       choice_row("bias", &O::bias, {"none", "all", "lora_only"},
                  "Biases of the model that are trained; lora_only: of layers with an adapter"),
       flag_row("lora-bias", &O::lora_bias, "Give the adapter's second factor a bias"),
+      choice_row("quantize", &O::quantize, kQuantizations,
+                 "What the frozen linear layers become when they are read: 4 bits (NF4, in blocks "
+                 "of 64), about a quarter of fp16; a checkpoint that has them so needs no flag"),
+      flag_row("double-quant", &O::double_quant,
+               "Quantize the scales of NF4's blocks too: 4.13 instead of 4.5 bits a weight"),
       choice_row(
           "precision", &O::precision, kPrecisions,
           "Type of activations, and of frozen matrices that are wider; sums, trained weights "
@@ -351,10 +358,13 @@ void check_options(const TrainOptions& o) {
   if (o.early_stop > 0 && o.val.empty() && o.val_split == 0)
     fail_input("--early-stop: needs --val or --val-split");
   if (!o.resume.empty() && o.force) fail_input("--resume: not together with --force");
+  if (o.double_quant && o.quantize == "none" && o.method != "qlora")
+    fail_input("--double-quant: expected --method qlora or --quantize nf4 with it");
   if (o.dora && o.lora_bias) fail_input("--lora-bias: not together with --dora");
   if (o.method == "full") {
     if (!o.adapter.empty()) fail_input("--adapter: not together with --method full");
     if (o.dora) fail_input("--dora: not together with --method full");
+    if (o.quantize != "none") fail_input("--quantize: not together with --method full");
     if (!o.modules_to_save.empty())
       fail_input("--modules-to-save: not together with --method full");
   }

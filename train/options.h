@@ -41,6 +41,8 @@ struct TrainOptions : DataOptions {
   std::vector<std::string> exclude_modules, modules_to_save, layers, layers_pattern;
   std::vector<std::string> rank_pattern, alpha_pattern;  // "q_proj=16"
 
+  std::string quantize = "none";
+  bool double_quant = false;
   std::string precision = "fp32", device = "auto", parallel;
   std::string optimizer = "adamw";
   std::optional<double> lr;  // none: 2e-4 for lora, 2e-5 for full

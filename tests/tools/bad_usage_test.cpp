@@ -81,7 +81,7 @@ TEST_CASE("numbers are whole, decimal, finite and in range, whatever the locale"
 TEST_CASE("choices list what there is") {
   const Lab lab;
   check_refused(lab, lab.finetune({"--method", "lorra"}),
-                {"--method: expected one of lora, full", "did you mean lora?"});
+                {"--method: expected one of lora, qlora, full", "did you mean lora?"});
   check_refused(lab, lab.finetune({"--precision", "fp8"}), {"--precision", "fp32, bf16, fp16"});
   check_refused(lab, {"generate", "--model", lab.model(), "--prompt", "a", "--precision", "fp8"},
                 {"--precision: expected fp32, bf16 or fp16", "fp8"});

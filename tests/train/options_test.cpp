@@ -57,6 +57,8 @@ const std::map<std::string, Words>& other_values() {
       {"steps", {"2147483647"}},
       {"packing", {"concat"}},
       {"model-dropout", {"config"}},
+      {"quantize", {"nf4"}},
+      {"double-quant", {"true"}},
       {"shuffle", {"off"}},
       {"format", {"alpaca"}},
       {"columns", {"question", "answer"}},
@@ -265,7 +267,7 @@ TEST_CASE("what is wrong with a config file is named with its line", "[options]"
       {"lr: \"1,5\"\n", "1: --lr: expected a number"},
       {"lr: -1\n", "1: --lr: expected a number"},
       {"method: lara\n",
-       "1: --method: expected one of lora, full, got \"lara\" (did you mean lora?)"},
+       "1: --method: expected one of lora, qlora, full, got \"lara\" (did you mean lora?)"},
       {"rank: 4\n  alpha: [\n", "2:"},
       {"\"rank\x1b\": 4\n", "1: unknown name \"rank\\x1b\""},
   };

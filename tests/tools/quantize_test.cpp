@@ -1,0 +1,124 @@
+// SPDX-License-Identifier: Apache-2.0
+// A base in 4 bits as a user meets it: written once or made when it is read, trained on, evaluated,
+// and refused where it cannot serve.
+#include <catch2/catch.hpp>
+#include <cstring>
+#include <limits>
+
+#include "core/weight_files.h"
+#include "tests/tools/lab.h"
+
+namespace tenon::test {
+namespace {
+
+void quantize(const Lab& lab, const Words& more = {}) {
+  Words words = {"quantize", "--model", lab.model(), "--out", lab.at("small"), "--threads", "1"};
+  words.insert(words.end(), more.begin(), more.end());
+  const Result result = tenon(words);
+  INFO(result.err);
+  REQUIRE(result.code == 0);
+  CHECK(result.out.empty());
+}
+
+double loss_of(const Lab& lab, const Words& model) {
+  Words words = {"evaluate", "--data", lab.data(), "--threads", "1", "--model"};
+  words.insert(words.end(), model.begin(), model.end());
+  const Result result = tenon(words);
+  INFO(result.err);
+  REQUIRE(result.code == 0);
+  return Json::parse(result.out).at("loss").get<double>();
+}
+
+}  // namespace
+
+TEST_CASE("a base in 4 bits is the same from its own folder and made when it is read") {
+  const Lab lab;
+  const double dense = loss_of(lab, {lab.model()});
+  for (const Words& more : std::vector<Words>{{}, {"--double-quant"}}) {
+    quantize(lab, [&] {
+      Words words = more;
+      words.push_back("--force");
+      return words;
+    }());
+    Words made = {lab.model(), "--quantize", "nf4"};
+    made.insert(made.end(), more.begin(), more.end());
+    const double stored = loss_of(lab, {lab.at("small")});
+    CHECK(stored == loss_of(lab, made));
+    CHECK(stored != dense);
+    CHECK(stored == Approx(dense).epsilon(0.05));
+    const Json config = Json::parse(lab.get("small/config.json"));
+    const Json& stated = config.at("quantization_config");
+    CHECK(stated.at("bnb_4bit_use_double_quant") == !more.empty());
+    CHECK(stated.at("bnb_4bit_quant_type") == "nf4");
+    CHECK(stated.at("quant_method") == "bitsandbytes");
+    const WeightFiles files = WeightFiles::open(lab.at("small"));
+    const std::string weight = "transformer.h.0.attn.c_attn.weight";
+    REQUIRE(files.find(weight) != nullptr);
+    CHECK(files.find(weight)->dtype_name == "U8");
+    CHECK(files.find(weight)->shape == std::vector<int64_t>{32 * 96 / 2, 1});
+    CHECK((files.find(weight + ".nested_absmax") != nullptr) == !more.empty());
+    CHECK(files.find("transformer.wte.weight")->dtype_name == "F32");
+    CHECK(lab.has("small/README.md"));
+  }
+}
+
+TEST_CASE("qlora trains an adapter on 4 bits, and goes on to the same end") {
+  const Lab lab;
+  quantize(lab);
+  const auto train = [&](const std::string& model, const Words& more) {
+    Words words = {"--model", model, "--force"};
+    words.insert(words.end(), more.begin(), more.end());
+    const Result result = tenon(lab.finetune(words));
+    INFO(result.err);
+    REQUIRE(result.code == 0);
+    return lab.metrics("loss");
+  };
+  const Words stored = train(lab.at("small"), {"--steps", "4", "--lr", "0.01"});
+  const Words made = train(lab.model(), {"--steps", "4", "--lr", "0.01", "--method", "qlora"});
+  REQUIRE(stored.size() == 4);
+  CHECK(stored == made);
+  const Words still = train(lab.at("small"), {"--steps", "4", "--lr", "1e-12"});
+  CHECK(still.front() == stored.front());
+  CHECK(std::stod(stored.back()) < std::stod(still.back()));  // of the same batch
+  const Words dense = train(lab.model(), {"--steps", "4", "--lr", "0.01"});
+  CHECK(dense != stored);
+  for (size_t i = 0; i < 4; ++i)
+    CHECK(std::stod(dense[i]) == Approx(std::stod(stored[i])).epsilon(0.05));
+  const Words generated = {
+      "generate", "--model", lab.at("small"), "--adapter", lab.at("run/adapter"),
+      "--prompt", "The",     "--max-tokens",  "3"};
+  CHECK(tenon(generated).code == 0);
+}
+
+TEST_CASE("what 4 bits cannot do is refused") {
+  const Lab lab;
+  quantize(lab);
+  const Words train = lab.finetune({"--model", lab.at("small")});
+  const auto with = [](Words words, const Words& more) {
+    words.insert(words.end(), more.begin(), more.end());
+    return words;
+  };
+  check_refused(lab, with(train, {"--method", "full"}), {"--method full", "in 4 bits"});
+  check_refused(lab, with(train, {"--modules-to-save", "c_fc"}), {"modules_to_save", "in 4 bits"});
+  check_refused(lab, with(lab.finetune(), {"--double-quant"}), {"--double-quant", "qlora"});
+  check_refused(lab, with(lab.finetune(), {"--method", "full", "--quantize", "nf4"}),
+                {"--quantize"});
+  check_refused(lab, {"quantize", "--model", lab.at("small"), "--out", lab.at("smaller")},
+                {"in 4 bits already"});
+  check_refused(lab, {"evaluate", "--model", lab.model(), "--data", lab.data(), "--quantize", "q4"},
+                {"--quantize", "q4"});
+}
+
+TEST_CASE("an infinity is not quantized, and nothing is written") {
+  const Lab lab;
+  lab.edit_tensors("model/model.safetensors", [](Json& header, std::string& data) {
+    const Json& place = header.at("transformer.h.1.mlp.c_fc.weight").at("data_offsets");
+    const float wrong = std::numeric_limits<float>::infinity();
+    std::memcpy(data.data() + place[0].get<size_t>() + 40, &wrong, sizeof(wrong));
+  });
+  check_refused(lab, {"quantize", "--model", lab.model(), "--out", lab.at("small")},
+                {"transformer.h.1.mlp.c_fc.weight", "inf"}, 4);
+  CHECK_FALSE(lab.has("small"));
+}
+
+}  // namespace tenon::test

@@ -1,0 +1,181 @@
+// SPDX-License-Identifier: Apache-2.0
+// tenon quantize: a model whose linear layers are in 4 bits, in the layout of bitsandbytes, which
+// transformers and PEFT open. Tensor by tensor: no more of the model is held at a time.
+#include <cstdio>
+#include <filesystem>
+#include <nlohmann/json.hpp>
+
+#include "core/files.h"
+#include "core/parallel_for.h"
+#include "core/weight_files.h"
+#include "models/four_bit_files.h"
+#include "models/weights.h"
+#include "tools/command.h"
+#include "tools/model_folder.h"
+#include "train/model_card.h"
+#include "train/model_files.h"
+
+namespace tenon {
+namespace {
+
+namespace fs = std::filesystem;
+
+struct QuantizeOptions {
+  std::string model, to = "nf4";
+  bool double_quant = false;
+  ModelOut out;
+  int threads = 0;
+};
+
+// The matrix that was made last, and of which tensor: those of one weight that follow one another
+// share it.
+struct Latest {
+  std::string of;
+  std::shared_ptr<const FourBitMatrix> matrix;
+};
+
+// The tensors of one linear's weight. Their bytes are made when it is their turn.
+class Maker : public std::enable_shared_from_this<Maker> {
+ public:
+  Maker(const TensorEntry& entry, const Linear& linear, bool doubled,
+        std::shared_ptr<Latest> latest)
+      : entry_(entry), linear_(linear), doubled_(doubled), latest_(std::move(latest)) {}
+
+  std::vector<TensorToWrite> tensors() {
+    std::vector<TensorToWrite> all = four_bit_tensors(entry_.name, matrix());
+    for (size_t i = 0; i < all.size(); ++i) {
+      // The state holds what its length depends on.
+      if (all[i].bytes() <= kKept) continue;
+      all[i].make = [self = shared_from_this(), i] {
+        return four_bit_tensors(self->entry_.name, self->matrix())[i].make();
+      };
+    }
+    return all;
+  }
+
+ private:
+  static constexpr int64_t kKept = 65536;
+
+  std::shared_ptr<const FourBitMatrix> matrix() const {
+    if (latest_->of == entry_.name) return latest_->matrix;
+    *latest_ = {};
+    const auto matrix =
+        std::make_shared<const FourBitMatrix>(quantize_stored(entry_, linear_, doubled_));
+    entry_.file->advise_done(entry_.data - entry_.file->bytes().data(), entry_.bytes);
+    *latest_ = {entry_.name, matrix};
+    return matrix;
+  }
+
+  TensorEntry entry_;
+  const Linear& linear_;
+  bool doubled_;
+  std::shared_ptr<Latest> latest_;
+};
+
+TensorToWrite as_stored(const TensorEntry& entry) {
+  const auto make = [entry] {
+    return Tensor::borrow(entry.data, {entry.bytes}, DType::kU8, entry.file);
+  };
+  TensorToWrite tensor{entry.name, DType::kU8, entry.shape, nullptr, make, entry.dtype_name};
+  tensor.any_number = is_buffer(entry.name);
+  return tensor;
+}
+
+// What transformers' BitsAndBytesConfig writes.
+void state_quantization(nlohmann::ordered_json& config, const QuantizeOptions& o, DType computes) {
+  const char* const dtype = computes == DType::kF32   ? "float32"
+                            : computes == DType::kF16 ? "float16"
+                                                      : "bfloat16";
+  config["quantization_config"] = {{"_load_in_4bit", true},
+                                   {"_load_in_8bit", false},
+                                   {"bnb_4bit_compute_dtype", dtype},
+                                   {"bnb_4bit_quant_storage", "uint8"},
+                                   {"bnb_4bit_quant_type", o.to},
+                                   {"bnb_4bit_use_double_quant", o.double_quant},
+                                   {"llm_int8_enable_fp32_cpu_offload", false},
+                                   {"llm_int8_has_fp16_weight", false},
+                                   {"llm_int8_skip_modules", nullptr},
+                                   {"llm_int8_threshold", 6.0},
+                                   {"load_in_4bit", true},
+                                   {"load_in_8bit", false},
+                                   {"quant_method", "bitsandbytes"}};
+}
+
+int quantize(const QuantizeOptions& o) {
+  if (o.threads > 0) set_thread_count(o.threads);
+  const fs::path source = o.model;
+  check_model_out(o.out, {source});
+  nlohmann::ordered_json config = read_config(source);
+  const std::unique_ptr<Model> model = build_model(o.model);
+  const WeightFiles files = WeightFiles::open(source);
+  const StoredWeights stored = StoredWeights::of(*model, files);
+  if (!stored.conflicts.empty())
+    fail_input("{}: {}", shown(files.source()), stored.conflicts.front());
+  std::map<const TensorEntry*, const Linear*> linears;
+  DType dtype = DType::kF32;
+  model->visit_linears([&](const std::string& path, const Linear& linear) {
+    const TensorEntry* entry = stored.find(path + ".weight");
+    if (entry == nullptr) fail_input("{}: {}.weight is missing", shown(files.source()), path);
+    if (stored_in_four_bit(stored, path + ".weight"))
+      fail_input("{}: {} is in 4 bits already", shown(files.source()), path);
+    if (!entry->dtype || !is_float(*entry->dtype) || !has_shape(*entry, linear.weight.shape)) {
+      fail_input("{}: {}.weight is {} of {}, expected floats of {}", shown(files.source()), path,
+                 shape_text(*entry), entry->dtype_name, linear.weight.shape.text());
+    }
+    dtype = *entry->dtype;
+    linears[entry] = &linear;
+  });
+  state_quantization(config, o, dtype);
+
+  const auto latest = std::make_shared<Latest>();
+  std::vector<TensorToWrite> tensors;
+  for (const TensorFile& file : files.files()) {
+    for (const TensorEntry& entry : file.entries()) {
+      const auto linear = linears.find(&entry);
+      if (linear == linears.end()) {
+        tensors.push_back(as_stored(entry));
+        continue;
+      }
+      const auto maker = std::make_shared<Maker>(entry, *linear->second, o.double_quant, latest);
+      for (TensorToWrite& tensor : maker->tensors()) tensors.push_back(std::move(tensor));
+    }
+  }
+  int64_t bytes = 0;
+  for (const TensorToWrite& tensor : tensors) bytes += tensor.bytes();
+  write_model_out(o.out, [&](const fs::path& folder) {
+    copy_files(model_files(source), source, folder);
+    write_model_card({.base = o.model,
+                      .adapter = false,
+                      .chat = model_template(source).has_value(),
+                      .tags = {"4-bit", "bitsandbytes", "tenon"},
+                      .summary = fmt::format("Linear layers in {}, in blocks of 64{}, by `tenon "
+                                             "quantize`.",
+                                             "NF4", o.double_quant ? ", doubly quantized" : "")},
+                     folder);
+    write_text_atomic(folder / "config.json", config.dump(2) + "\n");
+    write_sharded(folder, tensors, o.out.shard_bytes);
+  });
+  std::fprintf(stderr, "%s: %zu linear layers in 4 bits, %lld bytes in all, from %s (%lld)\n",
+               shown(o.out.folder).c_str(), linears.size(), static_cast<long long>(bytes),
+               shown(files.source()).c_str(), static_cast<long long>(files.total_bytes()));
+  return 0;
+}
+
+}  // namespace
+
+Command add_quantize(CLI::App& app) {
+  auto options = std::make_shared<QuantizeOptions>();
+  CLI::App* command = app.add_subcommand(
+      "quantize", "Write a model whose linear layers are in 4 bits (bitsandbytes' layout)");
+  command->add_option("--model", options->model, "Model folder")->required();
+  add_model_out(*command, options->out);
+  command->add_option("--to", options->to, "nf4")
+      ->check(CLI::IsMember({"nf4"}))
+      ->capture_default_str();
+  command->add_flag("--double-quant", options->double_quant,
+                    "Quantize the scales of the blocks too: 4.13 instead of 4.5 bits a weight");
+  add_threads(*command, options->threads);
+  return {command, [options] { return quantize(*options); }};
+}
+
+}  // namespace tenon
