@@ -23,6 +23,7 @@ struct Group {
 
 constexpr Group kGroups[] = {
     {"gemm", "Products at the shapes of GPT-2, OPT-2.7B and Llama-3.2-1B", bench_gemm},
+    {"nf4", "Products with a weight in 4 bits beside the same in bf16", bench_nf4},
     {"lora", "A linear layer with an adapter beside the frozen one", bench_lora},
     {"attention", "Attention, forward and backward", bench_attention},
     {"loss", "The head and its cross entropy, and the memory that they take", bench_loss},
@@ -91,6 +92,7 @@ void add_group(CLI::App& app, Words& words, const std::string& name, const char*
         ->add_option("--peers", words.options.peers, "oneDNN, OpenBLAS, Eigen (default: all; none)")
         ->type_name("");
   }
+  if (name == "nf4") add_shape(*group, words, "ROWSxINxOUT");
   if (name == "lora") add_shape(*group, words, "ROWSxINxOUT[:RANK]");
   if (name == "attention") add_shape(*group, words, "BxHEADS[/KV_HEADS]xSIZExQUERIES[:KEYS]");
   if (name == "loss") add_shape(*group, words, "ROWSxVOCABULARYxCHANNELS[:PERCENT_SCORED]");

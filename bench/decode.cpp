@@ -41,7 +41,7 @@ double step_bytes(Model& model) {
   model.visit_parameters([&](const std::string&, Parameter& parameter) {
     const bool read =
         parameter.vector || of_linears.count(&parameter) > 0 || &parameter == &model.head();
-    if (read) bytes += static_cast<double>(parameter.value.bytes());
+    if (read) bytes += static_cast<double>(parameter.weight().bytes());
   });
   return bytes;
 }

@@ -7,6 +7,8 @@
 
 namespace tenon::bench {
 
+// Products with a weight in 4 bits, in turn with the same in bf16.
+void bench_nf4(const Options& options, Report& report);
 // The linear op with an adapter, forward and backward, in turn with the same op without one.
 void bench_lora(const Options& options, Report& report);
 // Attention forward, forward and backward, and of one new token over a cache.

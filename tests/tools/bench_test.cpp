@@ -138,7 +138,7 @@ TEST_CASE("bench step takes random weights from a config alone") {
 
 TEST_CASE("bench refuses what it does not understand") {
   const Lab lab;
-  check_refused(lab, {"bench"}, {"expected a command: gemm, lora"});
+  check_refused(lab, {"bench"}, {"expected a command: gemm, nf4, lora"});
   check_refused(lab, {"bench", "gem"}, {"\"gem\"", "did you mean gemm?"});
   check_refused(lab, {"bench", "gemm", "--shap", "1x1x1"}, {"did you mean --shape?"});
   check_refused(lab, {"bench", "gemm", "--shape", "8x8"}, {"--shape: expected MxNxK", "8x8"});
