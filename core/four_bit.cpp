@@ -14,7 +14,7 @@ namespace {
 
 constexpr int64_t kBlock = 64, kOuterBlock = 256;
 // Elements that one piece of work takes: blocks, and bytes of codes, are whole.
-constexpr int64_t kChunk = 64 * kBlock;
+constexpr int64_t kPieceElements = 64 * kBlock;
 constexpr int kBufferSlot = 7;
 
 // What a block is divided by where nothing in it is larger, as bitsandbytes does.
@@ -227,9 +227,11 @@ FourBitMatrix quantize_nf4(const Shape& shape, DType dtype, const ElementReader&
   std::memcpy(m.numbers.raw(), kNf4Numbers, sizeof(kNf4Numbers));
   const std::vector<float> between = midpoints(kNf4Numbers, 16);
   std::atomic<int64_t> broken{-1};  // an element of a block that has one that is not finite
-  for_each_chunk((count + kChunk - 1) / kChunk, [&](int64_t chunk) {
-    const int64_t first = chunk * kChunk, elements = std::min(kChunk, count - first);
-    auto* x = static_cast<float*>(thread_scratch(kBufferSlot, kChunk * int64_t{sizeof(float)}));
+  for_each_chunk((count + kPieceElements - 1) / kPieceElements, [&](int64_t chunk) {
+    const int64_t first = chunk * kPieceElements,
+                  elements = std::min(kPieceElements, count - first);
+    auto* x =
+        static_cast<float*>(thread_scratch(kBufferSlot, kPieceElements * int64_t{sizeof(float)}));
     read(first, elements, x);
     for (int64_t at = 0; at < elements; at += kBlock) {
       const int64_t left = std::min(kBlock, elements - at);

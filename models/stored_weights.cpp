@@ -94,4 +94,12 @@ const TensorEntry* StoredWeights::find(const std::string& path) const {
   return found == by_path.end() ? nullptr : found->second;
 }
 
+void release_pages(const TensorEntry& entry) {
+  const std::span<const std::byte> mapped = entry.file->bytes();
+  const std::less<> before;
+  if (before(entry.data, mapped.data()) || !before(entry.data, mapped.data() + mapped.size()))
+    return;
+  entry.file->advise_done(entry.data - mapped.data(), entry.bytes);
+}
+
 }  // namespace tenon

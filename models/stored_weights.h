@@ -28,4 +28,7 @@ struct StoredWeights {
 // True for tensors that are no weights: buffers which old versions of the libraries stored.
 bool is_buffer(const std::string& name);
 
+// Lets the pages of a tensor that was read go, where it lies in its file and is no copy.
+void release_pages(const TensorEntry& entry);
+
 }  // namespace tenon

@@ -130,7 +130,7 @@ LoadedWeights load_weights(Model& model, const fs::path& folder, Quantization qu
     const bool doubled = quantization == Quantization::kDoubleNf4;
     set_quantized(*linear, std::make_shared<FourBitMatrix>(quantize_stored(*entry, *linear, doubled)));
     ++loaded.quantized;
-    entry->file->advise_done(entry->data - entry->file->bytes().data(), entry->bytes);
+    release_pages(*entry);
   });
   for (const auto& [path, entry] : stored.by_path) unexpected.push_back(entry->name);
   const std::string problems = joined(

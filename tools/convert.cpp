@@ -30,28 +30,11 @@ struct ConvertOptions {
   int threads = 0;
 };
 
-// Lets the pages of a tensor that was written go.
-void release(const TensorEntry& entry) {
-  const std::span<const std::byte> mapped = entry.file->bytes();
-  const std::less<> before;
-  if (before(entry.data, mapped.data()) || !before(entry.data, mapped.data() + mapped.size()))
-    return;  // a copy
-  entry.file->advise_done(entry.data - mapped.data(), entry.bytes);
-}
-
 // The stored bytes as they are.
-TensorToWrite as_stored(const TensorEntry& entry) {
-  const auto make = [entry] {
-    const std::shared_ptr<const void> owner(entry.data, [entry](const void*) { release(entry); });
-    return Tensor::borrow(entry.data, {entry.bytes}, DType::kU8, owner);
-  };
-  return {entry.name, DType::kU8, entry.shape, nullptr, make, entry.dtype_name};
-}
-
 TensorToWrite as_dtype(const TensorEntry& entry, DType dtype) {
   const auto make = [entry, dtype] {
     const Tensor wide = own_fp32(entry, {entry.elements()});
-    release(entry);
+    release_pages(entry);
     return cast(wide, dtype, MemoryKind::kWorkspace);
   };
   return {entry.name, dtype, entry.shape, nullptr, make};

@@ -8,6 +8,7 @@
 #include "core/folders.h"
 #include "core/output.h"
 #include "core/weight_files.h"
+#include "models/stored_weights.h"
 #include "text/chat/template_source.h"
 #include "tools/command.h"
 #include "train/model_card.h"
@@ -75,6 +76,15 @@ void check_model_out(const ModelOut& out, const std::vector<fs::path>& inputs) {
 
 void write_model_out(const ModelOut& out, const std::function<void(const fs::path&)>& fill) {
   warn_of_leftover(put_folder(out.folder, fill));
+}
+
+TensorToWrite as_stored(const TensorEntry& entry) {
+  const auto make = [entry] {
+    const std::shared_ptr<const void> owner(entry.data,
+                                            [entry](const void*) { release_pages(entry); });
+    return Tensor::borrow(entry.data, {entry.bytes}, DType::kU8, owner);
+  };
+  return {entry.name, DType::kU8, entry.shape, nullptr, make, entry.dtype_name};
 }
 
 }  // namespace tenon

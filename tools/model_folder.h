@@ -9,6 +9,8 @@
 #include <string>
 #include <vector>
 
+#include "core/safetensors.h"
+
 namespace tenon {
 
 // Where a model is written, and how.
@@ -31,5 +33,8 @@ void write_model_out(const ModelOut& out,
 
 // "5GB" (10^9), "512MiB" (2^20) or plain bytes. Throws Error(kInput) naming `flag`.
 int64_t parse_bytes(const std::string& text, const std::string& flag);
+
+// A tensor's bytes as they lie in its file, whose pages are given back when they were written.
+TensorToWrite as_stored(const TensorEntry& entry);
 
 }  // namespace tenon

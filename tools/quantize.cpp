@@ -61,7 +61,7 @@ class Maker : public std::enable_shared_from_this<Maker> {
     *latest_ = {};
     const auto matrix =
         std::make_shared<const FourBitMatrix>(quantize_stored(entry_, linear_, doubled_));
-    entry_.file->advise_done(entry_.data - entry_.file->bytes().data(), entry_.bytes);
+    release_pages(entry_);
     *latest_ = {entry_.name, matrix};
     return matrix;
   }
@@ -71,15 +71,6 @@ class Maker : public std::enable_shared_from_this<Maker> {
   bool doubled_;
   std::shared_ptr<Latest> latest_;
 };
-
-TensorToWrite as_stored(const TensorEntry& entry) {
-  const auto make = [entry] {
-    return Tensor::borrow(entry.data, {entry.bytes}, DType::kU8, entry.file);
-  };
-  TensorToWrite tensor{entry.name, DType::kU8, entry.shape, nullptr, make, entry.dtype_name};
-  tensor.any_number = is_buffer(entry.name);
-  return tensor;
-}
 
 // What transformers' BitsAndBytesConfig writes.
 void state_quantization(nlohmann::ordered_json& config, const QuantizeOptions& o, DType computes) {
@@ -134,6 +125,7 @@ int quantize(const QuantizeOptions& o) {
       const auto linear = linears.find(&entry);
       if (linear == linears.end()) {
         tensors.push_back(as_stored(entry));
+        tensors.back().any_number = is_buffer(entry.name);
         continue;
       }
       const auto maker = std::make_shared<Maker>(entry, *linear->second, o.double_quant, latest);
