@@ -10,7 +10,7 @@
 #include <cstddef>
 #include <cstring>
 
-#include "core/parallel_for.h"
+#include "core/for_pieces.h"
 
 namespace tenon {
 namespace {
@@ -54,25 +54,14 @@ int64_t first_in(const std::byte* data, int64_t count, DType dtype) {
 
 int64_t first_not_finite(const void* data, int64_t count, DType dtype) {
   if (!is_float(dtype)) return -1;
-  struct Job {
-    const std::byte* data;
-    int64_t count;
-    DType dtype;
-    std::atomic<int64_t> first;
-  } job{static_cast<const std::byte*>(data), count, dtype, count};
-  const auto body = [](void* context, int64_t chunk) {
-    Job& j = *static_cast<Job*>(context);
-    const int64_t begin = chunk * kChunk;
-    if (j.first.load() < begin) return;
-    const int64_t found =
-        first_in(j.data + begin * size_of(j.dtype), std::min(kChunk, j.count - begin), j.dtype);
-    if (found < 0) return;
-    int64_t least = j.first.load();
-    while (begin + found < least && !j.first.compare_exchange_weak(least, begin + found)) {
-    }
-  };
-  parallel_for((count + kChunk - 1) / kChunk, body, &job);
-  return job.first.load() == count ? -1 : job.first.load();
+  const auto* bytes = static_cast<const std::byte*>(data);
+  std::atomic<int64_t> first = count;
+  for_pieces(count, kChunk, [&](int64_t begin, int64_t end) {
+    if (first.load() < begin) return;
+    const int64_t found = first_in(bytes + begin * size_of(dtype), end - begin, dtype);
+    if (found >= 0) keep_least(first, begin + found);
+  });
+  return first.load() == count ? -1 : first.load();
 }
 
 float element_of(const void* data, int64_t index, DType dtype) {

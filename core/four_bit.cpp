@@ -7,7 +7,8 @@
 #include <cstring>
 #include <vector>
 
-#include "core/parallel_for.h"
+#include "core/finite.h"
+#include "core/for_pieces.h"
 
 namespace tenon {
 namespace {
@@ -27,26 +28,19 @@ std::vector<float> midpoints(const float* numbers, size_t count) {
   return between;
 }
 
-// The code of a block's code: how many midpoints lie below it.
+// The code whose number is nearest: as many midpoints lie below x.
 uint8_t nearest(float x, const float* between) {
   int below = 0;
   for (int i = 0; i < 15; ++i) below += between[i] < x;
   return static_cast<uint8_t>(below);
 }
 
+// As Expander of kernels/cpu/matmul_expand.h has it, which files compiled for one instruction set
+// share among themselves alone.
 float scale_of(const FourBit& format, int64_t block) {
   if (format.scales != nullptr) return format.scales[block];
   const float inner = format.scale_numbers[format.scale_codes[block]];
   return inner * format.outer_scales[block / format.outer_block] + format.offset;
-}
-
-// Calls body(chunk) for chunks in parallel.
-template <class Body>
-void for_each_chunk(int64_t chunks, const Body& body) {
-  const auto call = [](void* context, int64_t chunk) {
-    (*static_cast<const Body*>(context))(chunk);
-  };
-  parallel_for(chunks, call, const_cast<Body*>(&body));
 }
 
 // The scale of a block, or NaN where an element is not finite.
@@ -217,46 +211,45 @@ Tensor FourBitMatrix::rows(int64_t begin, int64_t end) const {
   return out;
 }
 
-FourBitMatrix quantize_nf4(const Shape& shape, DType dtype, const ElementReader& read, bool doubled,
-                           const std::string& where) {
+FourBitMatrix unfilled_nf4(const Shape& shape, DType dtype) {
   FourBitMatrix m{.shape = shape, .dtype = dtype};
-  const int64_t count = shape.numel();
-  m.codes = Tensor::empty({(count + 1) / 2}, DType::kU8, MemoryKind::kWeights);
+  m.codes = Tensor::empty({(shape.numel() + 1) / 2}, DType::kU8, MemoryKind::kWeights);
   m.scales = Tensor::empty({m.blocks()}, DType::kF32, MemoryKind::kWeights);
   m.numbers = Tensor::empty({16}, DType::kF32, MemoryKind::kWeights);
   std::memcpy(m.numbers.raw(), kNf4Numbers, sizeof(kNf4Numbers));
+  return m;
+}
+
+FourBitMatrix quantize_nf4(const Shape& shape, DType dtype, const ElementReader& read, bool doubled,
+                           const std::string& where) {
+  FourBitMatrix m = unfilled_nf4(shape, dtype);
   const std::vector<float> between = midpoints(kNf4Numbers, 16);
-  std::atomic<int64_t> broken{-1};  // an element of a block that has one that is not finite
-  for_each_chunk((count + kPieceElements - 1) / kPieceElements, [&](int64_t chunk) {
-    const int64_t first = chunk * kPieceElements,
-                  elements = std::min(kPieceElements, count - first);
+  std::atomic<int64_t> broken = shape.numel();  // the first element that is not finite
+  for_pieces(shape.numel(), kPieceElements, [&](int64_t first, int64_t last) {
     auto* x =
         static_cast<float*>(thread_scratch(kBufferSlot, kPieceElements * int64_t{sizeof(float)}));
-    read(first, elements, x);
-    for (int64_t at = 0; at < elements; at += kBlock) {
-      const int64_t left = std::min(kBlock, elements - at);
-      const float scale = block_scale(x + at, left);
+    read(first, last - first, x);
+    for (int64_t at = first; at < last; at += kBlock) {
+      const float* block = x + (at - first);
+      const int64_t left = std::min(kBlock, last - at);
+      const float scale = block_scale(block, left);
       if (std::isnan(scale)) {
-        broken = first + at;
-        return;
+        return keep_least(broken, at + first_not_finite(block, left, DType::kF32));
       }
       uint8_t code[kBlock + 1] = {};
-      encode_block(x + at, left, scale, between.data(), code);
+      encode_block(block, left, scale, between.data(), code);
       // What pads an odd count is 0 before it is encoded in bitsandbytes.
       if (left % 2 != 0) code[left] = nearest(0, between.data());
-      m.scales.data<float>()[(first + at) / kBlock] = scale;
-      uint8_t* out = m.codes.data<uint8_t>() + (first + at) / 2;
+      m.scales.data<float>()[at / kBlock] = scale;
+      uint8_t* out = m.codes.data<uint8_t>() + at / 2;
       for (int64_t i = 0; i < left; i += 2)
         *out++ = static_cast<uint8_t>(code[i] << 4 | code[i + 1]);
     }
   });
-  if (const int64_t at = broken; at >= 0) {
-    float x[kBlock];
-    const int64_t elements = std::min(kBlock, count - at);
-    read(at, elements, x);
-    const auto wrong = std::find_if(x, x + elements, [](float v) { return !std::isfinite(v); });
-    fail(Exit::kNumeric, "{}: element {} is {}, which 4 bits cannot hold", where, at + (wrong - x),
-         *wrong);
+  if (const int64_t at = broken; at < shape.numel()) {
+    float wrong;
+    read(at, 1, &wrong);
+    fail(Exit::kNumeric, "{}: element {} is {}, which 4 bits cannot hold", where, at, wrong);
   }
   if (doubled) quantize_scales(m);
   return m;

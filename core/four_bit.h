@@ -58,10 +58,13 @@ struct FourBitMatrix {
   Tensor rows(int64_t begin, int64_t end) const;
 };
 
+// One that is to be filled, not doubly quantized: its numbers are there, codes and scales are any.
+FourBitMatrix unfilled_nf4(const Shape& shape, DType dtype);
+
 // Writes elements [begin, begin + count), counted row by row, as fp32. Called from several threads.
 using ElementReader = std::function<void(int64_t begin, int64_t count, float* out)>;
 
-// Throws Error(kNumeric) naming `where` and the place of an element that is not finite.
+// Throws Error(kNumeric) naming `where` and the first element that is not finite.
 FourBitMatrix quantize_nf4(const Shape& shape, DType dtype, const ElementReader& read, bool doubled,
                            const std::string& where);
 

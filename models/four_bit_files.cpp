@@ -65,10 +65,6 @@ TensorToWrite as_stored(const std::string& name, const Tensor& tensor,
           .make = [tensor] { return tensor; }};
 }
 
-std::string dtype_name(DType dtype) {
-  return dtype == DType::kF32 ? "float32" : dtype == DType::kF16 ? "float16" : "bfloat16";
-}
-
 }  // namespace
 
 bool stored_in_four_bit(const StoredWeights& stored, const std::string& path) {
@@ -98,7 +94,8 @@ std::shared_ptr<const FourBitMatrix> take_four_bit(StoredWeights& stored, const 
   FourBitMatrix m{.shape = shape, .kind = fp4 ? "fp4" : "nf4"};
   state.choice("quant_type", {m.kind});
   m.block = state.integer("blocksize", 32, 4096);
-  if (!std::has_single_bit(static_cast<uint64_t>(m.block))) state.reject("blocksize", "a power of 2");
+  if (!std::has_single_bit(static_cast<uint64_t>(m.block)))
+    state.reject("blocksize", "a power of 2");
   const std::string dtype = state.choice("dtype", {"float32", "bfloat16", "float16"}, "float32");
   m.dtype = dtype == "float32" ? DType::kF32 : dtype == "float16" ? DType::kF16 : DType::kBF16;
   const std::vector<int64_t> stated = state.integers("shape", 1, int64_t{1} << 40);
@@ -153,7 +150,7 @@ std::vector<TensorToWrite> four_bit_tensors(const std::string& name,
   const FourBitMatrix& m = *matrix;
   OrderedJson state = {{"quant_type", m.kind},
                        {"blocksize", m.block},
-                       {"dtype", dtype_name(m.dtype)},
+                       {"dtype", torch_name(m.dtype)},
                        {"shape", {m.shape[0], m.shape[1]}}};
   std::vector<TensorToWrite> tensors = {as_stored(name, m.codes, {m.codes.numel(), 1}),
                                         as_stored(name + ".quant_map", m.numbers)};

@@ -11,7 +11,7 @@
 #include "core/error.h"
 #include "core/files.h"
 #include "core/finite.h"
-#include "core/parallel_for.h"
+#include "core/for_pieces.h"
 #include "core/weight_files.h"
 #include "models/four_bit_files.h"
 #include "models/stored_weights.h"
@@ -128,7 +128,8 @@ LoadedWeights load_weights(Model& model, const fs::path& folder, Quantization qu
     if (linear == nullptr || quantization == Quantization::kNone)
       return read_parameter(parameter, *entry);
     const bool doubled = quantization == Quantization::kDoubleNf4;
-    set_quantized(*linear, std::make_shared<FourBitMatrix>(quantize_stored(*entry, *linear, doubled)));
+    set_quantized(*linear,
+                  std::make_shared<FourBitMatrix>(quantize_stored(*entry, *linear, doubled)));
     ++loaded.quantized;
     release_pages(*entry);
   });
@@ -162,17 +163,9 @@ void place(Model& model, Device device, DType activations) {
 
 void draw_normal(float* out, int64_t count, RandomStream stream, double std) {
   constexpr int64_t kChunk = 4096;  // a multiple of a Philox block
-  struct Job {
-    float* out;
-    int64_t count;
-    RandomStream stream;
-    double std;
-  } job{out, count, stream, std};
-  const auto body = [](void* context, int64_t chunk) {
-    const Job& j = *static_cast<Job*>(context);
-    const int64_t end = std::min(j.count, (chunk + 1) * kChunk);
-    for (int64_t i = chunk * kChunk; i < end; i += 4) {
-      const PhiloxBlock block = philox_block(j.stream, static_cast<uint64_t>(i / 4));
+  for_pieces(count, kChunk, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; i += 4) {
+      const PhiloxBlock block = philox_block(stream, static_cast<uint64_t>(i / 4));
       double normal[4];
       for (int pair = 0; pair < 4; pair += 2) {
         const double u = (static_cast<double>(block.word[pair]) + 1) * 0x1p-32;  // (0, 1]
@@ -183,10 +176,9 @@ void draw_normal(float* out, int64_t count, RandomStream stream, double std) {
         normal[pair + 1] = radius * std::sin(angle);
       }
       for (int64_t k = i; k < std::min(end, i + 4); ++k)
-        j.out[k] = static_cast<float>(j.std * normal[k - i]);
+        out[k] = static_cast<float>(std * normal[k - i]);
     }
-  };
-  parallel_for((count + kChunk - 1) / kChunk, body, &job);
+  });
 }
 
 void draw_weights(Model& model, uint64_t seed) {
@@ -245,10 +237,12 @@ nlohmann::ordered_json read_config(const fs::path& folder) {
   return nlohmann::ordered_json::parse(text);
 }
 
+const char* torch_name(DType dtype) {
+  return dtype == DType::kF32 ? "float32" : dtype == DType::kF16 ? "float16" : "bfloat16";
+}
+
 bool state_dtype(nlohmann::ordered_json& config, DType dtype) {
-  const char* const name = dtype == DType::kF32   ? "float32"
-                           : dtype == DType::kF16 ? "float16"
-                                                  : "bfloat16";
+  const char* const name = torch_name(dtype);
   bool changed = false, stated = false;
   for (const char* key : {"dtype", "torch_dtype"}) {
     if (!config.contains(key)) continue;

@@ -46,6 +46,9 @@ void save_weights(Model& model, const std::filesystem::path& folder, DType dtype
 // The config.json of a folder, its keys in their order. Throws Error(kInput).
 nlohmann::ordered_json read_config(const std::filesystem::path& folder);
 
+// A float's dtype as PyTorch calls it: "bfloat16".
+const char* torch_name(DType dtype);
+
 // Makes a config.json say that its weights are `dtype`, as "dtype" (transformers 5), "torch_dtype"
 // or both, by what it has. True when that changed something.
 bool state_dtype(nlohmann::ordered_json& config, DType dtype);

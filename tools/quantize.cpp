@@ -42,10 +42,14 @@ class Maker : public std::enable_shared_from_this<Maker> {
       : entry_(entry), linear_(linear), doubled_(doubled), latest_(std::move(latest)) {}
 
   std::vector<TensorToWrite> tensors() {
-    std::vector<TensorToWrite> all = four_bit_tensors(entry_.name, matrix());
+    // Doubly quantized, the state's text is as long as its offset has digits, so that the matrix is
+    // made here: what is small of it is kept. Else shapes will do.
+    std::vector<TensorToWrite> all = four_bit_tensors(
+        entry_.name, doubled_ ? matrix()
+                              : std::make_shared<const FourBitMatrix>(
+                                    unfilled_nf4({linear_.out(), linear_.in()}, *entry_.dtype)));
     for (size_t i = 0; i < all.size(); ++i) {
-      // The state holds what its length depends on.
-      if (all[i].bytes() <= kKept) continue;
+      if (doubled_ && all[i].bytes() <= kKept) continue;
       all[i].make = [self = shared_from_this(), i] {
         return four_bit_tensors(self->entry_.name, self->matrix())[i].make();
       };
@@ -74,12 +78,9 @@ class Maker : public std::enable_shared_from_this<Maker> {
 
 // What transformers' BitsAndBytesConfig writes.
 void state_quantization(nlohmann::ordered_json& config, const QuantizeOptions& o, DType computes) {
-  const char* const dtype = computes == DType::kF32   ? "float32"
-                            : computes == DType::kF16 ? "float16"
-                                                      : "bfloat16";
   config["quantization_config"] = {{"_load_in_4bit", true},
                                    {"_load_in_8bit", false},
-                                   {"bnb_4bit_compute_dtype", dtype},
+                                   {"bnb_4bit_compute_dtype", torch_name(computes)},
                                    {"bnb_4bit_quant_storage", "uint8"},
                                    {"bnb_4bit_quant_type", o.to},
                                    {"bnb_4bit_use_double_quant", o.double_quant},

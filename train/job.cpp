@@ -27,7 +27,6 @@ TrainOptions resolve(TrainOptions options, const Model& model) {
     fail_input("--seq-len: {} tokens, but the model has {}", options.seq_len,
                model.positions_text());
   }
-  if (options.method == "qlora") options.quantize = "nf4";
   if (options.method != "full" && options.targets.empty()) {
     options.targets = model.default_targets();
   }
@@ -237,14 +236,14 @@ void Job::write_result(const fs::path& folder, const TrainerState& state) const 
 Job read_model(const TrainOptions& options, Device device) {
   Job job;
   job.options = options;
+  if (job.options.method == "qlora") job.options.quantize = "nf4";
   Opening opening{.model = options.model,
                   .device = device,
                   .activations = activation_dtype(options.precision),
                   .train_base = job.full(),
-                  .quantization = quantization_of(
-                      options.method == "qlora" ? "nf4" : options.quantize, options.double_quant)};
+                  .quantization = quantization_of(job.options.quantize, options.double_quant)};
   opening.check = [&](Model& model) {
-    job.options = resolve(options, model);
+    job.options = resolve(job.options, model);
     job.tokenizer = Tokenizer::load(options.model);
     if (!job.tokenizer->note().empty()) job.notes.push_back(job.tokenizer->note());
   };
