@@ -80,7 +80,7 @@ double check(const Product& product, const Tensor& numbers, const std::string& w
 
 class Layer {
  public:
-  Layer(const Nf4Shape& s) : s_(s) {
+  explicit Layer(const Nf4Shape& s) : s_(s) {
     dense_ = drawn({s.out, s.in}, DType::kBF16, 2, -0.05, 0.05);
     const auto read = [&](int64_t begin, int64_t count, float* to) {
       for (int64_t i = 0; i < count; ++i) to[i] = static_cast<float>(element(dense_, begin + i));

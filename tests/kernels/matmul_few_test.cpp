@@ -31,22 +31,7 @@ void check(const KernelTable& table, const MatmulProblem& p, const MatmulOperand
                   << name_of(product.b.dtype));
   const auto run = [&](int threads) {
     set_thread_count(threads);
-    GuardedArray c = x.c.array;
-    table.matmul({.a = product.a,
-                  .b = product.b,
-                  .a2 = product.a2,
-                  .b2 = product.b2,
-                  .c = c.data(),
-                  .c_stride = x.c.stride,
-                  .c_dtype = p.c,
-                  .m = p.m,
-                  .n = p.n,
-                  .k = p.k,
-                  .k2 = p.k2,
-                  .alpha = p.alpha,
-                  .bias = p.bias ? static_cast<const float*>(x.bias.data()) : nullptr,
-                  .accumulate = p.accumulate});
-    return c;
+    return multiply(table, p, x, product.a, product.b, product.a2, product.b2);
   };
   const int before = thread_count();
   const GuardedArray c = run(1);

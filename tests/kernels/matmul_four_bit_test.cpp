@@ -72,20 +72,8 @@ void check(const KernelTable& table, Shape3 s, bool left, bool transpose, bool d
   const MatmulOperands x(p);
   const FourBitOperand q(left ? s.m : s.k, left ? s.k : s.n, transpose, doubled, block, 9);
   const auto product = [&] {
-    GuardedArray c = x.c.array;
-    table.matmul({.a = left ? q.operand() : x.a.operand(),
-                  .b = left ? x.b.operand() : q.operand(),
-                  .a2 = x.a2.operand(),
-                  .b2 = x.b2.operand(),
-                  .c = c.data(),
-                  .c_stride = x.c.stride,
-                  .c_dtype = p.c,
-                  .m = p.m,
-                  .n = p.n,
-                  .k = p.k,
-                  .k2 = p.k2,
-                  .bias = static_cast<const float*>(x.bias.data())});
-    return c;
+    return multiply(table, p, x, left ? q.operand() : x.a.operand(),
+                    left ? x.b.operand() : q.operand(), x.a2.operand(), x.b2.operand());
   };
   const Matrix &a = left ? q.values : x.a.values, &b = left ? x.b.values : q.values;
   Matrix want = a * b + x.a2.values * x.b2.values;

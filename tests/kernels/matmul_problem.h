@@ -124,14 +124,16 @@ struct MatmulOperands {
   GuardedArray bias;
 };
 
-// c after the product, as bytes with its guards and gaps.
+// c after the product of `a` and `b`, as bytes with its guards and gaps. All else is the problem's.
 inline GuardedArray multiply(const KernelTable& table, const MatmulProblem& p,
-                             const MatmulOperands& x) {
+                             const MatmulOperands& x, const MatrixOperand& a,
+                             const MatrixOperand& b, const MatrixOperand& a2,
+                             const MatrixOperand& b2) {
   GuardedArray c = x.c.array;
-  table.matmul({.a = x.a.operand(),
-                .b = x.b.operand(),
-                .a2 = x.a2.operand(),
-                .b2 = x.b2.operand(),
+  table.matmul({.a = a,
+                .b = b,
+                .a2 = a2,
+                .b2 = b2,
                 .c = c.data(),
                 .c_stride = x.c.stride,
                 .c_dtype = p.c,
@@ -144,6 +146,10 @@ inline GuardedArray multiply(const KernelTable& table, const MatmulProblem& p,
                 .accumulate = p.accumulate,
                 .precision = p.precision});
   return c;
+}
+inline GuardedArray multiply(const KernelTable& table, const MatmulProblem& p,
+                             const MatmulOperands& x) {
+  return multiply(table, p, x, x.a.operand(), x.b.operand(), x.a2.operand(), x.b2.operand());
 }
 
 // The elements of c without the gaps; checks that the gaps and guards are as they were.

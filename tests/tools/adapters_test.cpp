@@ -27,15 +27,6 @@ const Words kPatterns = {"--targets",
                          "--save-every",
                          "3"};
 
-double loss_of(const Lab& lab, const Words& more) {
-  Words words = {"evaluate", "--data", lab.data(), "--seq-len", "16", "--threads", "1"};
-  words.insert(words.end(), more.begin(), more.end());
-  const Result result = tenon(words);
-  INFO(result.err);
-  REQUIRE(result.code == 0);
-  return Json::parse(result.out)["loss"].get<double>();
-}
-
 }  // namespace
 
 TEST_CASE("an adapter that holds more is gone on with bit by bit, and merged", "[cli]") {

@@ -121,6 +121,15 @@ void check_refused(const Lab& lab, const Words& words, const Words& parts, int c
   CHECK(kept_of(lab) == before);
 }
 
+double loss_of(const Lab& lab, const Words& more) {
+  Words words = {"evaluate", "--data", lab.data(), "--seq-len", "16", "--threads", "1"};
+  words.insert(words.end(), more.begin(), more.end());
+  const Result result = tenon(words);
+  INFO(result.err);
+  REQUIRE(result.code == 0);
+  return Json::parse(result.out)["loss"].get<double>();
+}
+
 std::string sentences(int count) {
   constexpr const char* kWho[] = {"The miller", "A fox", "My sister", "The old king", "Nobody"};
   constexpr const char* kDoes[] = {"saw", "likes", "carried", "forgot"};

@@ -52,6 +52,9 @@ class Lab {
 // every one of `parts`, and every file in the lab as it was.
 void check_refused(const Lab& lab, const Words& words, const Words& parts, int code = 2);
 
+// The loss that `evaluate` finds on the lab's data with `more`, which names the model.
+double loss_of(const Lab& lab, const Words& more);
+
 // `count` lines of plain sentences, always the same.
 std::string sentences(int count);
 
