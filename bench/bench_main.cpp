@@ -43,11 +43,11 @@ struct Words {
 void add_common(CLI::App& app, Words& words) {
   Options& o = words.options;
   app.add_option("--dtype", words.dtypes, "fp32, bf16, fp16; int8 for gemm [fp32]")->type_name("");
-  add_threads(app, words.threads);
+  add_threads(Flags(app), words.threads);
   app.add_option("--device", words.device, "cpu, cuda, cuda:N or auto")->capture_default_str();
   app.add_option("--only", o.only, "Lines whose text holds one of these words")->type_name("");
-  add_number(app, "--runs", o.patience.runs, 1, 100'000, "Least number of timed runs");
-  add_number(app, "--seconds", o.patience.seconds, 0.0, 3600.0, "Least time that a line is run");
+  Flags(app).number("--runs", o.patience.runs, 1, 100'000, "Least number of timed runs");
+  Flags(app).number("--seconds", o.patience.seconds, 0.0, 3600.0, "Least time that a line is run");
   app.add_flag("--json", o.json, "One JSON document on stdout; progress goes to stderr");
 }
 
@@ -65,21 +65,21 @@ void add_model(CLI::App& app, Words& words) {
 
 void add_decode(CLI::App& app, Words& words) {
   Options& o = words.options;
-  add_number<int64_t>(app, "--texts", o.texts, 1, 1024, "Texts that are made at a time");
-  add_number<int64_t>(app, "--prompt", o.prompt, 1, 1 << 20, "Tokens of a prompt");
-  add_number<int64_t>(app, "--tokens", o.tokens, 1, 100'000, "Timed tokens of a text");
+  Flags(app).number<int64_t>("--texts", o.texts, 1, 1024, "Texts that are made at a time");
+  Flags(app).number<int64_t>("--prompt", o.prompt, 1, 1 << 20, "Tokens of a prompt");
+  Flags(app).number<int64_t>("--tokens", o.tokens, 1, 100'000, "Timed tokens of a text");
 }
 
 void add_step(CLI::App& app, Words& words) {
   Options& o = words.options;
-  add_number<int64_t>(app, "--lora", o.rank, 1, 65536, "Rank of the adapter that is trained");
+  Flags(app).number<int64_t>("--lora", o.rank, 1, 65536, "Rank of the adapter that is trained");
   app.add_option("--targets", o.targets, "Linears that get it (default: the family's usual ones)")
       ->type_name("");
   app.add_flag("--full", o.full, "Train every weight instead");
-  add_number<int64_t>(app, "--batch", o.batch, 1, 65536, "Sequences a step");
-  add_number<int64_t>(app, "--seq-len", o.seq_len, 2, 1 << 20, "Tokens a sequence");
-  add_number<int64_t>(app, "--steps", o.steps, 1, 100'000, "Timed steps");
-  add_number(app, "--scored", o.scored, 0.0, 1.0, "Share of the tokens that the loss counts");
+  Flags(app).number<int64_t>("--batch", o.batch, 1, 65536, "Sequences a step");
+  Flags(app).number<int64_t>("--seq-len", o.seq_len, 2, 1 << 20, "Tokens a sequence");
+  Flags(app).number<int64_t>("--steps", o.steps, 1, 100'000, "Timed steps");
+  Flags(app).number("--scored", o.scored, 0.0, 1.0, "Share of the tokens that the loss counts");
   app.add_flag("--profile", o.profile, "Where the time of a step goes, by op and kernel");
 }
 

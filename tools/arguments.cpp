@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The words of the command line, checked before CLI11 reads them.
+#include <CLI/CLI.hpp>
 #include <algorithm>
 #include <map>
 

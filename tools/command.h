@@ -3,54 +3,49 @@
 // in.
 #pragma once
 
-#include <CLI/CLI.hpp>
 #include <functional>
+#include <memory>
 #include <string>
 
 #include "core/backend.h"
 #include "core/error.h"
+#include "tools/flags.h"
 #include "train/choices.h"
 #include "train/options.h"
 
+namespace CLI {
+class Option;
+}
+
 namespace tenon {
 
-// A command adds its flags to a subcommand of `app`; run is called when the user chose it and
-// returns the exit code.
+// A command adds its flags to one of `program`; run is called when the user chose it and returns the
+// exit code.
 struct Command {
-  CLI::App* app = nullptr;
+  Flags flags;
   std::function<int()> run;
 };
 
-Command add_init(CLI::App& app);
-Command add_finetune(CLI::App& app);
-Command add_evaluate(CLI::App& app);
-Command add_generate(CLI::App& app);
-Command add_tokenize(CLI::App& app);
-Command add_detokenize(CLI::App& app);
-Command add_verify(CLI::App& app);
-Command add_inspect(CLI::App& app);
-Command add_convert(CLI::App& app);
-Command add_quantize(CLI::App& app);
-Command add_merge(CLI::App& app);
+Command add_init(const Flags& program);
+Command add_finetune(const Flags& program);
+Command add_evaluate(const Flags& program);
+Command add_generate(const Flags& program);
+Command add_tokenize(const Flags& program);
+Command add_detokenize(const Flags& program);
+Command add_verify(const Flags& program);
+Command add_inspect(const Flags& program);
+Command add_convert(const Flags& program);
+Command add_quantize(const Flags& program);
+Command add_merge(const Flags& program);
+
+// All of them, in the order in which --help lists them.
+std::vector<Command> add_commands(const Flags& program);
 
 // `tenon bench WORDS...`: the process becomes tenon-bench. Returns only by throwing Error(kEnvironment).
 [[noreturn]] void become_bench(std::vector<std::string> words);
 
 // What the program does with its command line; returns its exit code.
 int program(int argc, char** argv);
-
-// Adds an option that takes a number in least..most; `value` holds the default, 0 where the help
-// says what is meant.
-template <class Number>
-void add_number(CLI::App& app, const std::string& name, Number& value, Number least, Number most,
-                const std::string& help) {
-  const auto set = [=, &value](const std::string& text) {
-    value = parse_number(name, text, least, most);
-  };
-  const std::string shown_default =
-      value == Number{0} && least > Number{0} ? "" : fmt::format(" [{}]", value);
-  app.add_option_function<std::string>(name, set, help + shown_default)->type_name("");
-}
 
 // What a command that runs a model computes with: --device, --precision, --quantize and
 // --double-quant.
@@ -62,16 +57,16 @@ struct Compute {
   // Opens the device and checks that it can compute in that precision.
   Device open(int local_rank = 0) const;
 };
-void add_compute(CLI::App& app, Compute& compute);
+void add_compute(const Flags& flags, Compute& compute);
 
 // Adds --threads; 0 is this rank's share of the machine.
-void add_threads(CLI::App& app, int& threads);
+void add_threads(const Flags& flags, int& threads);
 
 // Rows of option_rows() as flags of a command, and what the command line gave for them. Copies
 // share what was given.
 class OptionFlags {
  public:
-  OptionFlags(CLI::App& command, const std::function<bool(const OptionRow&)>& wanted);
+  OptionFlags(const Flags& flags, const std::function<bool(const OptionRow&)>& wanted);
   void apply(TrainOptions& options) const;
 
  private:

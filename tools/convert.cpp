@@ -129,15 +129,15 @@ int convert(const ConvertOptions& options) {
 
 }  // namespace
 
-Command add_convert(CLI::App& app) {
+Command add_convert(const Flags& program) {
   auto options = std::make_shared<ConvertOptions>();
-  CLI::App* command = app.add_subcommand(
-      "convert", "Write a checkpoint (PyTorch .bin or safetensors) as safetensors");
-  command->add_option("--model", options->model, "Model folder with a config.json")->required();
-  add_model_out(*command, options->out);
-  command->add_option("--dtype", options->dtype, "fp32, bf16 or fp16 (default: as stored)");
-  add_threads(*command, options->threads);
-  return {command, [options] { return convert(*options); }};
+  const Flags flags =
+      program.command("convert", "Write a checkpoint (PyTorch .bin or safetensors) as safetensors");
+  flags.word("--model", options->model, "Model folder with a config.json", Flags::kRequired);
+  add_model_out(flags, options->out);
+  flags.word("--dtype", options->dtype, "fp32, bf16 or fp16 (default: as stored)");
+  add_threads(flags, options->threads);
+  return {flags, [options] { return convert(*options); }};
 }
 
 }  // namespace tenon

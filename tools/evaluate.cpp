@@ -86,15 +86,16 @@ const std::vector<const char*> kAnswerFlags = {
     "--top-p",   "--min-p", "--seed",       "--repetition-penalty", "--force"};
 
 // Refuses flags that do not go together.
-void check_flags(const EvaluateOptions& options, const CLI::App& command) {
+void check_flags(const EvaluateOptions& options, const Flags& flags) {
   const auto refuse = [&](const std::vector<const char*>& names, const std::string& why) {
     for (const char* name : names) {
-      if (command.count(name) > 0) fail_input("{}: {}", name, why);
+      if (flags.given(name)) fail_input("{}: {}", name, why);
     }
   };
   if (!options.score.empty()) {
     refuse({"--model", "--adapter", "--data", "--task", "--stride", "--limit", "--seq-len",
-            "--micro-batch", "--packing", "--compare-base", "--precision", "--device"},
+            "--micro-batch", "--packing", "--compare-base", "--precision", "--device", "--quantize",
+            "--double-quant"},
            "does not go with --score, which needs no model");
     refuse(kAnswerFlags, "expected --task generate with it");
     return;
@@ -127,49 +128,44 @@ std::string comparison_table(const Figures& base, const Figures& adapter) {
   return table;
 }
 
-Command add_evaluate(CLI::App& app) {
+Command add_evaluate(const Flags& program) {
   auto options = std::make_shared<EvaluateOptions>();
-  CLI::App* command = app.add_subcommand(
+  const Flags flags = program.command(
       "evaluate", "Loss and perplexity of a model on text, or scores of answers, as JSON");
-  command->add_option("--model", options->model, "Model folder");
-  command->add_option("--adapter", options->adapter, "PEFT adapter folder");
-  command->add_flag("--compare-base", options->compare_base,
-                    "The model without the adapter too, beside it");
-  command->add_option("--data", options->data,
-                      "Files: .txt, .jsonl, .json, .csv or .parquet, each also as .gz or .zst");
-  command
-      ->add_option("--task", options->task,
-                   "perplexity; or generate: answers to the prompts, scored by BLEU and ROUGE")
-      ->check(CLI::IsMember({"perplexity", "generate"}))
-      ->capture_default_str();
-  command->add_option("--score", options->score,
-                      "JSONL file with \"hypothesis\" and \"reference\" a line: BLEU and ROUGE, "
-                      "without a model");
-  add_number<int64_t>(*command, "--limit", options->limit, 1, int64_t{1} << 40,
-                      "At most so many documents or prompts (default: all)");
-  add_number<int64_t>(*command, "--seq-len", options->seq_len, 1, 1 << 24,
-                      "Tokens a sequence (default: the model's positions, at most 1024)");
-  add_number<int64_t>(*command, "--stride", options->stride, 1, 1 << 24,
-                      "Windows of --seq-len tokens begin every so many tokens, and each predicts "
-                      "only what those before did not (default: no windows)");
-  add_number<int64_t>(*command, "--micro-batch", options->micro_batch, 1, 1 << 20,
-                      "Sequences a forward pass (default: about 2048 tokens)");
-  command->add_option("--packing", options->packing, "document, concat or none")
-      ->check(CLI::IsMember({"document", "concat", "none"}))
-      ->capture_default_str();
-  command->add_option("--samples", options->samples,
-                      "JSONL file to write: each prompt, reference, answer and its scores");
-  command->add_flag("--force", options->force, "Replace the file of --samples");
-  add_number<int64_t>(*command, "--batch", options->generation.batch, 1, 1 << 12,
-                      "Answers made at a time");
-  add_number<int64_t>(*command, "--max-tokens", options->generation.max_tokens, 1, 1 << 24,
-                      "Most tokens of an answer");
-  options->sampling.emplace(*command);
-  const OptionFlags reading(*command, [](const OptionRow& row) { return row.of_data; });
-  add_compute(*command, options->compute);
-  add_threads(*command, options->threads);
-  return {command, [options, command, reading] {
-            check_flags(*options, *command);
+  flags.word("--model", options->model, "Model folder");
+  flags.word("--adapter", options->adapter, "PEFT adapter folder");
+  flags.flag("--compare-base", options->compare_base,
+             "The model without the adapter too, beside it");
+  flags.words("--data", options->data,
+              "Files: .txt, .jsonl, .json, .csv or .parquet, each also as .gz or .zst");
+  flags.choice("--task", options->task, {"perplexity", "generate"},
+               "perplexity; or generate: answers to the prompts, scored by BLEU and ROUGE");
+  flags.word("--score", options->score,
+             "JSONL file with \"hypothesis\" and \"reference\" a line: BLEU and ROUGE, "
+             "without a model");
+  flags.number<int64_t>("--limit", options->limit, 1, int64_t{1} << 40,
+                        "At most so many documents or prompts (default: all)");
+  flags.number<int64_t>("--seq-len", options->seq_len, 1, 1 << 24,
+                        "Tokens a sequence (default: the model's positions, at most 1024)");
+  flags.number<int64_t>("--stride", options->stride, 1, 1 << 24,
+                        "Windows of --seq-len tokens begin every so many tokens, and each predicts "
+                        "only what those before did not (default: no windows)");
+  flags.number<int64_t>("--micro-batch", options->micro_batch, 1, 1 << 20,
+                        "Sequences a forward pass (default: about 2048 tokens)");
+  flags.choice("--packing", options->packing, {"document", "concat", "none"},
+               "document, concat or none");
+  flags.word("--samples", options->samples,
+             "JSONL file to write: each prompt, reference, answer and its scores");
+  flags.flag("--force", options->force, "Replace the file of --samples");
+  flags.number<int64_t>("--batch", options->generation.batch, 1, 1 << 12, "Answers made at a time");
+  flags.number<int64_t>("--max-tokens", options->generation.max_tokens, 1, 1 << 24,
+                        "Most tokens of an answer");
+  options->sampling.emplace(flags);
+  const OptionFlags reading(flags, [](const OptionRow& row) { return row.of_data; });
+  add_compute(flags, options->compute);
+  add_threads(flags, options->threads);
+  return {flags, [options, flags, reading] {
+            check_flags(*options, flags);
             reading.apply(options->reading);
             check_data_options(options->reading);
             options->compute.dtype();  // wrong words are told before ranks start

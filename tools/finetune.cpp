@@ -9,10 +9,10 @@
 #include "train/run_folder.h"
 
 namespace tenon {
-Command add_finetune(CLI::App& app) {
-  CLI::App* command =
-      app.add_subcommand("finetune", "Fine-tune a model: LoRA or full, alone or under mpirun");
-  command->footer(
+Command add_finetune(const Flags& program) {
+  const Flags flags =
+      program.command("finetune", "Fine-tune a model: LoRA or full, alone or under mpirun");
+  flags.footer(
       "SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGUSR2 or SIGXCPU, to any rank, ends the run after a "
       "checkpoint of the last step that is done: exit code 75, and --resume auto goes on from "
       "there. "
@@ -21,13 +21,12 @@ Command add_finetune(CLI::App& app) {
       "checkpoint. Send it SIGUSR1, which it only passes on (Slurm: --signal=USR1@90), or start it "
       "with --mca odls_base_sigkill_timeout 60.");
   auto config = std::make_shared<std::string>();
-  command->add_option("--config", *config,
-                      "YAML or JSON file with any of these names; flags win over it");
-  const OptionFlags flags(*command, [](const OptionRow&) { return true; });
-  return {command, [config, flags] {
+  flags.word("--config", *config, "YAML or JSON file with any of these names; flags win over it");
+  const OptionFlags rows(flags, [](const OptionRow&) { return true; });
+  return {flags, [config, rows] {
             TrainOptions options;
             if (!config->empty()) read_config_file(*config, options);
-            flags.apply(options);
+            rows.apply(options);
             check_options(options);  // before MPI starts: usage errors need no ranks
             // A run that is resumed wrote its config.yaml itself.
             if (options.resume.empty()) check_run_inputs(options, {*config});

@@ -214,30 +214,29 @@ int run_generate(const GenerateOptions& options) {
 
 }  // namespace
 
-Command add_generate(CLI::App& app) {
+Command add_generate(const Flags& program) {
   auto options = std::make_shared<GenerateOptions>();
-  CLI::App* command = app.add_subcommand("generate", "Continue a prompt");
-  command->add_option("--model", options->model, "Model folder")->required();
-  command->add_option("--adapter", options->adapter, "PEFT adapter folder");
-  command->add_option("--prompt", options->prompt, "Text to continue");
-  command->add_option("--prompts", options->prompts,
-                      "JSONL file with a \"prompt\" a line: one JSON string a line comes out");
-  add_number<int64_t>(*command, "--max-tokens", options->max_tokens, 1, 1 << 24,
-                      "Most tokens to add");
-  options->sampling.emplace(*command);
-  command->add_option("--stop", options->stop,
-                      "End before this text (may be repeated; its tokens stay with --ids)");
-  add_number<int64_t>(*command, "--batch", options->batch, 1, 1024,
-                      "Prompts of a file that are continued at a time");
-  command->add_flag("--chat", options->chat,
-                    "The prompt is what a user says: the model's chat template writes it");
-  command->add_option("--chat-template", options->chat_template,
-                      "With --chat: the template, by name or file");
-  command->add_option("--system", options->system, "With --chat: what the system says first");
-  command->add_flag("--ids", options->ids, "Print token ids as a JSON array instead of text");
-  add_compute(*command, options->compute);
-  add_threads(*command, options->threads);
-  return {command, [options] { return run_generate(*options); }};
+  const Flags flags = program.command("generate", "Continue a prompt");
+  flags.word("--model", options->model, "Model folder", Flags::kRequired);
+  flags.word("--adapter", options->adapter, "PEFT adapter folder");
+  flags.word("--prompt", options->prompt, "Text to continue");
+  flags.word("--prompts", options->prompts,
+             "JSONL file with a \"prompt\" a line: one JSON string a line comes out");
+  flags.number<int64_t>("--max-tokens", options->max_tokens, 1, 1 << 24, "Most tokens to add");
+  options->sampling.emplace(flags);
+  flags.words("--stop", options->stop,
+              "End before this text (may be repeated; its tokens stay with --ids)");
+  flags.number<int64_t>("--batch", options->batch, 1, 1024,
+                        "Prompts of a file that are continued at a time");
+  flags.flag("--chat", options->chat,
+             "The prompt is what a user says: the model's chat template writes it");
+  flags.word("--chat-template", options->chat_template,
+             "With --chat: the template, by name or file");
+  flags.word("--system", options->system, "With --chat: what the system says first");
+  flags.flag("--ids", options->ids, "Print token ids as a JSON array instead of text");
+  add_compute(flags, options->compute);
+  add_threads(flags, options->threads);
+  return {flags, [options] { return run_generate(*options); }};
 }
 
 }  // namespace tenon

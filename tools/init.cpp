@@ -86,22 +86,20 @@ int init(const InitOptions& options) {
 
 }  // namespace
 
-Command add_init(CLI::App& app) {
+Command add_init(const Flags& program) {
   auto options = std::make_shared<InitOptions>();
-  CLI::App* command =
-      app.add_subcommand("init", "Make a model with random weights from a config.json");
-  command->add_option("--config", options->config, "config.json in Hugging Face layout")
-      ->required();
-  command
-      ->add_option("--out", options->out,
-                   "Folder of the new model; tokenizer files beside the config come along")
-      ->required();
-  command->add_option("--dtype", options->dtype, "fp32, bf16 or fp16")->capture_default_str();
-  add_number<uint64_t>(*command, "--seed", options->seed, 0, std::numeric_limits<int64_t>::max(),
-                       "Seed of the weights");
-  command->add_flag("--force", options->force, "Overwrite what is there");
-  add_threads(*command, options->threads);
-  return {command, [options] { return init(*options); }};
+  const Flags flags =
+      program.command("init", "Make a model with random weights from a config.json");
+  flags.word("--config", options->config, "config.json in Hugging Face layout", Flags::kRequired);
+  flags.word("--out", options->out,
+             "Folder of the new model; tokenizer files beside the config come along",
+             Flags::kRequired);
+  flags.word("--dtype", options->dtype, "fp32, bf16 or fp16");
+  flags.number<uint64_t>("--seed", options->seed, 0, std::numeric_limits<int64_t>::max(),
+                         "Seed of the weights");
+  flags.flag("--force", options->force, "Overwrite what is there");
+  add_threads(flags, options->threads);
+  return {flags, [options] { return init(*options); }};
 }
 
 }  // namespace tenon

@@ -227,21 +227,20 @@ int inspect(const fs::path& path, const std::string& base) {
 
 }  // namespace
 
-Command add_inspect(CLI::App& app) {
+Command add_inspect(const Flags& program) {
   struct Words {
     std::string path, base;
   };
   auto words = std::make_shared<Words>();
-  CLI::App* command = app.add_subcommand(
-      "inspect", "What a file or folder of Tenon's holds, and whether it is valid");
-  command
-      ->add_option("path", words->path,
-                   "safetensors, .bin, token or tokenizer file; model, adapter, checkpoint, run or "
-                   "tokenizer folder")
-      ->required();
-  command->add_option("--model", words->base,
-                      "Model folder: whether an adapter fits it (exit code 2 if not)");
-  return {command, [words] { return inspect(words->path, words->base); }};
+  const Flags flags =
+      program.command("inspect", "What a file or folder of Tenon's holds, and whether it is valid");
+  flags.word("path", words->path,
+             "safetensors, .bin, token or tokenizer file; model, adapter, checkpoint, run or "
+             "tokenizer folder",
+             Flags::kRequired);
+  flags.word("--model", words->base,
+             "Model folder: whether an adapter fits it (exit code 2 if not)");
+  return {flags, [words] { return inspect(words->path, words->base); }};
 }
 
 }  // namespace tenon

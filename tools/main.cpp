@@ -6,6 +6,7 @@
 #include <signal.h>
 #include <unistd.h>
 
+#include <CLI/CLI.hpp>
 #include <cerrno>
 #include <cstdio>
 #include <iostream>
@@ -60,9 +61,8 @@ void end_without_reader(int) {
 
 // A command with an --out makes files and goes on whoever reads what it says meanwhile; the others'
 // results are what they print. (tokenize does the one or the other.)
-bool prints_results(const CLI::App& command) {
-  const CLI::Option* ids = command.get_option_no_throw("--ids");
-  return command.get_option_no_throw("--out") == nullptr || (ids != nullptr && ids->count() > 0);
+bool prints_results(const Flags& command) {
+  return !command.has("--out") || command.given("--ids");
 }
 
 // Signals that would end the program for a write that fails: the write itself says it better.
@@ -79,10 +79,7 @@ int run(int argc, char** argv) {
   CLI::App app("Tenon fine-tunes language models where the machines are small or few.", "tenon");
   app.set_version_flag("--version", version_text());
   app.require_subcommand(1);
-  const std::vector<Command> commands = {add_finetune(app), add_init(app),     add_evaluate(app),
-                                         add_generate(app), add_tokenize(app), add_detokenize(app),
-                                         add_merge(app),    add_convert(app),  add_quantize(app),
-                                         add_inspect(app),  add_verify(app)};
+  const std::vector<Command> commands = add_commands(Flags(app));
   app.add_subcommand("bench", "Time kernels beside the machine's peak and a peer library");
   const std::vector<std::string> arguments(argv + 1, argv + argc);
   if (!arguments.empty() && arguments[0] == "bench") become_bench(arguments);
@@ -98,8 +95,8 @@ int run(int argc, char** argv) {
                   fmt::format("{} (see tenon{} --help)", printable(e.what(), 300), command));
   }
   for (const Command& command : commands) {
-    if (!command.app->parsed()) continue;
-    const bool prints = prints_results(*command.app);
+    if (!command.flags.chosen()) continue;
+    const bool prints = prints_results(command.flags);
     let_writes_fail(prints);
     const int code = command.run();
     if (prints && (std::fflush(stdout) != 0 || std::ferror(stdout) != 0))
@@ -111,27 +108,29 @@ int run(int argc, char** argv) {
 
 }  // namespace
 
+std::vector<Command> add_commands(const Flags& program) {
+  return {add_finetune(program), add_init(program),     add_evaluate(program),
+          add_generate(program), add_tokenize(program), add_detokenize(program),
+          add_merge(program),    add_convert(program),  add_quantize(program),
+          add_inspect(program),  add_verify(program)};
+}
+
 Device Compute::open(int local_rank) const {
   const Device opened = open_device(device, local_rank);
   require_dtype(opened, dtype());
   return opened;
 }
 
-void add_compute(CLI::App& app, Compute& compute) {
-  app.add_option("--precision", compute.precision, "Activations in fp32, bf16 or fp16")
-      ->capture_default_str();
-  app.add_option("--device", compute.device,
-                 "cpu, cuda, cuda:N, or auto: a card where there is one")
-      ->capture_default_str();
-  app.add_option("--quantize", compute.quantize,
-                 "What linear layers become when they are read: none, or nf4 (4 bits)")
-      ->capture_default_str();
-  app.add_flag("--double-quant", compute.double_quant, "Quantize the scales of NF4's blocks too");
+void add_compute(const Flags& flags, Compute& compute) {
+  flags.word("--precision", compute.precision, "Activations in fp32, bf16 or fp16");
+  flags.word("--device", compute.device, "cpu, cuda, cuda:N, or auto: a card where there is one");
+  flags.word("--quantize", compute.quantize,
+             "What linear layers become when they are read: none, or nf4 (4 bits)");
+  flags.flag("--double-quant", compute.double_quant, "Quantize the scales of NF4's blocks too");
 }
 
-void add_threads(CLI::App& app, int& threads) {
-  add_number(app, "--threads", threads, 1, 4096,
-             "Threads (default: the cores this process may use)");
+void add_threads(const Flags& flags, int& threads) {
+  flags.number("--threads", threads, 1, 4096, "Threads (default: the cores this process may use)");
 }
 
 void warn_of_leftover(const std::string& what) {

@@ -102,19 +102,18 @@ int merge(const MergeOptions& options) {
 
 }  // namespace
 
-Command add_merge(CLI::App& app) {
+Command add_merge(const Flags& program) {
   auto options = std::make_shared<MergeOptions>();
-  CLI::App* command =
-      app.add_subcommand("merge", "Fold adapters into their base: a model without adapters");
-  command->add_option("--model", options->model, "Model folder of the base")->required();
-  command
-      ->add_option("--adapter", options->adapters,
-                   "PEFT adapter folders, each with =WEIGHT if its change counts other than once")
-      ->required();
-  add_model_out(*command, options->out);
-  command->add_option("--dtype", options->dtype, "fp32, bf16 or fp16 (default: as the base)");
-  add_threads(*command, options->threads);
-  return {command, [options] { return merge(*options); }};
+  const Flags flags =
+      program.command("merge", "Fold adapters into their base: a model without adapters");
+  flags.word("--model", options->model, "Model folder of the base", Flags::kRequired);
+  flags.words("--adapter", options->adapters,
+              "PEFT adapter folders, each with =WEIGHT if its change counts other than once",
+              Flags::kRequired);
+  add_model_out(flags, options->out);
+  flags.word("--dtype", options->dtype, "fp32, bf16 or fp16 (default: as the base)");
+  add_threads(flags, options->threads);
+  return {flags, [options] { return merge(*options); }};
 }
 
 }  // namespace tenon

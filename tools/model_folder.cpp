@@ -56,17 +56,14 @@ int64_t parse_bytes(const std::string& text, const std::string& flag) {
   fail_input("{}: expected a size such as 5GB or 512MiB, got {}", flag, printable(text));
 }
 
-void add_model_out(CLI::App& app, ModelOut& out) {
+void add_model_out(const Flags& flags, ModelOut& out) {
   out.shard_bytes = kShardBytes;
-  app.add_option("--out", out.folder, "Folder of the new model")->required();
-  app.add_option_function<std::string>(
-         "--max-shard-size",
-         [&out](const std::string& text) {
-           out.shard_bytes = parse_bytes(text, "--max-shard-size");
-         },
-         "Largest file of weights before they are cut in shards, such as 5GB or 512MiB [5GB]")
-      ->type_name("");
-  app.add_flag("--force", out.force, "Overwrite the model that is there");
+  flags.word("--out", out.folder, "Folder of the new model", Flags::kRequired);
+  flags.read(
+      "--max-shard-size",
+      [&out](const std::string& word) { out.shard_bytes = parse_bytes(word, "--max-shard-size"); },
+      "Largest file of weights before they are cut in shards, such as 5GB or 512MiB [5GB]");
+  flags.flag("--force", out.force, "Overwrite the model that is there");
 }
 
 void check_model_out(const ModelOut& out, const std::vector<fs::path>& inputs) {

@@ -2,7 +2,6 @@
 // What the commands share that write a model's folder.
 #pragma once
 
-#include <CLI/CLI.hpp>
 #include <cstdint>
 #include <filesystem>
 #include <functional>
@@ -10,6 +9,7 @@
 #include <vector>
 
 #include "core/safetensors.h"
+#include "tools/flags.h"
 
 namespace tenon {
 
@@ -21,7 +21,7 @@ struct ModelOut {
 };
 
 // Adds --out, --max-shard-size and --force.
-void add_model_out(CLI::App& app, ModelOut& out);
+void add_model_out(const Flags& flags, ModelOut& out);
 
 // Throws Error(kInput) where --out is or holds one of `inputs`, or holds something and --force was
 // not given or would remove more than a model.

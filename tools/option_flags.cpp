@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Rows of train/options.h's table as flags of a command.
+#include <CLI/CLI.hpp>
 #include <algorithm>
 
 #include "tools/command.h"
@@ -15,7 +16,7 @@ std::string default_text(const OptionRow& row) {
 
 }  // namespace
 
-OptionFlags::OptionFlags(CLI::App& command, const std::function<bool(const OptionRow&)>& wanted)
+OptionFlags::OptionFlags(const Flags& flags, const std::function<bool(const OptionRow&)>& wanted)
     : given_(std::make_shared<std::vector<Given>>()) {
   for (const OptionRow& row : option_rows()) {
     if (wanted(row)) given_->push_back({&row, {}, nullptr});
@@ -27,9 +28,9 @@ OptionFlags::OptionFlags(CLI::App& command, const std::function<bool(const Optio
     const std::string help =
         text.empty() || text == "0" ? row.help : fmt::format("{} [{}]", row.help, text);
     if (row.kind == OptionRow::kFlag) {
-      given.option = command.add_flag(name, help);
+      given.option = flags.app().add_flag(name, help);
     } else {
-      given.option = command.add_option(name, given.words, help);
+      given.option = flags.app().add_option(name, given.words, help);
       if (row.kind == OptionRow::kValue) given.option->expected(1)->type_size(1);
       given.option->type_name("");
     }

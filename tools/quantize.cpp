@@ -156,19 +156,17 @@ int quantize(const QuantizeOptions& o) {
 
 }  // namespace
 
-Command add_quantize(CLI::App& app) {
+Command add_quantize(const Flags& program) {
   auto options = std::make_shared<QuantizeOptions>();
-  CLI::App* command = app.add_subcommand(
+  const Flags flags = program.command(
       "quantize", "Write a model whose linear layers are in 4 bits (bitsandbytes' layout)");
-  command->add_option("--model", options->model, "Model folder")->required();
-  add_model_out(*command, options->out);
-  command->add_option("--to", options->to, "nf4")
-      ->check(CLI::IsMember({"nf4"}))
-      ->capture_default_str();
-  command->add_flag("--double-quant", options->double_quant,
-                    "Quantize the scales of the blocks too: 4.13 instead of 4.5 bits a weight");
-  add_threads(*command, options->threads);
-  return {command, [options] { return quantize(*options); }};
+  flags.word("--model", options->model, "Model folder", Flags::kRequired);
+  add_model_out(flags, options->out);
+  flags.choice("--to", options->to, {"nf4"}, "nf4");
+  flags.flag("--double-quant", options->double_quant,
+             "Quantize the scales of the blocks too: 4.13 instead of 4.5 bits a weight");
+  add_threads(flags, options->threads);
+  return {flags, [options] { return quantize(*options); }};
 }
 
 }  // namespace tenon

@@ -19,12 +19,12 @@ constexpr int64_t kMostTopK = 1 << 24;
 constexpr double kLeastPenalty = 1e-3, kMostPenalty = 1e3;
 
 template <class Number>
-void add_optional(CLI::App& app, const std::string& name, std::optional<Number>& value,
+void add_optional(const Flags& flags, const std::string& name, std::optional<Number>& value,
                   Number least, Number most, const std::string& help) {
   const auto set = [=, &value](const std::string& text) {
     value = parse_number(name, text, least, most);
   };
-  app.add_option_function<std::string>(name, set, help)->type_name("");
+  flags.read(name, set, help);
 }
 
 // As generation_config.json says.
@@ -56,18 +56,18 @@ std::vector<int32_t> ends_of_files(const fs::path& folder, const Tokenizer& toke
 
 }  // namespace
 
-SamplingFlags::SamplingFlags(CLI::App& command) : given_(std::make_shared<Given>()) {
+SamplingFlags::SamplingFlags(const Flags& flags) : given_(std::make_shared<Given>()) {
   Given& g = *given_;
-  add_optional(command, "--temperature", g.temperature, 0.0, 100.0,
+  add_optional(flags, "--temperature", g.temperature, 0.0, 100.0,
                "0: greedy (default: 0, and for generate as generation_config.json says)");
-  add_optional(command, "--top-k", g.top_k, int64_t{0}, kMostTopK, "Only the k likeliest (0: off)");
-  add_optional(command, "--top-p", g.top_p, 0.0, 1.0, "Only the likeliest with this mass (1: off)");
-  add_optional(command, "--min-p", g.min_p, 0.0, 1.0,
+  add_optional(flags, "--top-k", g.top_k, int64_t{0}, kMostTopK, "Only the k likeliest (0: off)");
+  add_optional(flags, "--top-p", g.top_p, 0.0, 1.0, "Only the likeliest with this mass (1: off)");
+  add_optional(flags, "--min-p", g.min_p, 0.0, 1.0,
                "Only what is at least so likely beside the likeliest (0: off)");
-  add_optional(command, "--repetition-penalty", g.repetition_penalty, kLeastPenalty, kMostPenalty,
+  add_optional(flags, "--repetition-penalty", g.repetition_penalty, kLeastPenalty, kMostPenalty,
                "Price of tokens that were there before (1: none)");
-  add_number<uint64_t>(command, "--seed", g.seed, 0, std::numeric_limits<int64_t>::max(),
-                       "Seed of the draws");
+  flags.number<uint64_t>("--seed", g.seed, 0, std::numeric_limits<int64_t>::max(),
+                         "Seed of the draws");
 }
 
 SamplingOptions SamplingFlags::resolve(const fs::path& folder) const {

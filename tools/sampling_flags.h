@@ -2,7 +2,6 @@
 // What the commands share that let a model speak: how tokens are chosen, and which end a text.
 #pragma once
 
-#include <CLI/CLI.hpp>
 #include <cstdint>
 #include <filesystem>
 #include <memory>
@@ -13,6 +12,7 @@
 #include "models/generate.h"
 #include "text/chat/chat_template.h"
 #include "text/tokenizer/tokenizer.h"
+#include "tools/flags.h"
 
 namespace tenon {
 
@@ -20,7 +20,7 @@ namespace tenon {
 // given.
 class SamplingFlags {
  public:
-  explicit SamplingFlags(CLI::App& command);
+  explicit SamplingFlags(const Flags& flags);
   // What the flags say; where they are silent, generation_config.json of the model's folder, of
   // which temperature, top_k, top_p and min_p count where its do_sample is true, with transformers'
   // defaults; else greedy. Says on stderr when the file makes it draw. Throws Error(kInput).

@@ -178,21 +178,21 @@ int run_detokenize(const std::string& model) {
 
 }  // namespace
 
-Command add_tokenize(CLI::App& app) {
+Command add_tokenize(const Flags& program) {
   auto options = std::make_shared<TokenizeCommand>();
-  CLI::App* command = app.add_subcommand(
+  const Flags flags = program.command(
       "tokenize", "Data as a token file for finetune and evaluate, or as ids on stdout");
-  command->add_option("--model", options->model, "Model folder")->required();
-  command->add_option("--data", options->data, "Files: .txt, .jsonl, ...")->required();
-  command->add_option("--out", options->out, "Token file to write");
-  command->add_flag("--force", options->force, "Replace the token file of --out");
-  command->add_flag("--ids", options->ids, "Print a JSON array of ids a record instead");
-  command->add_flag("--no-special", options->no_special,
-                    "With --ids: without the tokenizer's own BOS and EOS");
-  command->add_flag("--lines", options->lines, "Each line of a .txt is a record");
-  const OptionFlags reading(*command, [](const OptionRow& row) { return row.of_data; });
-  add_threads(*command, options->threads);
-  return {command, [options, reading] {
+  flags.word("--model", options->model, "Model folder", Flags::kRequired);
+  flags.words("--data", options->data, "Files: .txt, .jsonl, ...", Flags::kRequired);
+  flags.word("--out", options->out, "Token file to write");
+  flags.flag("--force", options->force, "Replace the token file of --out");
+  flags.flag("--ids", options->ids, "Print a JSON array of ids a record instead");
+  flags.flag("--no-special", options->no_special,
+             "With --ids: without the tokenizer's own BOS and EOS");
+  flags.flag("--lines", options->lines, "Each line of a .txt is a record");
+  const OptionFlags reading(flags, [](const OptionRow& row) { return row.of_data; });
+  add_threads(flags, options->threads);
+  return {flags, [options, reading] {
             reading.apply(options->reading);
             check_data_options(options->reading);
             if (options->ids != options->out.empty())
@@ -212,12 +212,12 @@ Command add_tokenize(CLI::App& app) {
           }};
 }
 
-Command add_detokenize(CLI::App& app) {
+Command add_detokenize(const Flags& program) {
   auto model = std::make_shared<std::string>();
-  CLI::App* command = app.add_subcommand(
+  const Flags flags = program.command(
       "detokenize", "JSON arrays of ids on stdin, one a line, as JSON strings on stdout");
-  command->add_option("--model", *model, "Model folder")->required();
-  return {command, [model] { return run_detokenize(*model); }};
+  flags.word("--model", *model, "Model folder", Flags::kRequired);
+  return {flags, [model] { return run_detokenize(*model); }};
 }
 
 }  // namespace tenon

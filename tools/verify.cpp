@@ -349,18 +349,15 @@ bool verify_case(const fs::path& folder, const VerifyOptions& options, Device de
 
 }  // namespace
 
-Command add_verify(CLI::App& app) {
+Command add_verify(const Flags& program) {
   auto options = std::make_shared<VerifyOptions>();
-  CLI::App* command = app.add_subcommand("verify", "Check this build against reference outputs");
-  command
-      ->add_option("cases", options->cases,
-                   "Case folders (model/, adapter/, inputs, steps, expected)")
-      ->required();
-  command->add_option("--model", options->model,
-                      "A model folder from elsewhere instead of the case's own");
-  add_compute(*command, options->compute);
-  add_threads(*command, options->threads);
-  return {command, [options] {
+  const Flags flags = program.command("verify", "Check this build against reference outputs");
+  flags.words("cases", options->cases, "Case folders (model/, adapter/, inputs, steps, expected)",
+              Flags::kRequired);
+  flags.word("--model", options->model, "A model folder from elsewhere instead of the case's own");
+  add_compute(flags, options->compute);
+  add_threads(flags, options->threads);
+  return {flags, [options] {
             if (options->threads > 0) set_thread_count(options->threads);
             const Device device = options->compute.open();
             bool good = true;

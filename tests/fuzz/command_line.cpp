@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // tools/command.h: the words of a command line, one a line of the input, up to where the command
 // would run.
+#include <CLI/CLI.hpp>
+
 #include "tests/fuzz/fuzz.h"
 #include "tools/command.h"
 
@@ -16,9 +18,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   }
   CLI::App app("fuzz", "tenon");
   app.require_subcommand(1);
-  const std::vector<Command> commands = {
-      add_finetune(app),   add_init(app),  add_evaluate(app), add_generate(app), add_tokenize(app),
-      add_detokenize(app), add_merge(app), add_convert(app),  add_inspect(app),  add_verify(app)};
+  const std::vector<Command> commands = add_commands(Flags(app));
   fuzz::accepts([&] {
     check_arguments(app, words);
     std::vector<std::string> backwards(words.rbegin(), words.rend());
