@@ -11,8 +11,8 @@
 #include "models/weights.h"
 #include "text/data/documents.h"
 #include "text/data/packing.h"
-#include "train/optimizer.h"
 #include "train/schedule.h"
+#include "train/update_rule.h"
 
 namespace tenon {
 
@@ -29,8 +29,7 @@ inline constexpr Choice<DType> kPrecisions[] = {{"fp32", DType::kF32},
                                                 {"fp16-mixed", DType::kF16}};
 inline constexpr Choice<Quantization> kQuantizations[] = {{"none", Quantization::kNone},
                                                           {"nf4", Quantization::kNf4}};
-inline constexpr Choice<OptimizerKind> kOptimizers[] = {{"adamw", OptimizerKind::kAdamW},
-                                                        {"sgd", OptimizerKind::kSgd}};
+inline constexpr Choice<const UpdateRule*> kOptimizers[] = {{"adamw", &kAdamW}, {"sgd", &kSgd}};
 inline constexpr Choice<ScheduleKind> kSchedules[] = {{"cosine", ScheduleKind::kCosine},
                                                       {"linear", ScheduleKind::kLinear},
                                                       {"constant", ScheduleKind::kConstant}};

@@ -25,7 +25,7 @@ namespace {
 namespace fs = std::filesystem;
 
 OptimizerOptions optimizer_options(const TrainOptions& o) {
-  return {.kind = chosen(kOptimizers, "--optimizer", o.optimizer),
+  return {.rule = chosen(kOptimizers, "--optimizer", o.optimizer),
           .beta1 = o.beta1,
           .beta2 = o.beta2,
           .eps = o.eps,

@@ -17,18 +17,16 @@ bool same(const OptimizerTensor& a, const OptimizerTensor& b) {
 
 }  // namespace
 
+StateTensor zero_state(const Parameter& parameter, const char* suffix) {
+  return {suffix, Tensor::zeros(parameter.shape, DType::kF32, parameter.value.device(),
+                                MemoryKind::kOptimizer)};
+}
+
 Optimizer::Optimizer(Model& model, const OptimizerOptions& options) : options_(options) {
   model.visit_parameters([&](const std::string& path, Parameter& parameter) {
     if (!parameter.trainable) return;
     device_ = parameter.value.device();
-    Slot slot{path, &parameter, {}, {}};
-    const auto state = [&] {
-      return Tensor::zeros(parameter.shape, DType::kF32, device_, MemoryKind::kOptimizer);
-    };
-    const bool adam = options_.kind == OptimizerKind::kAdamW;
-    if (adam || options_.momentum != 0) slot.m = state();
-    if (adam) slot.v = state();
-    slots_.push_back(std::move(slot));
+    slots_.push_back({path, &parameter, options_.rule->state(parameter, options_)});
   });
   squares_ = Tensor::zeros({8}, DType::kU8, device_, MemoryKind::kOptimizer);
 }
@@ -38,13 +36,13 @@ Optimizer::Optimizer(Model& model, const OptimizerOptions& options) : options_(o
 void Optimizer::refresh_list() {
   std::vector<OptimizerTensor> tensors;
   pieces_ = 0;
-  for (const Slot& slot : slots_) {
+  for (const OptimizerSlot& slot : slots_) {
     const Tensor& value = slot.parameter->value;
     const bool decays = options_.decay_vectors || !slot.parameter->vector;
     tensors.push_back({.weight = value.data<float>(),
                        .grad = value.slot()->grad.data<float>(),
-                       .m = slot.m.data<float>(),
-                       .v = slot.v.data<float>(),
+                       .m = slot.kept("m").data<float>(),
+                       .v = slot.kept("v").data<float>(),
                        .count = value.numel(),
                        .first_piece = pieces_,
                        .weight_decay = decays ? static_cast<float>(options_.weight_decay) : 0});
@@ -77,58 +75,43 @@ double Optimizer::step(double lr, double unscale, double max_norm) {
   refresh_list();
   auto* squares = static_cast<double*>(squares_.raw());
   kernels(device_).sum_squares({.list = list(), .out = squares});
-  const GradientScale scale{.sum_squares = squares, .unscale = unscale, .max_norm = max_norm};
-  if (options_.kind == OptimizerKind::kSgd) {
-    kernels(device_).sgd({.list = list(),
-                          .scale = scale,
-                          .lr = static_cast<float>(lr),
-                          .momentum = static_cast<float>(options_.momentum)});
-  } else {
-    // The corrections are those of the betas that the kernel works with: 1 - 0.999f is off by 1e-5.
-    const auto beta1 = static_cast<float>(options_.beta1),
-               beta2 = static_cast<float>(options_.beta2);
-    const auto t = static_cast<double>(steps_ + 1);
-    const auto correction = [&](float beta) {
-      return static_cast<float>(-std::expm1(t * std::log(static_cast<double>(beta))));
-    };
-    kernels(device_).adamw({.list = list(),
-                            .scale = scale,
-                            .lr = static_cast<float>(lr),
-                            .beta1 = beta1,
-                            .beta2 = beta2,
-                            .eps = static_cast<float>(options_.eps),
-                            .correction1 = correction(beta1),
-                            .correction2 = correction(beta2)});
-  }
+  options_.rule->step({.options = options_,
+                       .kernels = kernels(device_),
+                       .slots = slots_,
+                       .list = list(),
+                       .scale = {.sum_squares = squares, .unscale = unscale, .max_norm = max_norm},
+                       .lr = lr,
+                       .number = steps_ + 1});
   const double norm = std::sqrt(read_squares()) * unscale;
   if (std::isfinite(norm)) ++steps_;
   return norm;
 }
 
 void Optimizer::zero_gradients() {
-  for (const Slot& slot : slots_) Tensor(slot.parameter->value.slot()->grad).zero();
+  for (const OptimizerSlot& slot : slots_) Tensor(slot.parameter->value.slot()->grad).zero();
 }
 
 void Optimizer::visit_state(const std::function<void(const std::string&, Tensor&)>& f) {
-  for (Slot& slot : slots_) {
+  for (OptimizerSlot& slot : slots_) {
     f(slot.name, slot.parameter->value);
-    if (slot.m.defined()) f(slot.name + ".m", slot.m);
-    if (slot.v.defined()) f(slot.name + ".v", slot.v);
+    for (StateTensor& kept : slot.state) f(slot.name + "." + kept.suffix, kept.tensor);
   }
 }
 
 std::string Optimizer::bad_gradient() const {
-  return first_not_finite(
-      [](const Slot& slot) -> const Tensor& { return slot.parameter->value.slot()->grad; });
+  return first_not_finite([](const OptimizerSlot& slot) -> const Tensor& {
+    return slot.parameter->value.slot()->grad;
+  });
 }
 
 std::string Optimizer::bad_weight() const {
-  return first_not_finite([](const Slot& slot) -> const Tensor& { return slot.parameter->value; });
+  return first_not_finite(
+      [](const OptimizerSlot& slot) -> const Tensor& { return slot.parameter->value; });
 }
 
 std::string Optimizer::first_not_finite(
-    const std::function<const Tensor&(const Slot&)>& pick) const {
-  for (const Slot& slot : slots_) {
+    const std::function<const Tensor&(const OptimizerSlot&)>& pick) const {
+  for (const OptimizerSlot& slot : slots_) {
     const Tensor host = pick(slot).to(Device::kCPU);
     const float* values = host.data<float>();
     const auto finite = [](float value) { return std::isfinite(value); };

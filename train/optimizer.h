@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Optimizers over the trainable parameters of a model. State is fp32, one tensor a parameter and
-// moment, named after the parameter so that a checkpoint can find it again.
+// The optimizer of a model's trainable parameters, by one of the rules of train/update_rule.h. State
+// is named after its parameter, so that a checkpoint can find it again.
 #pragma once
 
 #include <functional>
@@ -8,18 +8,9 @@
 #include <vector>
 
 #include "models/model.h"
+#include "train/update_rule.h"
 
 namespace tenon {
-
-enum class OptimizerKind : uint8_t { kAdamW, kSgd };
-
-struct OptimizerOptions {
-  OptimizerKind kind = OptimizerKind::kAdamW;
-  double beta1 = 0.9, beta2 = 0.999, eps = 1e-8;
-  double momentum = 0.9;  // SGD
-  double weight_decay = 0;
-  bool decay_vectors = false;  // also norms and biases, as PyTorch does without parameter groups
-};
 
 class Optimizer {
  public:
@@ -40,26 +31,21 @@ class Optimizer {
   int64_t steps() const { return steps_; }
   void set_steps(int64_t steps) { steps_ = steps; }  // on resume
 
-  // Every tensor that a checkpoint must hold: "<parameter>" (its fp32 value), "<parameter>.m",
-  // "<parameter>.v".
+  // Every tensor that a checkpoint must hold: "<parameter>", its value, and the rule's state of it.
   void visit_state(const std::function<void(const std::string& name, Tensor& tensor)>& f);
   // The name of the first parameter whose gradient, or whose value, is not finite; or "".
   std::string bad_gradient() const;
   std::string bad_weight() const;
 
  private:
-  struct Slot {
-    std::string name;
-    Parameter* parameter;
-    Tensor m, v;
-  };
-  std::string first_not_finite(const std::function<const Tensor&(const Slot&)>& pick) const;
+  std::string first_not_finite(
+      const std::function<const Tensor&(const OptimizerSlot&)>& pick) const;
   void refresh_list();
   OptimizerList list() const;
   double read_squares() const;
 
   OptimizerOptions options_;
-  std::vector<Slot> slots_;
+  std::vector<OptimizerSlot> slots_;
   Device device_ = Device::kCPU;
   std::vector<OptimizerTensor> tensors_;  // as they were sent to the device
   int64_t pieces_ = 0;

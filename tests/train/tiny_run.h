@@ -77,7 +77,7 @@ inline TinyResult run_rank(const TrainOptions& o, Communicator& world, const Tok
   const bool full = o.method == "full";
   full ? train_all(*model) : attach_lora(*model, lora, static_cast<uint64_t>(o.seed));
   place(*model, open_device(o.device), activation_dtype(o.precision));
-  Optimizer optimizer(*model, {.kind = chosen(kOptimizers, "--optimizer", o.optimizer),
+  Optimizer optimizer(*model, {.rule = chosen(kOptimizers, "--optimizer", o.optimizer),
                                .momentum = o.momentum,
                                .weight_decay = o.weight_decay});
   const auto strategy = data_parallel(world, 1000);
