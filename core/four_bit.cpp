@@ -7,6 +7,7 @@
 #include <cstring>
 #include <vector>
 
+#include "core/dynamic_code.h"
 #include "core/finite.h"
 #include "core/for_pieces.h"
 
@@ -69,7 +70,7 @@ void encode_block(const float* x, int64_t count, float scale, const float* betwe
 // bitsandbytes' CPU code looks 8-bit codes up by 65,536 equal steps of [-1, 1].
 const std::vector<uint8_t>& codes_of_steps() {
   static const std::vector<uint8_t> codes = [] {
-    const std::vector<float> between = midpoints(dynamic_numbers(), 256);
+    const std::vector<float> between = midpoints(signed_dynamic_code().numbers, 256);
     std::vector<uint8_t> all(65536);
     for (size_t step = 0; step < all.size(); ++step) {
       const float x = -1.0f + 2.0f * static_cast<float>(step) / 65535.0f;
@@ -141,7 +142,7 @@ void quantize_scales(FourBitMatrix& m) {
   const int64_t outer = (blocks + kOuterBlock - 1) / kOuterBlock;
   m.outer_scales = Tensor::empty({outer}, DType::kF32, MemoryKind::kWeights);
   m.scale_numbers = Tensor::empty({256}, DType::kF32, MemoryKind::kWeights);
-  std::memcpy(m.scale_numbers.raw(), dynamic_numbers(), 256 * sizeof(float));
+  std::memcpy(m.scale_numbers.raw(), signed_dynamic_code().numbers, 256 * sizeof(float));
   for (int64_t b = 0; b < outer; ++b) {
     const int64_t begin = b * kOuterBlock, count = std::min(kOuterBlock, blocks - begin);
     m.outer_scales.data<float>()[b] =
@@ -151,32 +152,6 @@ void quantize_scales(FourBitMatrix& m) {
 }
 
 }  // namespace
-
-const float* dynamic_numbers() {
-  static const std::vector<float> numbers = [] {
-    constexpr int kExponents = 7;
-    std::vector<float> all = {0.0f, 1.0f};
-    for (int i = 0; i < kExponents; ++i) {
-      const int items = (1 << i) + 1;
-      const double power = std::pow(10.0, i - (kExponents - 1));
-      // torch.linspace in fp32: from both ends towards the middle, each in one rounding.
-      const float step = (1.0f - 0.1f) / static_cast<float>(items - 1);
-      const auto boundary = [&](int k) {
-        return 2 * k < items ? std::fma(step, static_cast<float>(k), 0.1f)
-                             : std::fma(-step, static_cast<float>(items - 1 - k), 1.0f);
-      };
-      for (int k = 0; k + 1 < items; ++k) {
-        const float mean = (boundary(k) + boundary(k + 1)) / 2.0f;
-        const auto number = static_cast<float>(power) * mean;
-        all.push_back(number);
-        all.push_back(-number);
-      }
-    }
-    std::sort(all.begin(), all.end());
-    return all;
-  }();
-  return numbers.data();
-}
 
 int64_t FourBitMatrix::bytes() const {
   int64_t sum = 0;

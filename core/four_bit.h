@@ -32,10 +32,6 @@ inline constexpr float kNf4Numbers[16] = {-1.0f,
                                           0.7229568362236023f,
                                           1.0f};
 
-// The 256 numbers of 8 bits with a dynamic exponent (Dettmers et al. 2022, arXiv:2110.02861),
-// ascending: bitsandbytes' create_dynamic_map().
-const float* dynamic_numbers();
-
 struct FourBitMatrix {
   Shape shape;                // (rows, columns)
   DType dtype = DType::kF32;  // what it was quantized from

@@ -34,7 +34,7 @@ struct FourBit {
   const uint8_t* scale_codes = nullptr;  // of each block
   const float* scale_numbers = nullptr;  // (256)
   const float* outer_scales = nullptr;   // of each outer_block blocks
-  int64_t outer_block = 256;  // a power of 2
+  int64_t outer_block = 256;             // a power of 2
   float offset = 0;
 };
 
@@ -366,15 +366,41 @@ struct CopyRowsArgs {
 // One of the tensors that an optimizer updates together. Work is split into pieces of
 // kOptimizerPiece elements of one tensor; a list is sorted by first_piece.
 struct OptimizerTensor {
-  float* weight = nullptr;      // (count)
+  void* weight = nullptr;       // (count) of `dtype`
   const float* grad = nullptr;  // (count)
   float* m = nullptr;           // (count); null where the optimizer keeps none
   float* v = nullptr;           // (count); null where the optimizer keeps none
   int64_t count = 0;
   int64_t first_piece = 0;  // pieces of the tensors before this one
   float weight_decay = 0;
+  DType dtype = DType::kF32;  // fp32, bf16 or fp16: on CUDA fp32
+  uint32_t number = 0;        // of the tensor: what its bf16 weights are rounded by, see Rounding
+  // AdamW's moments in 8 bits instead, on the CPU: element i is numbers[code i] of the DynamicCode
+  // times scale i / kCodeBlock.
+  uint8_t *m_codes = nullptr, *v_codes = nullptr;  // (count)
+  float *m_scales = nullptr, *v_scales = nullptr;  // (count / kCodeBlock, rounded up)
 };
+inline constexpr int64_t kCodeBlock = 256;
 inline constexpr int64_t kOptimizerPiece = 4096;
+
+// What a step stores of bf16 weights is rounded up or down with the probabilities that make it right
+// on average (Gupta et al. 2015, arXiv:1502.02551): an update smaller than half of bf16's spacing
+// would be lost else. Element i of tensor n takes the upper half of word i of this stream with
+// purpose + n: added to the lower half of its fp32 bits, which are then cut off. fp16 weights are
+// rounded to nearest.
+using Rounding = RandomStream;
+
+// A byte for each number in [-1, 1] or [0, 1], in decades that have the more steps the larger they
+// are (Dettmers et al. 2022, arXiv:2110.02861). core/dynamic_code.h makes them.
+struct DynamicCode {
+  static constexpr int kSteps = 128, kOctaves = 24, kBuckets = kOctaves * kSteps + 2;
+  float numbers[256];  // rising
+  float between[256];  // halfway from a number to the next; at the end infinity
+  // By sign and bucket: the code of the least number in it. Bucket 0 holds what is less than
+  // 2^-kOctaves in size, the others what has the same first 7 bits of the mantissa. None holds more
+  // than one number of `between`.
+  uint8_t first[2][kBuckets];
+};
 
 // The list and all that it points to lie on the kernel's device.
 struct OptimizerList {
@@ -406,8 +432,12 @@ struct GradientScale {
 struct AdamWArgs {
   OptimizerList list;
   GradientScale scale;
+  Rounding rounding;
   float lr = 0, beta1 = 0, beta2 = 0, eps = 0;
   float correction1 = 1, correction2 = 1;
+  // What moments in 8 bits are written with: a moment's code is that of the nearest number, or, where
+  // that has not the sign of the moment, the next one that has.
+  const DynamicCode *signed_code = nullptr, *unsigned_code = nullptr;
 };
 
 // SGD as in PyTorch: g = grad * factor + weight_decay * w; m = momentum m + g; w -= lr * m (g
@@ -415,7 +445,29 @@ struct AdamWArgs {
 struct SgdArgs {
   OptimizerList list;
   GradientScale scale;
+  Rounding rounding;
   float lr = 0, momentum = 0;
+};
+
+// Adafactor (Shazeer and Stern 2018, arXiv:1804.04235) as torch.optim.Adafactor has it: of a matrix
+// the second moment is kept as the means of its rows and of its columns.
+//   g = grad * factor; row += fresh * (mean over j of g^2 - row), column likewise over i;
+//   V = row column^T / max(mean of row, least_mean); u = g / sqrt(max(V, least_variance));
+//   w -= lr * weight_decay * w; w -= rate * max(least_scale, rms(w)) / max(1, rms(u) / most_rms) * u
+// with rms(w) of before. Of a vector v = V is kept: v += fresh * (g^2 - v).
+struct AdafactorArgs {
+  void* weight = nullptr;       // (rows, columns) of `dtype`
+  const float* grad = nullptr;  // (rows, columns)
+  float* row = nullptr;         // (rows)
+  float* column = nullptr;      // (columns)
+  float* v = nullptr;           // (columns), in place of both, where rows is 1
+  int64_t rows = 0, columns = 0;
+  DType dtype = DType::kF32;  // fp32, bf16 or fp16
+  uint32_t number = 0;        // as OptimizerTensor has it
+  GradientScale scale;
+  Rounding rounding;
+  float lr = 0, weight_decay = 0, rate = 0, fresh = 0;
+  float least_mean = 0, least_variance = 0, least_scale = 0, most_rms = 1;
 };
 
 // logits[i] = logits[i] * penalty where it is negative, / penalty elsewhere, for i of ids (Keskar et
@@ -471,6 +523,7 @@ struct SampleArgs {
   X(sum_squares, SumSquaresArgs)                    \
   X(adamw, AdamWArgs)                               \
   X(sgd, SgdArgs)                                   \
+  X(adafactor, AdafactorArgs)                       \
   X(repetition_penalty, RepetitionPenaltyArgs)      \
   X(sample, SampleArgs)
 

@@ -1,12 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 // Computes    sums of squares, and a step of AdamW or SGD (formulas in core/kernel_table.h).
-// Layout      lists of flat fp32 arrays.
+// Layout      lists of flat arrays: weights in fp32, bf16 or fp16, the others in fp32.
 // Work split  8 pieces at a time, of 4096 elements of one tensor of the list; the sums of squares
 //             of pieces are added in order.
-// Numerics    steps in fp32; sums of squares in double, where the square of a float is exact.
+// Numerics    steps in fp32, bf16 weights rounded stochastically; sums of squares in double, where the square of a float is exact.
 // Traffic     AdamW reads 4 and writes 3 floats an element: bound by memory.
+#include "kernels/cpu/dynamic_code.h"
 #include "kernels/cpu/kernels.h"
+#include "kernels/cpu/rounding.h"
 #include "kernels/cpu/row_sums.h"
+#include "kernels/cpu/step_factor.h"
 #include "kernels/cpu/vec.h"
 
 namespace tenon::cpu::TENON_ISA {
@@ -49,17 +52,15 @@ void for_pieces(const OptimizerList& list, const Body& body) {
   });
 }
 
-// The factor of GradientScale; false when nothing is to be written.
-bool factor_of(const GradientScale& scale, float* factor) {
-  double result = scale.unscale;
-  if (scale.sum_squares != nullptr) {
-    const double squares = *scale.sum_squares;
-    if (!__builtin_isfinite(squares)) return false;
-    const double limit = scale.max_norm / (__builtin_sqrt(squares) * scale.unscale + 1e-6);
-    if (scale.max_norm > 0 && limit < 1) result *= limit;
-  }
-  *factor = static_cast<float>(result);
-  return true;
+// Calls body(weights, tensor, begin, end) for every piece of the list.
+template <class Body>
+void for_weights(const OptimizerList& list, Rounding rounding, const Body& body) {
+  for_pieces(list, [&](const OptimizerTensor& t, int64_t begin, int64_t end, int64_t) {
+    dispatch_float(t.dtype, [&](auto element) {
+      Weights<decltype(element)> weights(t.weight, rounding, t.number);
+      body(weights, t, begin, end);
+    });
+  });
 }
 
 }  // namespace
@@ -82,40 +83,57 @@ void adamw(const AdamWArgs& a) {
   const Vec rate = Vec::all(a.lr / a.correction1),
             root = Vec::all(1.0f / __builtin_sqrtf(a.correction2));
   const Vec eps = Vec::all(a.eps);
-  for_pieces(a.list, [&](const OptimizerTensor& t, int64_t begin, int64_t end, int64_t) {
+  // Elements [begin, end) with their moments from m and v on.
+  const auto update = [&](auto& weights, const OptimizerTensor& t, float* m_begin, float* v_begin,
+                          int64_t begin, int64_t end) {
     const Vec decay = Vec::all(a.lr * t.weight_decay);
     for (int64_t i = begin; i < end; i += kLanes) {
       const int64_t left = end - i;
+      float *const m_at = m_begin + (i - begin), *const v_at = v_begin + (i - begin);
       const Vec g = Vec::load(t.grad + i, left) * grad_scale;
-      const Vec m = fma(beta1, Vec::load(t.m + i, left), rest1 * g);
-      const Vec v = fma(beta2, Vec::load(t.v + i, left), rest2 * g * g);
-      Vec w = Vec::load(t.weight + i, left);
+      const Vec m = fma(beta1, Vec::load(m_at, left), rest1 * g);
+      const Vec v = fma(beta2, Vec::load(v_at, left), rest2 * g * g);
+      Vec w = weights.load(i, left);
       w = fnma(decay, w, w);
       w = w - rate * m / fma(sqrt(v), root, eps);
-      m.store(t.m + i, left);
-      v.store(t.v + i, left);
-      w.store(t.weight + i, left);
+      m.store(m_at, left);
+      v.store(v_at, left);
+      weights.store(w, i, left);
     }
-  });
+  };
+  for_weights(
+      a.list, a.rounding, [&](auto& weights, const OptimizerTensor& t, int64_t begin, int64_t end) {
+        if (t.m_codes == nullptr) return update(weights, t, t.m + begin, t.v + begin, begin, end);
+        for (int64_t i = begin; i < end; i += kCodeBlock) {
+          const int64_t count = smaller(kCodeBlock, end - i), block = i / kCodeBlock;
+          float m[kCodeBlock], v[kCodeBlock];
+          decode_block(*a.signed_code, t.m_codes + i, t.m_scales[block], m, count);
+          decode_block(*a.unsigned_code, t.v_codes + i, t.v_scales[block], v, count);
+          update(weights, t, m, v, i, i + count);
+          t.m_scales[block] = encode_block<true>(*a.signed_code, m, t.m_codes + i, count);
+          t.v_scales[block] = encode_block<false>(*a.unsigned_code, v, t.v_codes + i, count);
+        }
+      });
 }
 
 void sgd(const SgdArgs& a) {
   float factor = 0;
   if (!factor_of(a.scale, &factor)) return;
   const Vec grad_scale = Vec::all(factor), momentum = Vec::all(a.momentum), lr = Vec::all(a.lr);
-  for_pieces(a.list, [&](const OptimizerTensor& t, int64_t begin, int64_t end, int64_t) {
-    const Vec decay = Vec::all(t.weight_decay);
-    for (int64_t i = begin; i < end; i += kLanes) {
-      const int64_t left = end - i;
-      const Vec w = Vec::load(t.weight + i, left);
-      Vec g = fma(decay, w, Vec::load(t.grad + i, left) * grad_scale);
-      if (t.m != nullptr) {
-        g = fma(momentum, Vec::load(t.m + i, left), g);
-        g.store(t.m + i, left);
-      }
-      fnma(lr, g, w).store(t.weight + i, left);
-    }
-  });
+  for_weights(a.list, a.rounding,
+              [&](auto& weights, const OptimizerTensor& t, int64_t begin, int64_t end) {
+                const Vec decay = Vec::all(t.weight_decay);
+                for (int64_t i = begin; i < end; i += kLanes) {
+                  const int64_t left = end - i;
+                  const Vec w = weights.load(i, left);
+                  Vec g = fma(decay, w, Vec::load(t.grad + i, left) * grad_scale);
+                  if (t.m != nullptr) {
+                    g = fma(momentum, Vec::load(t.m + i, left), g);
+                    g.store(t.m + i, left);
+                  }
+                  weights.store(fnma(lr, g, w), i, left);
+                }
+              });
 }
 
 }  // namespace tenon::cpu::TENON_ISA

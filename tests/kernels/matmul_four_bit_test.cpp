@@ -2,6 +2,7 @@
 // matmul with an operand in 4 bits against Eigen in double: on every table, either operand, either
 // way round, few rows and many, blocks that rows end within, scales as they are and quantized.
 #include "core/backend.h"
+#include "core/dynamic_code.h"
 #include "core/four_bit.h"
 #include "core/parallel_for.h"
 #include "tests/kernels/matmul_problem.h"
@@ -24,7 +25,7 @@ struct FourBitOperand {
     format = {.numbers = kNf4Numbers, .block = block, .scales = doubled ? nullptr : scales.data()};
     if (doubled) {
       format.scale_codes = scale_codes.data();
-      format.scale_numbers = dynamic_numbers();
+      format.scale_numbers = signed_dynamic_code().numbers;
       format.outer_scales = outer.data();
       format.offset = 0.07f;
     }
@@ -39,7 +40,7 @@ struct FourBitOperand {
     const size_t b = at / static_cast<size_t>(format.block);
     float scale = scales[b];
     if (format.scales == nullptr) {
-      const float inner = dynamic_numbers()[scale_codes[b]] * outer[b / 256];
+      const float inner = signed_dynamic_code().numbers[scale_codes[b]] * outer[b / 256];
       scale = inner + 0.07f;
     }
     const float value = kNf4Numbers[code] * scale;
