@@ -24,6 +24,7 @@ Pause::~Pause() { current = previous_; }
 void Grads::add(size_t i, const Tensor& grad) {
   if (!wants(i) || !grad.defined()) return;
   GradSlot& slot = *inputs_[i];
+  if (slot.parameter) slot.buffer();
   TENON_CHECK(!slot.grad.defined() || slot.grad.numel() == grad.numel(),
               "[tape] gradient of {} added to one of {}", grad.shape().text(),
               slot.grad.shape().text());
@@ -46,7 +47,7 @@ void Grads::add(size_t i, const Tensor& grad) {
 Tensor Grads::sink(size_t i) const {
   if (!wants(i)) return {};
   TENON_CHECK(inputs_[i]->parameter, "[tape] input {} is not a parameter", i);
-  return inputs_[i]->grad;
+  return inputs_[i]->buffer();
 }
 
 void Tape::backward(const Tensor& output, const Tensor& seed) {

@@ -125,10 +125,18 @@ void Tensor::zero() {
   if (bytes() > 0) memory_of(device()).zero(raw(), bytes());
 }
 
-void require_grad(Tensor& value) {
+const Tensor& GradSlot::buffer() {
+  TENON_CHECK(parameter, "[tensor] the buffer of a gradient that is no parameter's");
+  if (!grad.defined()) grad = Tensor::zeros(shape, DType::kF32, device, MemoryKind::kGradients);
+  return grad;
+}
+
+void require_grad(Tensor& value, GradBuffer buffer) {
   auto slot = std::make_shared<GradSlot>();
-  slot->grad = Tensor::zeros(value.shape(), DType::kF32, value.device(), MemoryKind::kGradients);
   slot->parameter = true;
+  slot->shape = value.shape();
+  slot->device = value.device();
+  if (buffer == GradBuffer::kNow) slot->buffer();
   value.set_slot(std::move(slot));
 }
 

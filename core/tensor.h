@@ -102,12 +102,19 @@ class Tensor {
 struct GradSlot {
   Tensor grad;
   bool parameter = false;
+  Shape shape;  // of a parameter's gradient
+  Device device = Device::kCPU;
   int uses = 0;  // recorded uses whose backward has not run yet
   std::function<void()>
       on_ready;  // a parameter's gradient of this pass is final (uses fell to zero)
+
+  // A parameter's gradient: zeros where it has been given back.
+  const Tensor& buffer();
 };
 
-// Makes `value` a parameter whose gradient is wanted: a zeroed fp32 buffer of its shape.
-void require_grad(Tensor& value);
+// Makes `value` a parameter whose gradient is wanted: a zeroed fp32 buffer of its shape, made now or
+// when it is first added to.
+enum class GradBuffer : uint8_t { kNow, kWhenUsed };
+void require_grad(Tensor& value, GradBuffer buffer = GradBuffer::kNow);
 
 }  // namespace tenon

@@ -170,7 +170,7 @@ void AdapterFile::load(Model& model) const {
     if (!trained) parameter.carried = stored_tensor(*entry, parameter.shape);
     parameter.quantized = {};
     parameter.value =
-        trained || parameter.vector ? own_fp32(*entry, parameter.shape) : parameter.carried;
+        trained || parameter.vector ? own(*entry, parameter.shape, DType::kF32) : parameter.carried;
   });
 }
 

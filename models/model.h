@@ -31,8 +31,14 @@ struct Context {
 };
 
 // Purposes of random streams (RandomStream::purpose); dropout sites are kDropout + 16 * block +
-// site.
-enum class Purpose : uint32_t { kInit = 1, kAdapterInit = 2, kSample = 4, kDropout = 1024 };
+// site, those of the rounding of weights kRounding + the number of the parameter.
+enum class Purpose : uint32_t {
+  kInit = 1,
+  kAdapterInit = 2,
+  kSample = 4,
+  kDropout = 1024,
+  kRounding = 1 << 24
+};
 
 struct BlockHooks {
   std::function<void(int64_t)> before_block, after_block;

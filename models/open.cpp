@@ -9,14 +9,15 @@
 namespace tenon {
 namespace {
 
-void draw(Model& model, DType dtype) {
+void draw(Model& model, DType dtype, const Opening& opening) {
   draw_weights(model, 1);
   model.visit_parameters([&](const std::string&, Parameter& parameter) {
-    if (parameter.trainable) {
-      require_grad(parameter.value);
-    } else if (!parameter.vector && dtype != DType::kF32) {
-      parameter.value = cast(parameter.value, dtype, MemoryKind::kWeights);
-    }
+    const DType wanted = parameter.vector      ? DType::kF32
+                         : parameter.trainable ? opening.trained
+                                               : dtype;
+    if (wanted != DType::kF32)
+      parameter.value = cast(parameter.value, wanted, MemoryKind::kWeights);
+    if (parameter.trainable) require_grad(parameter.value, opening.gradients);
   });
 }
 
@@ -32,9 +33,12 @@ OpenedModel open_model(const Opening& opening) {
   model.visit_parameters(
       [&](const std::string&, Parameter& parameter) { parameter.trainable = opening.train_base; });
   if (opening.drawn) {
-    draw(model, *opening.drawn);
+    draw(model, *opening.drawn, opening);
   } else {
-    opened.weights = load_weights(model, opening.model, opening.quantization);
+    opened.weights = load_weights(model, opening.model,
+                                  {.quantization = opening.quantization,
+                                   .trained = opening.trained,
+                                   .gradients = opening.gradients});
   }
   if (opening.adapt) opening.adapt(model);
   place(model, opening.device, opening.activations);

@@ -19,6 +19,8 @@ struct Opening {
   Device device = Device::kCPU;
   DType activations = DType::kF32;  // see place()
   bool train_base = false;          // every weight of the base is trained
+  DType trained = DType::kF32;      // what its matrices are then
+  GradBuffer gradients = GradBuffer::kNow;
   Quantization quantization = Quantization::kNone;
   // Between the config and the weights: may throw where the shapes do not serve.
   std::function<void(Model&)> check;

@@ -46,7 +46,7 @@ bool agree(const TensorEntry& a, const TensorEntry& b) {
                        : size_of(*a.dtype) < size_of(*b.dtype) ? *a.dtype
                                                                : *b.dtype;
   const auto as_common = [&](const TensorEntry& entry) {
-    return cast(own_fp32(entry, {entry.elements()}), common, MemoryKind::kWorkspace);
+    return cast(own(entry, {entry.elements()}, DType::kF32), common, MemoryKind::kWorkspace);
   };
   const Tensor one = as_common(a), other = as_common(b);
   return bytes_agree(one.raw(), other.raw(), one.bytes());

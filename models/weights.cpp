@@ -8,6 +8,7 @@
 #include <nlohmann/json.hpp>
 #include <numbers>
 
+#include "core/backend.h"
 #include "core/error.h"
 #include "core/files.h"
 #include "core/finite.h"
@@ -28,14 +29,15 @@ bool aligned(const TensorEntry& entry) {
          0;
 }
 
-void read_parameter(Parameter& parameter, const TensorEntry& entry) {
-  // Vectors are small, and copies of them do not keep a file mapped whose matrices were converted.
+void read_parameter(Parameter& parameter, const TensorEntry& entry, const LoadOptions& options) {
   if (parameter.trainable || parameter.vector) {
-    parameter.value = own_fp32(entry, parameter.shape);
+    // Vectors are small, and copies of them do not keep a file mapped whose matrices were converted.
+    parameter.value = own(entry, parameter.shape, parameter.vector ? DType::kF32 : options.trained);
+    release_pages(entry);
   } else {
     parameter.value = stored_tensor(entry, parameter.shape);
   }
-  if (parameter.trainable) require_grad(parameter.value);
+  if (parameter.trainable) require_grad(parameter.value, options.gradients);
 }
 
 // Gives the linear a weight in 4 bits.
@@ -90,13 +92,13 @@ Tensor stored_tensor(const TensorEntry& entry, const Shape& shape) {
   return copy;
 }
 
-Tensor own_fp32(const TensorEntry& entry, const Shape& shape) {
+Tensor own(const TensorEntry& entry, const Shape& shape, DType dtype) {
   const Tensor tensor = stored_tensor(entry, shape);
-  return tensor.dtype() == DType::kF32 ? tensor.clone(MemoryKind::kWeights)
-                                       : cast(tensor, DType::kF32, MemoryKind::kWeights);
+  return tensor.dtype() == dtype ? tensor.clone(MemoryKind::kWeights)
+                                 : cast(tensor, dtype, MemoryKind::kWeights);
 }
 
-LoadedWeights load_weights(Model& model, const fs::path& folder, Quantization quantization) {
+LoadedWeights load_weights(Model& model, const fs::path& folder, const LoadOptions& options) {
   const WeightFiles files = WeightFiles::open(folder);
   StoredWeights stored = StoredWeights::of(model, files);
   LoadedWeights loaded{.file = shown(files.source())};
@@ -125,9 +127,9 @@ LoadedWeights load_weights(Model& model, const fs::path& folder, Quantization qu
           fmt::format("{} has dtype {}, expected F32, F16 or BF16", path, entry->dtype_name));
     }
     if (&parameter == &model.head()) loaded.dtype = *entry->dtype;
-    if (linear == nullptr || quantization == Quantization::kNone)
-      return read_parameter(parameter, *entry);
-    const bool doubled = quantization == Quantization::kDoubleNf4;
+    if (linear == nullptr || options.quantization == Quantization::kNone)
+      return read_parameter(parameter, *entry, options);
+    const bool doubled = options.quantization == Quantization::kDoubleNf4;
     set_quantized(*linear,
                   std::make_shared<FourBitMatrix>(quantize_stored(*entry, *linear, doubled)));
     ++loaded.quantized;
@@ -161,44 +163,77 @@ void place(Model& model, Device device, DType activations) {
   });
 }
 
-void draw_normal(float* out, int64_t count, RandomStream stream, double std) {
-  constexpr int64_t kChunk = 4096;  // a multiple of a Philox block
-  for_pieces(count, kChunk, [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; i += 4) {
-      const PhiloxBlock block = philox_block(stream, static_cast<uint64_t>(i / 4));
-      double normal[4];
-      for (int pair = 0; pair < 4; pair += 2) {
-        const double u = (static_cast<double>(block.word[pair]) + 1) * 0x1p-32;  // (0, 1]
-        const double angle =
-            2 * std::numbers::pi * static_cast<double>(block.word[pair + 1]) * 0x1p-32;
-        const double radius = std::sqrt(-2 * std::log(u));
-        normal[pair] = radius * std::cos(angle);
-        normal[pair + 1] = radius * std::sin(angle);
-      }
-      for (int64_t k = i; k < std::min(end, i + 4); ++k)
-        out[k] = static_cast<float>(std * normal[k - i]);
+namespace {
+
+// Elements [begin, begin + count) of what draw_normal makes.
+void draw_part(float* out, int64_t begin, int64_t count, RandomStream stream, double std) {
+  const int64_t end = begin + count;
+  for (int64_t i = begin / 4 * 4; i < end; i += 4) {
+    const PhiloxBlock block = philox_block(stream, static_cast<uint64_t>(i / 4));
+    double normal[4];
+    for (int pair = 0; pair < 4; pair += 2) {
+      const double u = (static_cast<double>(block.word[pair]) + 1) * 0x1p-32;  // (0, 1]
+      const double angle =
+          2 * std::numbers::pi * static_cast<double>(block.word[pair + 1]) * 0x1p-32;
+      const double radius = std::sqrt(-2 * std::log(u));
+      normal[pair] = radius * std::cos(angle);
+      normal[pair + 1] = radius * std::sin(angle);
     }
+    for (int64_t k = std::max(i, begin); k < std::min(end, i + 4); ++k)
+      out[k - begin] = static_cast<float>(std * normal[k - i]);
+  }
+}
+
+}  // namespace
+
+void draw_normal(float* out, int64_t count, RandomStream stream, double std) {
+  for_pieces(count, 4096, [&](int64_t begin, int64_t end) {
+    draw_part(out + begin, begin, end - begin, stream, std);
   });
 }
 
-void draw_weights(Model& model, uint64_t seed) {
-  uint64_t index = 0;
+std::vector<InitialValues> initial_values(Model& model, uint64_t seed) {
+  std::vector<InitialValues> all;
   model.visit_parameters([&](const std::string& path, Parameter& parameter) {
     if (parameter.adapter) return;
-    Tensor value = Tensor::zeros(parameter.shape, DType::kF32, MemoryKind::kWeights);
-    if (!parameter.vector) {
-      // Each parameter has a stream of its own: the step word is free here.
-      draw_normal(value.data<float>(), value.numel(),
-                  {.seed = seed,
-                   .purpose = static_cast<uint32_t>(Purpose::kInit),
-                   .step = static_cast<uint32_t>(index)},
-                  model.init_std(path));
-    } else if (path.ends_with(".weight")) {
-      std::fill_n(value.data<float>(), value.numel(), 1.0f);
+    if (parameter.vector) {
+      const float value = path.ends_with(".weight") ? 1.0f : 0.0f;
+      all.push_back({path, &parameter, [value](int64_t, int64_t count, float* out) {
+                       std::fill_n(out, count, value);
+                     }});
+      return;
     }
-    parameter.value = value;
-    ++index;
+    // Each parameter has a stream of its own: the step word is free here.
+    const RandomStream stream{.seed = seed,
+                              .purpose = static_cast<uint32_t>(Purpose::kInit),
+                              .step = static_cast<uint32_t>(all.size())};
+    all.push_back({path, &parameter,
+                   [stream, std = model.init_std(path)](int64_t begin, int64_t count, float* out) {
+                     draw_part(out, begin, count, stream, std);
+                   }});
   });
+  return all;
+}
+
+Tensor read_as(const ElementReader& read, const Shape& shape, DType dtype, MemoryKind kind) {
+  constexpr int64_t kPiece = 16384;
+  Tensor out = Tensor::empty(shape, dtype, kind);
+  for_pieces(shape.numel(), kPiece, [&](int64_t begin, int64_t end) {
+    std::byte* const to = static_cast<std::byte*>(out.raw()) + begin * size_of(dtype);
+    if (dtype == DType::kF32) return read(begin, end - begin, reinterpret_cast<float*>(to));
+    std::vector<float> wide(static_cast<size_t>(end - begin));
+    read(begin, end - begin, wide.data());
+    kernels(Device::kCPU)
+        .cast({.x = wide.data(), .y = to, .count = end - begin, .from = DType::kF32, .to = dtype});
+  });
+  return out;
+}
+
+void draw_weights(Model& model, uint64_t seed) {
+  for (const InitialValues& values : initial_values(model, seed)) {
+    values.parameter->value =
+        read_as(values.read, values.parameter->shape, DType::kF32, MemoryKind::kWeights);
+  }
 }
 
 void save_weights(Model& model, const fs::path& folder, DType dtype) {

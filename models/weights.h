@@ -14,8 +14,8 @@
 
 namespace tenon {
 
-// Reads every base parameter of `model` (those of adapters are left alone). Those marked trainable
-// get fp32 values and a gradient buffer. All missing, unexpected and misshapen tensors are named in
+// Reads every base parameter of `model` (those of adapters are left alone). Matrices that are marked
+// trainable become `trained`, vectors fp32, and both get a gradient. All missing, unexpected and misshapen tensors are named in
 // one Error(kInput). Returns which file was read and the dtype of the token embedding there.
 struct LoadedWeights {
   std::string file;
@@ -26,8 +26,13 @@ struct LoadedWeights {
 // Linears that are stored in 4 bits stay so, and others are brought to them where asked for, a piece
 // at a time; what is quantized lies (out, in), whatever way the family's weights lie.
 enum class Quantization : uint8_t { kNone, kNf4, kDoubleNf4 };
+struct LoadOptions {
+  Quantization quantization = Quantization::kNone;
+  DType trained = DType::kF32;
+  GradBuffer gradients = GradBuffer::kNow;
+};
 LoadedWeights load_weights(Model& model, const std::filesystem::path& folder,
-                           Quantization quantization = Quantization::kNone);
+                           const LoadOptions& options = {});
 
 // Moves every parameter to `device`, the trainable ones with a fresh gradient buffer. Frozen matrices
 // become `activations` where they are wider than that, which halves them and lets products run in
@@ -35,9 +40,18 @@ LoadedWeights load_weights(Model& model, const std::filesystem::path& folder,
 // adapter are read and before an optimizer looks at them.
 void place(Model& model, Device device, DType activations);
 
-// Draws every base parameter as the family's own initialisation does: matrices normal, biases 0,
-// norm weights 1. A function of the seed and the parameter's name alone.
-void draw_weights(Model& model, uint64_t seed);
+// The values that the family's own initialisation draws for a base parameter: matrices normal, biases
+// 0, norm weights 1. A function of the seed and the parameter's place alone, made where they are read.
+struct InitialValues {
+  std::string path;
+  Parameter* parameter = nullptr;
+  ElementReader read;
+};
+std::vector<InitialValues> initial_values(Model& model, uint64_t seed);
+void draw_weights(Model& model, uint64_t seed);  // into the model, as fp32
+
+// What `read` gives, as a tensor of any float type: no more than pieces of it are fp32.
+Tensor read_as(const ElementReader& read, const Shape& shape, DType dtype, MemoryKind kind);
 
 // Writes the base parameters as `dtype` into `folder` (created): model.safetensors or shards,
 // Hugging Face names.
@@ -57,10 +71,10 @@ bool state_dtype(nlohmann::ordered_json& config, DType dtype);
 bool has_shape(const TensorEntry& entry, const Shape& shape);
 std::string shape_text(const TensorEntry& entry);
 
-// A stored tensor where it lies, or copied where its address is not aligned; and an fp32 copy of it.
+// A stored tensor where it lies, or copied where its address is not aligned; and a copy of it as `dtype`.
 // Requires: its dtype is a float's, its shape has as many elements as `shape`.
 Tensor stored_tensor(const TensorEntry& entry, const Shape& shape);
-Tensor own_fp32(const TensorEntry& entry, const Shape& shape);
+Tensor own(const TensorEntry& entry, const Shape& shape, DType dtype);
 
 // A standard normal for each element of `out`, from the stream (Box-Muller over Philox).
 void draw_normal(float* out, int64_t count, RandomStream stream, double std);

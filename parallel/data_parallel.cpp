@@ -60,6 +60,11 @@ class DataParallel final : public Strategy {
     next_ = 0;
   }
 
+  void reduce(const Tensor& gradient) override {
+    if (group_.size() == 1) return;
+    group_.all_reduce({gradient.raw(), gradient.numel(), DType::kF32}, Reduce::kSum).wait();
+  }
+
  private:
   void fill_bucket(const std::vector<GradSlot*>& slots, size_t begin, size_t end,
                    int64_t elements) {

@@ -24,6 +24,9 @@ class Strategy {
   // rank.
   virtual void before_step() {}
   virtual void after_step() {}
+  // In the place of `place` and `before_step` where weights are updated in the backward pass: makes
+  // one gradient that of the whole step, now. Every rank asks for the same ones in the same order.
+  virtual void reduce(const Tensor& gradient) { (void)gradient; }
 };
 
 // Every rank holds the whole model and a share of each step's sequences; gradients are summed over

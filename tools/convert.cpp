@@ -33,7 +33,7 @@ struct ConvertOptions {
 // The stored bytes as they are.
 TensorToWrite as_dtype(const TensorEntry& entry, DType dtype) {
   const auto make = [entry, dtype] {
-    const Tensor wide = own_fp32(entry, {entry.elements()});
+    const Tensor wide = own(entry, {entry.elements()}, DType::kF32);
     release_pages(entry);
     return cast(wide, dtype, MemoryKind::kWorkspace);
   };

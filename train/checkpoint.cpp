@@ -11,6 +11,7 @@
 
 #include "core/error.h"
 #include "core/file.h"
+#include "core/finite.h"
 #include "core/folders.h"
 #include "core/json.h"
 #include "core/safetensors.h"
@@ -116,15 +117,18 @@ void check_state(const JsonObject& json, const TrainerState& s) {
   if (s.loss_scale <= 0) json.reject("loss_scale", "more than 0");
 }
 
-// Weights and first moments are finite, second moments no less than 0, or no run was there.
+// Weights and first moments are finite, what is a mean or a largest of sizes is no less than 0, or no
+// run was there. Codes may be any.
 void check_values(const TensorEntry& entry, const fs::path& path) {
-  const bool second = entry.name.ends_with(".v");
+  constexpr const char* kSizes[] = {".v", ".m_scales", ".v_scales", ".row", ".column"};
+  const bool size = std::any_of(std::begin(kSizes), std::end(kSizes),
+                                [&](const char* end) { return entry.name.ends_with(end); });
+  if (!is_float(*entry.dtype)) return;
   for (int64_t i = 0; i < entry.elements(); ++i) {
-    float value;
-    std::memcpy(&value, entry.data + i * static_cast<int64_t>(sizeof value), sizeof value);
-    if (second ? value >= 0 : std::isfinite(value)) continue;
+    const float value = element_of(entry.data, i, *entry.dtype);
+    if (size ? value >= 0 : std::isfinite(value)) continue;
     fail_input("{}: tensor \"{}\": expected {}, got {} at element {}", shown(path),
-               printable(entry.name), second ? "nothing below 0" : "finite values", value, i);
+               printable(entry.name), size ? "nothing below 0" : "finite values", value, i);
   }
 }
 

@@ -11,6 +11,7 @@
 #include "models/weights.h"
 #include "text/data/documents.h"
 #include "text/data/packing.h"
+#include "train/options.h"
 #include "train/schedule.h"
 #include "train/update_rule.h"
 
@@ -22,14 +23,27 @@ struct Choice {
   T value;
 };
 
-inline constexpr Choice<DType> kPrecisions[] = {{"fp32", DType::kF32},
-                                                {"bf16", DType::kBF16},
-                                                {"fp16", DType::kF16},
-                                                {"bf16-mixed", DType::kBF16},
-                                                {"fp16-mixed", DType::kF16}};
+// What --precision stands for: the type of activations, and that of the matrices of a model that are
+// trained. The first name of two that mean the same is the one that is written.
+struct Precision {
+  DType activations = DType::kF32, weights = DType::kF32;
+  bool operator==(const Precision&) const = default;
+};
+inline constexpr Choice<Precision> kPrecisions[] = {{"fp32", {}},
+                                                    {"bf16-mixed", {DType::kBF16, DType::kF32}},
+                                                    {"fp16-mixed", {DType::kF16, DType::kF32}},
+                                                    {"bf16", {DType::kBF16, DType::kBF16}},
+                                                    {"fp16", {DType::kF16, DType::kF16}},
+                                                    {"32-true", {}},
+                                                    {"bf16-true", {DType::kBF16, DType::kBF16}},
+                                                    {"16-true", {DType::kF16, DType::kF16}},
+                                                    {"fp16-true", {DType::kF16, DType::kF16}},
+                                                    {"16-mixed", {DType::kF16, DType::kF32}}};
 inline constexpr Choice<Quantization> kQuantizations[] = {{"none", Quantization::kNone},
                                                           {"nf4", Quantization::kNf4}};
-inline constexpr Choice<const UpdateRule*> kOptimizers[] = {{"adamw", &kAdamW}, {"sgd", &kSgd}};
+inline constexpr Choice<const UpdateRule*> kOptimizers[] = {
+    {"adamw", &kAdamW}, {"adamw8bit", &kAdamW8bit}, {"adafactor", &kAdafactor}, {"sgd", &kSgd}};
+inline constexpr Choice<bool> kUpdates[] = {{"after-backward", false}, {"in-backward", true}};
 inline constexpr Choice<ScheduleKind> kSchedules[] = {{"cosine", ScheduleKind::kCosine},
                                                       {"linear", ScheduleKind::kLinear},
                                                       {"constant", ScheduleKind::kConstant}};
@@ -54,6 +68,24 @@ T chosen(const Choice<T> (&choices)[N], std::string_view flag, std::string_view 
     if (choice.name == name) return choice.value;
   }
   fail_input("{}: no value is called \"{}\"", flag, printable(name));
+}
+
+// The first name of what `value` is. Requires: it is in the list.
+template <class T, size_t N>
+const char* name_in(const Choice<T> (&choices)[N], const T& value) {
+  for (const Choice<T>& choice : choices) {
+    if (choice.value == value) return choice.name;
+  }
+  TENON_CHECK(false, "[choices] a value without a name");
+  return "";
+}
+
+inline bool updates_in_backward(const TrainOptions& options) {
+  return chosen(kUpdates, "--update", options.update);
+}
+
+inline Precision precision_of(const std::string& name) {
+  return chosen(kPrecisions, "--precision", name);
 }
 
 // What --quantize and --double-quant ask for.

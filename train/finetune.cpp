@@ -30,7 +30,8 @@ OptimizerOptions optimizer_options(const TrainOptions& o) {
           .beta2 = o.beta2,
           .eps = o.eps,
           .momentum = o.momentum,
-          .weight_decay = o.weight_decay};
+          .weight_decay = o.weight_decay,
+          .seed = static_cast<uint64_t>(o.seed)};
 }
 
 // The checkpoint to go on from: its state, and what to say about it.
@@ -189,7 +190,7 @@ void print_plan(Console& console, const Job& job, const Machine& machine, const 
   console.line(fmt::format("  model    {}: {} parameters, {} blocks, {} in {}", job.model->family(),
                            count(job.all), job.model->blocks(), name_of(job.weights.dtype),
                            job.weights.file));
-  console.line(fmt::format("  train    {} of them ({:.2f} %){}, activations {}", count(job.trained),
+  console.line(fmt::format("  train    {} of them ({:.2f} %){}, {}", count(job.trained),
                            100.0 * static_cast<double>(job.trained) / static_cast<double>(job.all),
                            job.full() ? "" : fmt::format(", rank {}", o.rank), o.precision));
   if (!machine.warning.empty()) console.warning(machine.warning);
@@ -211,6 +212,12 @@ void print_plan(Console& console, const Job& job, const Machine& machine, const 
                                 skipped, plural(skipped)));
   }
   warn_of_endless_turns(console, job);
+  if (updates_in_backward(o) && o.clip > 0) {
+    console.line(
+        fmt::format("  update   in the backward pass: --clip {} holds for each tensor, not "
+                    "for all gradients together",
+                    o.clip));
+  }
   for (const std::string& note : job.notes) console.warning(note);
   print_sample(console, job);
   for (const std::string& warning : resumed.warnings) console.warning(warning);
@@ -300,7 +307,12 @@ int finetune(const TrainOptions& options, Communicator& world, const Machine& ma
   TrainOptions& o = job.options;
   Optimizer optimizer(*job.model, optimizer_options(o));
   const std::unique_ptr<Strategy> strategy = data_parallel(group);
-  strategy->place(*job.model);
+  std::optional<InBackward> in_backward;
+  if (updates_in_backward(o)) {
+    in_backward.emplace(optimizer, *strategy);
+  } else {
+    strategy->place(*job.model);
+  }
   const RunLength length = run_length(o, *job.train, job.val.has_value(), group.size());
   const Resumed resumed =
       resume(o, optimizer, identity_text(o, in.contents, length.steps), world, in.folder);
@@ -327,6 +339,7 @@ int finetune(const TrainOptions& options, Communicator& world, const Machine& ma
        .val = job.val ? &*job.val : nullptr,
        .console = console,
        .metrics = metrics ? &*metrics : nullptr,
+       .in_backward = in_backward ? &*in_backward : nullptr,
        .length = length,
        .identity = resumed.identity,
        .write_weights = [&](const fs::path& target) { job.write_weights(target); },

@@ -21,7 +21,7 @@ namespace fs = std::filesystem;
 
 TrainOptions resolve(TrainOptions options, const Model& model) {
   if (!options.lr) options.lr = options.method == "full" ? 2e-5 : 2e-4;
-  options.precision = name_of(activation_dtype(options.precision));
+  options.precision = name_in(kPrecisions, precision_of(options.precision));
   if (options.seq_len == 0) options.seq_len = std::min<int64_t>(1024, model.max_positions());
   if (options.seq_len > model.max_positions()) {
     fail_input("--seq-len: {} tokens, but the model has {}", options.seq_len,
@@ -237,11 +237,14 @@ Job read_model(const TrainOptions& options, Device device) {
   Job job;
   job.options = options;
   if (job.options.method == "qlora") job.options.quantize = "nf4";
-  Opening opening{.model = options.model,
-                  .device = device,
-                  .activations = activation_dtype(options.precision),
-                  .train_base = job.full(),
-                  .quantization = quantization_of(job.options.quantize, options.double_quant)};
+  Opening opening{
+      .model = options.model,
+      .device = device,
+      .activations = precision_of(options.precision).activations,
+      .train_base = job.full(),
+      .trained = precision_of(options.precision).weights,
+      .gradients = updates_in_backward(options) ? GradBuffer::kWhenUsed : GradBuffer::kNow,
+      .quantization = quantization_of(job.options.quantize, options.double_quant)};
   opening.check = [&](Model& model) {
     job.options = resolve(job.options, model);
     job.tokenizer = Tokenizer::load(options.model);

@@ -20,7 +20,7 @@ namespace fs = std::filesystem;
 
 constexpr const char* kHeader =
     "step,epoch,tokens,loss,val_loss,perplexity,lr,grad_norm,tokens_per_second,step_seconds,memory_"
-    "peak_bytes";
+    "peak_bytes,loss_scale,skipped_steps";
 
 // The step that a line of either file is about, or -1.
 int64_t step_of(const std::string& line, bool csv) {
@@ -110,11 +110,14 @@ void Metrics::write(const MetricsRow& row) {
   json["tokens_per_second"] = row.tokens_per_second;
   json["step_seconds"] = row.step_seconds;
   json["memory_peak_bytes"] = row.memory_peak_bytes;
+  json["loss_scale"] = row.loss_scale;
+  json["skipped_steps"] = row.skipped_steps;
   put(jsonl_, json.dump() + "\n");
   put(csv_,
-      fmt::format("{},{},{},{},{},{},{},{},{},{},{}\n", row.step, row.epoch, row.tokens, row.loss,
-                  row.val_loss ? fmt::format("{}", *row.val_loss) : "", std::exp(judged), row.lr,
-                  row.grad_norm, row.tokens_per_second, row.step_seconds, row.memory_peak_bytes));
+      fmt::format("{},{},{},{},{},{},{},{},{},{},{},{},{}\n", row.step, row.epoch, row.tokens,
+                  row.loss, row.val_loss ? fmt::format("{}", *row.val_loss) : "", std::exp(judged),
+                  row.lr, row.grad_norm, row.tokens_per_second, row.step_seconds,
+                  row.memory_peak_bytes, row.loss_scale, row.skipped_steps));
 }
 
 }  // namespace tenon

@@ -20,6 +20,8 @@ struct MetricsRow {
   std::optional<double> val_loss;
   double lr = 0, grad_norm = 0, tokens_per_second = 0, step_seconds = 0;
   int64_t memory_peak_bytes = 0;
+  double loss_scale = 1;
+  int64_t skipped_steps = 0;  // so far, whose gradients overflowed
 };
 
 class Metrics {

@@ -3,19 +3,48 @@
 
 #include <algorithm>
 #include <cmath>
+#include <tuple>
 
 #include "core/backend.h"
+#include "core/finite.h"
 
 namespace tenon {
 
 namespace {
 
 bool same(const OptimizerTensor& a, const OptimizerTensor& b) {
-  return a.weight == b.weight && a.grad == b.grad && a.m == b.m && a.v == b.v &&
-         a.count == b.count && a.first_piece == b.first_piece && a.weight_decay == b.weight_decay;
+  const auto all = [](const OptimizerTensor& t) {
+    return std::tie(t.weight, t.grad, t.m, t.v, t.count, t.first_piece, t.weight_decay, t.dtype,
+                    t.number, t.m_codes, t.v_codes, t.m_scales, t.v_scales);
+  };
+  return all(a) == all(b);
+}
+
+int64_t pieces_of(const OptimizerTensor& tensor) {
+  return (tensor.count + kOptimizerPiece - 1) / kOptimizerPiece;
+}
+
+OptimizerTensor tensor_of(const OptimizerSlot& slot, const OptimizerOptions& options) {
+  const Tensor& value = slot.parameter->value;
+  return {.weight = value.raw(),
+          .grad = value.slot()->grad.data<float>(),
+          .m = slot.kept("m").data<float>(),
+          .v = slot.kept("v").data<float>(),
+          .count = value.numel(),
+          .weight_decay = static_cast<float>(weight_decay_of(*slot.parameter, options)),
+          .dtype = value.dtype(),
+          .number = slot.number,
+          .m_codes = slot.kept("m_codes").data<uint8_t>(),
+          .v_codes = slot.kept("v_codes").data<uint8_t>(),
+          .m_scales = slot.kept("m_scales").data<float>(),
+          .v_scales = slot.kept("v_scales").data<float>()};
 }
 
 }  // namespace
+
+double weight_decay_of(const Parameter& parameter, const OptimizerOptions& options) {
+  return options.decay_vectors || !parameter.vector ? options.weight_decay : 0;
+}
 
 StateTensor zero_state(const Parameter& parameter, const char* suffix) {
   return {suffix, Tensor::zeros(parameter.shape, DType::kF32, parameter.value.device(),
@@ -23,10 +52,17 @@ StateTensor zero_state(const Parameter& parameter, const char* suffix) {
 }
 
 Optimizer::Optimizer(Model& model, const OptimizerOptions& options) : options_(options) {
+  uint32_t number = 0;
   model.visit_parameters([&](const std::string& path, Parameter& parameter) {
+    ++number;
     if (!parameter.trainable) return;
     device_ = parameter.value.device();
-    slots_.push_back({path, &parameter, options_.rule->state(parameter, options_)});
+    if (device_ != Device::kCPU && !options_.rule->cuda)
+      fail_input("--optimizer: this one is computed on CPUs only (--device cpu)");
+    if (device_ != Device::kCPU && parameter.value.dtype() != DType::kF32)
+      fail_input("--precision: {0} weights are trained on CPUs only; {0}-mixed trains them in fp32",
+                 name_of(parameter.value.dtype()));
+    slots_.push_back({path, &parameter, number, options_.rule->state(parameter, options_)});
   });
   squares_ = Tensor::zeros({8}, DType::kU8, device_, MemoryKind::kOptimizer);
 }
@@ -37,16 +73,9 @@ void Optimizer::refresh_list() {
   std::vector<OptimizerTensor> tensors;
   pieces_ = 0;
   for (const OptimizerSlot& slot : slots_) {
-    const Tensor& value = slot.parameter->value;
-    const bool decays = options_.decay_vectors || !slot.parameter->vector;
-    tensors.push_back({.weight = value.data<float>(),
-                       .grad = value.slot()->grad.data<float>(),
-                       .m = slot.kept("m").data<float>(),
-                       .v = slot.kept("v").data<float>(),
-                       .count = value.numel(),
-                       .first_piece = pieces_,
-                       .weight_decay = decays ? static_cast<float>(options_.weight_decay) : 0});
-    pieces_ += (value.numel() + kOptimizerPiece - 1) / kOptimizerPiece;
+    tensors.push_back(tensor_of(slot, options_));
+    tensors.back().first_piece = pieces_;
+    pieces_ += pieces_of(tensors.back());
   }
   if (std::equal(tensors.begin(), tensors.end(), tensors_.begin(), tensors_.end(), same)) return;
   tensors_ = std::move(tensors);
@@ -59,6 +88,12 @@ OptimizerList Optimizer::list() const {
   return {.tensors = static_cast<const OptimizerTensor*>(list_.raw()),
           .count = static_cast<int64_t>(tensors_.size()),
           .pieces = pieces_};
+}
+
+Rounding Optimizer::rounding() const {
+  return {.seed = options_.seed,
+          .purpose = static_cast<uint32_t>(Purpose::kRounding),
+          .step = static_cast<uint32_t>(steps_ + 1)};
 }
 
 double Optimizer::read_squares() const {
@@ -80,6 +115,7 @@ double Optimizer::step(double lr, double unscale, double max_norm) {
                        .slots = slots_,
                        .list = list(),
                        .scale = {.sum_squares = squares, .unscale = unscale, .max_norm = max_norm},
+                       .rounding = rounding(),
                        .lr = lr,
                        .number = steps_ + 1});
   const double norm = std::sqrt(read_squares()) * unscale;
@@ -87,8 +123,27 @@ double Optimizer::step(double lr, double unscale, double max_norm) {
   return norm;
 }
 
+double Optimizer::step_of(size_t slot, double lr, double unscale, double max_norm) {
+  const OptimizerTensor tensor = tensor_of(slots_[slot], options_);
+  const OptimizerList list{.tensors = &tensor, .count = 1, .pieces = pieces_of(tensor)};
+  double squares = 0;
+  kernels(device_).sum_squares({.list = list, .out = &squares});
+  if (!std::isfinite(squares) && bad_.empty()) bad_ = slots_[slot].name;
+  options_.rule->step({.options = options_,
+                       .kernels = kernels(device_),
+                       .slots = std::span(slots_).subspan(slot, 1),
+                       .list = list,
+                       .scale = {.sum_squares = &squares, .unscale = unscale, .max_norm = max_norm},
+                       .rounding = rounding(),
+                       .lr = lr,
+                       .number = steps_ + 1});
+  return squares;
+}
+
 void Optimizer::zero_gradients() {
-  for (const OptimizerSlot& slot : slots_) Tensor(slot.parameter->value.slot()->grad).zero();
+  for (size_t i = 0; i < slots(); ++i) {
+    if (Tensor grad = gradient(i).grad; grad.defined()) grad.zero();
+  }
 }
 
 void Optimizer::visit_state(const std::function<void(const std::string&, Tensor&)>& f) {
@@ -99,23 +154,22 @@ void Optimizer::visit_state(const std::function<void(const std::string&, Tensor&
 }
 
 std::string Optimizer::bad_gradient() const {
-  return first_not_finite([](const OptimizerSlot& slot) -> const Tensor& {
+  if (!bad_.empty()) return bad_;
+  return first_slot([](const OptimizerSlot& slot) -> const Tensor& {
     return slot.parameter->value.slot()->grad;
   });
 }
 
 std::string Optimizer::bad_weight() const {
-  return first_not_finite(
+  return first_slot(
       [](const OptimizerSlot& slot) -> const Tensor& { return slot.parameter->value; });
 }
 
-std::string Optimizer::first_not_finite(
+std::string Optimizer::first_slot(
     const std::function<const Tensor&(const OptimizerSlot&)>& pick) const {
   for (const OptimizerSlot& slot : slots_) {
     const Tensor host = pick(slot).to(Device::kCPU);
-    const float* values = host.data<float>();
-    const auto finite = [](float value) { return std::isfinite(value); };
-    if (!std::all_of(values, values + host.numel(), finite)) return slot.name;
+    if (first_not_finite(host.raw(), host.numel(), host.dtype()) >= 0) return slot.name;
   }
   return "";
 }

@@ -26,6 +26,13 @@ class Optimizer {
   // of the unscaled gradients before clipping; all that runs on the device was asked for before the
   // host waits for it.
   double step(double lr, double unscale = 1, double max_norm = 0);
+  // The same of one parameter at a time, in the order of the model, without counting the step:
+  // clipped by its own norm. Returns the sum of squares of its gradient. On CPUs only.
+  double step_of(size_t slot, double lr, double unscale, double max_norm);
+  size_t slots() const { return slots_.size(); }
+  GradSlot& gradient(size_t slot) const { return *slots_[slot].parameter->value.slot(); }
+  Device device() const { return device_; }
+
   void zero_gradients();
 
   int64_t steps() const { return steps_; }
@@ -38,8 +45,9 @@ class Optimizer {
   std::string bad_weight() const;
 
  private:
-  std::string first_not_finite(
-      const std::function<const Tensor&(const OptimizerSlot&)>& pick) const;
+  // The name of the first whose tensor holds what is not finite; or "".
+  std::string first_slot(const std::function<const Tensor&(const OptimizerSlot&)>& pick) const;
+  Rounding rounding() const;
   void refresh_list();
   OptimizerList list() const;
   double read_squares() const;
@@ -52,6 +60,7 @@ class Optimizer {
   Tensor list_;     // tensors_, on the device
   Tensor squares_;  // (8) bytes: one double, the sum of squares of the gradients
   int64_t steps_ = 0;
+  std::string bad_;  // the first whose gradient step_of() found not finite
 };
 
 }  // namespace tenon

@@ -204,9 +204,16 @@ std::vector<OptionRow> make_rows() {
                "Quantize the scales of NF4's blocks too: 4.13 instead of 4.5 bits a weight"),
       choice_row(
           "precision", &O::precision, kPrecisions,
-          "Type of activations, and of frozen matrices that are wider; sums, trained weights "
-          "and optimizer are fp32 always, so bf16-mixed and fp16-mixed are bf16 and fp16"),
-      choice_row("optimizer", &O::optimizer, kOptimizers, "Update rule"),
+          "Type of activations, and of frozen matrices that are wider. Of --method full's matrices "
+          "too with bf16 and fp16 (LitGPT: bf16-true, 16-true), bf16 ones rounded stochastically; "
+          "with bf16-mixed and fp16-mixed these are fp32. Gradients, sums, norms, biases and "
+          "adapters are fp32 always; fp16 has a loss scale"),
+      choice_row("optimizer", &O::optimizer, kOptimizers,
+                 "Update rule; adamw8bit keeps moments in 8 bits, adafactor means of rows and "
+                 "columns"),
+      choice_row("update", &O::update, kUpdates,
+                 "When weights are updated: after the step's gradients are known, or each as soon "
+                 "as its own is, whose memory is used again (clipped by tensor; CPUs)"),
       number_row("lr", &O::lr, 0, 1e3, "Peak learning rate (auto: 2e-4 for lora, 2e-5 for full)"),
       number_row("weight-decay", &O::weight_decay, 0, 1e3,
                  "Decoupled decay of matrices (norms and biases have none)"),
@@ -218,6 +225,12 @@ std::vector<OptionRow> make_rows() {
       as(kLength, number_row("warmup", &O::warmup, 0, kBig,
                              "Warm-up: steps, or below 1 a share of all steps")),
       number_row("clip", &O::clip, 0, kBig, "Largest gradient norm (0: no clipping)"),
+      number_row("loss-scale", &O::loss_scale, 1, 1 << 24,
+                 "fp16: what the loss is multiplied with at first"),
+      integer_row("loss-scale-growth", &O::loss_scale_growth, 1,
+                  "fp16: steps without an overflow after which that is doubled"),
+      number_row("loss-scale-backoff", &O::loss_scale_backoff, 1e-6, 0.999,
+                 "fp16: what an overflow, whose step is skipped, multiplies it with"),
       integer_row("batch", &O::batch, 1, "Sequences an optimizer step, over all ranks"),
       as(kJob, integer_row("micro-batch", &O::micro_batch, 0,
                            "Sequences a forward pass (0: about 2048 tokens)")),
@@ -360,6 +373,12 @@ void check_options(const TrainOptions& o) {
   if (!o.resume.empty() && o.force) fail_input("--resume: not together with --force");
   if (o.double_quant && o.quantize == "none" && o.method != "qlora")
     fail_input("--double-quant: expected --method qlora or --quantize nf4 with it");
+  if (updates_in_backward(o) && precision_of(o.precision).activations == DType::kF16) {
+    fail_input(
+        "--update in-backward: not together with --precision {}, whose steps may overflow "
+        "and be left out",
+        o.precision);
+  }
   if (o.dora && o.lora_bias) fail_input("--lora-bias: not together with --dora");
   if (o.method == "full") {
     if (!o.adapter.empty()) fail_input("--adapter: not together with --method full");

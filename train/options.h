@@ -44,12 +44,14 @@ struct TrainOptions : DataOptions {
   std::string quantize = "none";
   bool double_quant = false;
   std::string precision = "fp32", device = "auto", parallel;
-  std::string optimizer = "adamw";
+  std::string optimizer = "adamw", update = "after-backward";
   std::optional<double> lr;  // none: 2e-4 for lora, 2e-5 for full
   double weight_decay = 0, beta1 = 0.9, beta2 = 0.999, eps = 1e-8, momentum = 0.9;
   std::string schedule = "cosine";
-  double warmup = 0.03;  // below 1: a share of all steps; else steps
-  double clip = 1.0;     // 0: off
+  double warmup = 0.03;                                 // below 1: a share of all steps; else steps
+  double clip = 1.0;                                    // 0: off
+  double loss_scale = 65536, loss_scale_backoff = 0.5;  // fp16
+  int64_t loss_scale_growth = 2000;
 
   int64_t batch = 8;
   int64_t micro_batch = 0;  // 0: as many as make about 2048 tokens

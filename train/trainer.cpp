@@ -25,9 +25,7 @@ double seconds_since(Clock::time_point begin) {
 
 Packing packing_mode(const std::string& name) { return chosen(kPackings, "--packing", name); }
 
-DType activation_dtype(const std::string& precision) {
-  return chosen(kPrecisions, "--precision", precision);
-}
+DType activation_dtype(const std::string& precision) { return precision_of(precision).activations; }
 
 RunLength run_length(const TrainOptions& options, const PackedRows& train, bool validates,
                      int ranks) {
@@ -54,7 +52,9 @@ std::string not_finite_text(double value) {
 Trainer::Trainer(const Parts& parts)
     : p_(parts),
       dtype_(activation_dtype(parts.options.precision)),
-      scaler_(dtype_),
+      scaler_(dtype_, {.first = parts.options.loss_scale,
+                       .grow_every = parts.options.loss_scale_growth,
+                       .back_off = parts.options.loss_scale_backoff}),
       order_(parts.train.rows(), parts.options.batch, static_cast<uint64_t>(parts.options.seed),
              parts.options.shuffle == "on"),
       votes_(parts.group, parts.requested),
@@ -121,6 +121,8 @@ StepReport Trainer::report_of_step() {
       .grad_norm = state_.grad_norm,
       .seconds = state_.step_seconds,
       .memory_bytes = memory_peak_};
+  if (!std::isfinite(state_.grad_norm))
+    report.note = fmt::format("overflow: skipped, loss scale now {}", state_.loss_scale);
   for (const int64_t row : order_.rows_of_step(step)) report.tokens += p_.train.length(row);
   return report;
 }
@@ -152,7 +154,9 @@ bool Trainer::finish_step(Request request, RunEnd& end) {
                        .grad_norm = report.grad_norm,
                        .tokens_per_second = static_cast<double>(report.tokens) / report.seconds,
                        .step_seconds = report.seconds,
-                       .memory_peak_bytes = report.memory_bytes});
+                       .memory_peak_bytes = report.memory_bytes,
+                       .loss_scale = state_.loss_scale,
+                       .skipped_steps = state_.step - state_.optimizer_steps});
   }
   const bool go_on = !out_of_patience();
   const bool due = p_.options.save_every > 0 && state_.step % p_.options.save_every == 0;
@@ -183,10 +187,14 @@ Trainer::Step Trainer::train_step(int64_t step) {
   const std::span<const int64_t> rows = order_.rows_of_step(step);
   const auto scored = static_cast<double>(std::max<int64_t>(1, p_.train.scored(rows)));
   p_.optimizer.zero_gradients();
+  const InBackward::Step update{schedule_.rate(step), 1 / scaler_.scale(), p_.options.clip};
+  if (p_.in_backward != nullptr) p_.in_backward->begin_step(update);
   const std::optional<std::vector<LossSum>> losses = micro_batches(step, scaler_.scale() / scored);
   if (!losses) return {.whole = false};
   p_.strategy.before_step();
-  const double norm = p_.optimizer.step(schedule_.rate(step), 1 / scaler_.scale(), p_.options.clip);
+  const double norm = p_.in_backward != nullptr
+                          ? p_.in_backward->finish_step()
+                          : p_.optimizer.step(update.lr, update.unscale, update.max_norm);
   update_norms(p_.model);
 
   // Only now does the host read what the device has computed.
@@ -274,6 +282,7 @@ LossSum Trainer::micro_batch(std::span<const int64_t> rows, int64_t first_in_ste
                                 static_cast<float>(scale));
   }
   if (last) p_.strategy.before_last_backward();
+  if (last && p_.in_backward != nullptr) p_.in_backward->arm();
   tape.backward(loss.losses);
   return loss;
 }
@@ -308,7 +317,7 @@ bool Trainer::evaluate_now(StepReport& report) {
     state_.best_val = evaluation.loss;
     state_.best_step = step;
     state_.evals_without_gain = 0;
-    report.note += "best";
+    report.note += report.note.empty() ? "best" : ", best";
     if (is_rank0()) {
       write([&] {
         warn_of_leftover(replace_folder(
@@ -319,8 +328,10 @@ bool Trainer::evaluate_now(StepReport& report) {
   } else {
     ++state_.evals_without_gain;
   }
-  if (out_of_patience())
+  if (out_of_patience()) {
+    report.note += report.note.empty() ? "" : ", ";
     report.note += fmt::format("stops early: no gain since step {}", state_.best_step);
+  }
   return true;
 }
 

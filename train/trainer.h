@@ -15,6 +15,7 @@
 #include "text/data/row_order.h"
 #include "train/checkpoint.h"
 #include "train/console.h"
+#include "train/in_backward.h"
 #include "train/loss_scaler.h"
 #include "train/metrics.h"
 #include "train/optimizer.h"
@@ -60,7 +61,8 @@ class Trainer {
     const PackedRows& train;
     const PackedRows* val = nullptr;
     Console& console;
-    Metrics* metrics = nullptr;  // on rank 0
+    Metrics* metrics = nullptr;         // on rank 0
+    InBackward* in_backward = nullptr;  // where weights are updated in the backward pass
     RunLength length;
     std::string identity;
     // Write the adapter or model into a folder that is being made: alone, for a checkpoint, and with

@@ -13,7 +13,7 @@
 namespace tenon {
 
 struct UpdateRule;
-extern const UpdateRule kAdamW, kSgd;
+extern const UpdateRule kAdamW, kAdamW8bit, kAdafactor, kSgd;
 
 struct OptimizerOptions {
   const UpdateRule* rule = &kAdamW;
@@ -21,6 +21,8 @@ struct OptimizerOptions {
   double momentum = 0.9;  // SGD
   double weight_decay = 0;
   bool decay_vectors = false;  // also norms and biases, as PyTorch does without parameter groups
+  uint64_t seed = 0;           // of the rounding of bf16 weights
+  int64_t least_8bit = 4096;   // AdamW in 8 bits: smaller tensors have moments in fp32
 };
 
 // A tensor that a rule keeps of a parameter; a checkpoint has it as "<parameter>.<suffix>".
@@ -33,6 +35,7 @@ struct StateTensor {
 struct OptimizerSlot {
   std::string name;
   Parameter* parameter = nullptr;
+  uint32_t number = 0;  // among the model's parameters
   std::vector<StateTensor> state;
 
   // The state of this suffix; undefined where the rule keeps none.
@@ -51,6 +54,7 @@ struct UpdateStep {
   std::span<const OptimizerSlot> slots;
   OptimizerList list;  // the slots as kernels see them, where the parameters lie
   GradientScale scale;
+  Rounding rounding;
   double lr = 0;
   int64_t number = 1;  // of the step, from 1
 };
@@ -59,7 +63,10 @@ struct UpdateRule {
   // Zeros, on the parameter's device.
   std::vector<StateTensor> (*state)(const Parameter& parameter, const OptimizerOptions& options);
   void (*step)(const UpdateStep& step);
+  bool cuda;  // whether it steps on a card too
 };
+
+double weight_decay_of(const Parameter& parameter, const OptimizerOptions& options);
 
 // A state of zeros, shaped as the parameter is, beside it.
 StateTensor zero_state(const Parameter& parameter, const char* suffix);

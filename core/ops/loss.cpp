@@ -110,7 +110,7 @@ LossSum linear_cross_entropy(const Tensor& x, const Tensor& weight, const Tensor
   LossSum result{.losses = Tensor::empty({scored}, DType::kF32, device), .scored = scored};
   Tensor dx =
       wants_dx ? Tensor::empty({scored, channels}, DType::kF32, device) : Tensor{};  // (scored, C)
-  const Tensor dweight = wants_dweight ? weight.slot()->grad : Tensor{};             // (V, C)
+  const Tensor dweight = wants_dweight ? weight.slot()->buffer() : Tensor{};         // (V, C)
   const int64_t chunk = chunk_rows(scored, weight.dim(0), chunk_bytes);
   for (int64_t begin = 0; begin < scored; begin += chunk) {
     head_chunk(head, begin, std::min(begin + chunk, scored), result.losses, dx, dweight);

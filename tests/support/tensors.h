@@ -4,6 +4,7 @@
 
 #include <vector>
 
+#include "core/finite.h"
 #include "core/tensor.h"
 #include "tests/support/compare.h"
 
@@ -23,7 +24,12 @@ inline Tensor integers(Shape shape, const std::vector<int32_t>& source) {
 }
 
 inline std::vector<float> values(const Tensor& tensor) {
-  return {tensor.data<float>(), tensor.data<float>() + tensor.numel()};
+  std::vector<float> all;
+  for (int64_t i = 0; i < tensor.numel(); ++i) {
+    all.push_back(is_float(tensor.dtype()) ? element_of(tensor.raw(), i, tensor.dtype())
+                                           : static_cast<float>(tensor.data<uint8_t>()[i]));
+  }
+  return all;
 }
 
 }  // namespace tenon::test

@@ -87,7 +87,7 @@ TEST_CASE("finetune leaves the run folder as documented") {
   const Words rows = lines(lab.get("run/metrics.csv"));
   CHECK(rows[0] ==
         "step,epoch,tokens,loss,val_loss,perplexity,lr,grad_norm,tokens_per_second,step_seconds,"
-        "memory_peak_bytes");
+        "memory_peak_bytes,loss_scale,skipped_steps");
   const Words json_rows = lines(lab.get("run/metrics.jsonl"));
   REQUIRE(json_rows.size() == 6);
   for (size_t i = 0; i < 6; ++i) {
@@ -156,6 +156,35 @@ TEST_CASE("full fine-tuning gives a model that the commands take") {
     return Json::parse(result.out).at("loss").get<double>();
   };
   CHECK(loss_of("run/model") < loss_of("model") - 0.1);
+}
+
+TEST_CASE("every weight in bf16 is trained in the backward pass, and the run goes on bit by bit") {
+  const Lab lab;
+  const auto train = [&](const Words& more) {
+    Words words = lab.finetune({"--method", "full", "--precision", "bf16-true", "--optimizer",
+                                "adafactor", "--update", "in-backward", "--steps", "6", "--lr",
+                                "0.02", "--schedule", "constant", "--save-every", "3"});
+    words.insert(words.end(), more.begin(), more.end());
+    const Result result = tenon(words);
+    INFO(result.err);
+    REQUIRE(result.code == 0);
+    return result.err;
+  };
+  CHECK_THAT(train({}), Catch::Contains("--clip 1 holds for each tensor"));
+  const Words losses = lab.metrics("loss");
+  CHECK(std::stod(losses.back()) < std::stod(losses.front()));
+  CHECK_THAT(lab.get("run/config.yaml"), Catch::Contains("precision: bf16\n"));
+  const std::string model = lab.get("run/model/model.safetensors");
+  std::filesystem::remove_all(lab.at("run/checkpoints/step-6"));
+  train({"--resume", "auto"});
+  CHECK(lab.metrics("loss") == losses);
+  CHECK(lab.get("run/model/model.safetensors") == model);
+  check_refused(
+      lab,
+      lab.finetune({"--update", "in-backward", "--precision", "fp16", "--out", lab.at("other")}),
+      {"--update in-backward", "fp16"});
+  check_refused(lab, lab.finetune({"--optimizer", "adam", "--out", lab.at("other")}),
+                {"--optimizer", "adamw8bit", "adafactor", "adam"});
 }
 
 TEST_CASE("evaluate prints JSON") {

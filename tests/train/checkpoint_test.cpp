@@ -444,9 +444,11 @@ TEST_CASE("metrics go on behind the step of the checkpoint, whatever the end of 
   CHECK(metric(folder.path(), "step") == std::vector<double>{1, 2, 3, 4, 5});
   const std::string csv = get_file(folder / "metrics.csv"),
                     jsonl = get_file(folder / "metrics.jsonl");
-  CHECK_THAT(csv,
-             Catch::StartsWith("step,epoch,tokens,loss,val_loss,perplexity,lr,grad_norm,tokens_per_"
-                               "second,step_seconds,memory_peak_bytes\n1,0,0,1.25,,3.49034"));
+  CHECK_THAT(
+      csv,
+      Catch::StartsWith(
+          "step,epoch,tokens,loss,val_loss,perplexity,lr,grad_norm,tokens_per_"
+          "second,step_seconds,memory_peak_bytes,loss_scale,skipped_steps\n1,0,0,1.25,,3.49034"));
   CHECK(metric(folder.path(), "perplexity")[1] == Approx(std::exp(2.5)));
 
   // Killed anywhere in the last row of either file.

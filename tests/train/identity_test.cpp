@@ -47,8 +47,9 @@ TEST_CASE("a run goes on with other ways of working, and with nothing else other
     INFO(row.name);
     std::string error = resumed([&](TrainOptions& o) {
       // Another value, whatever the row takes.
-      for (const char* word : {"3", "0.5", "true", "sgd", "cosine", "bf16", "concat", "off",
-                               "config", "drop", "full", "nf4", "all", "last", "text", "auto"}) {
+      for (const char* word :
+           {"3", "0.5", "true", "sgd", "cosine", "bf16", "concat", "off", "config", "drop", "full",
+            "in-backward", "nf4", "all", "last", "text", "auto"}) {
         try {
           row.set(o, {word});
         } catch (const Error&) {

@@ -4,6 +4,7 @@
 #include <catch2/catch.hpp>
 #include <cmath>
 
+#include "core/backend.h"
 #include "tests/models/tiny_model.h"
 #include "train/loss_scaler.h"
 #include "train/optimizer.h"
@@ -136,6 +137,86 @@ TEST_CASE("an optimizer holds the state that a checkpoint needs, for what is tra
   CHECK(names({.rule = &kSgd, .momentum = 0}).size() == 4);
 }
 
+// torch.optim.Adafactor of PyTorch 2 on the same numbers, lr 0.05 and weight decay 0.1, five steps.
+TEST_CASE("adafactor is PyTorch's", "[optimizer]") {
+  Parameter matrix{.shape = {3, 4}, .trainable = true}, vector{.shape = {4}, .trainable = true};
+  std::vector<float> start;
+  for (int i = 0; i < 3; ++i) {
+    for (int j = 0; j < 4; ++j)
+      start.push_back(static_cast<float>(i * 7 % 11 - 5) / 8 + static_cast<float>(j) / 16);
+  }
+  matrix.value = Tensor::empty({3, 4}, DType::kF32);
+  std::copy(start.begin(), start.end(), matrix.value.data<float>());
+  vector.value = Tensor::empty({4}, DType::kF32);
+  const float begin[] = {0.5f, -1.0f, 0.25f, 0.0f};
+  std::copy(begin, begin + 4, vector.value.data<float>());
+  require_grad(matrix.value);
+  require_grad(vector.value);
+  const OptimizerOptions options{.rule = &kAdafactor, .weight_decay = 0.1};
+  std::vector<OptimizerSlot> slots = {{"w", &matrix, 0, options.rule->state(matrix, options)},
+                                      {"v", &vector, 1, options.rule->state(vector, options)}};
+  CHECK(slots[0].kept("row").shape() == Shape{3});
+  CHECK(slots[0].kept("column").shape() == Shape{4});
+  CHECK(slots[1].kept("v").shape() == Shape{4});
+  const std::vector<double> first_w = {-0.610894322, -0.588739574, -0.475538701, -0.447700351,
+                                       0.272648603,  0.310937494,  0.349226415,  0.444299579,
+                                       -0.265118986, -0.164908379, -0.132559493, -0.034487449},
+                            first_v = {0.526141107, -1.023641109, 0.248750001, 0.028641099},
+                            last_w = {-0.617818415, -0.576350927, -0.447394401, -0.47023052,
+                                      0.259123623,  0.311221391,  0.370380372,  0.41507864,
+                                      -0.259948522, -0.143765822, -0.15232487,  -0.042571638},
+                            last_v = {0.474789888, -0.976777852, 0.213504866, -0.010764631};
+  for (int t = 1; t <= 5; ++t) {
+    for (int i = 0; i < 3; ++i) {
+      for (int j = 0; j < 4; ++j) {
+        matrix.value.slot()->grad.data<float>()[4 * i + j] =
+            static_cast<float>((i * 5 + j * 3 + t * 2) % 7 - 3) / 4;
+      }
+    }
+    for (int j = 0; j < 4; ++j)
+      vector.value.slot()->grad.data<float>()[j] = static_cast<float>((j * 3 + t) % 5 - 2) / 8;
+    options.rule->step({.options = options,
+                        .kernels = kernels(Device::kCPU),
+                        .slots = slots,
+                        .scale = {.unscale = 1},
+                        .lr = 0.05,
+                        .number = t});
+    // Twenty roundings a step of numbers below 1, there and here.
+    const Bound bound = Bound::fixed(t * 40 * kU);
+    if (t == 1) {
+      CHECK_WITHIN(values(matrix.value), first_w, bound);
+      CHECK_WITHIN(values(vector.value), first_v, bound);
+    }
+  }
+  CHECK_WITHIN(values(matrix.value), last_w, Bound::fixed(5 * 40 * kU));
+  CHECK_WITHIN(values(vector.value), last_v, Bound::fixed(5 * 40 * kU));
+}
+
+TEST_CASE("moments in 8 bits take a quarter, those of small tensors stay in fp32", "[optimizer]") {
+  const auto model = tiny_model();
+  train_all(*model);
+  int64_t eight = 0, wide = 0, small = 0;
+  const auto bytes = [&](const OptimizerOptions& options) {
+    int64_t sum = 0;
+    Optimizer(*model, options).visit_state([&](const std::string& name, Tensor& tensor) {
+      const bool weight = name.ends_with("weight") || name.ends_with("bias");
+      if (!weight) sum += tensor.bytes();
+      if (name.ends_with("_codes")) ++eight;
+      if (name.ends_with(".m")) ++small;
+    });
+    return sum;
+  };
+  wide = bytes({});
+  CHECK(eight == 0);
+  const int64_t tensors = std::exchange(small, 0);
+  const int64_t codes = bytes({.rule = &kAdamW8bit, .least_8bit = 1000});
+  CHECK(eight > 0);
+  CHECK(small > 0);
+  CHECK(2 * small + eight == 2 * tensors);
+  CHECK(codes < wide / 2);
+  CHECK(bytes({.rule = &kAdamW8bit, .least_8bit = 1}) * 3 < wide);
+}
+
 TEST_CASE("the gradient's norm, and which parameter is not finite", "[optimizer]") {
   const auto model = tiny_model();
   train_all(*model);
@@ -246,6 +327,20 @@ TEST_CASE("the loss scale is halved by an overflow and grows after many good ste
   CHECK(resumed.scale() == 1);
   for (int i = 0; i < 100000; ++i) resumed.update(true);
   CHECK(resumed.scale() == 0x1p24);
+}
+
+TEST_CASE("growth and back-off of the loss scale are what was asked for", "[scaler]") {
+  LossScaler scaler(DType::kF16, {.first = 1024, .grow_every = 3, .back_off = 0.125});
+  CHECK(scaler.scale() == 1024);
+  for (int i = 0; i < 3; ++i) scaler.update(true);
+  CHECK(scaler.scale() == 2048);
+  scaler.update(false);
+  CHECK(scaler.scale() == 256);
+  for (int i = 0; i < 2; ++i) scaler.update(false);
+  CHECK(scaler.scale() == 4);
+  CHECK(scaler.update(false));  // no scale is below 1
+  CHECK(scaler.scale() == 1);
+  CHECK(!scaler.update(false));
 }
 
 TEST_CASE("other dtypes have scale 1 and no second chance", "[scaler]") {

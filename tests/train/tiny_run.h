@@ -65,6 +65,7 @@ inline TrainOptions tiny_options(const std::filesystem::path& out) {
 struct TinyResult {
   RunOutcome outcome;
   std::map<std::string, std::vector<float>> state;  // weights and moments, as a checkpoint has them
+  int64_t gradients_left = 0;  // bytes of gradients that are kept between steps
 };
 
 // What one rank does. `from` is a checkpoint to go on from, or empty.
@@ -76,12 +77,27 @@ inline TinyResult run_rank(const TrainOptions& o, Communicator& world, const Tok
       .rank = o.rank, .alpha = o.alpha, .dropout = o.lora_dropout, .targets = o.targets};
   const bool full = o.method == "full";
   full ? train_all(*model) : attach_lora(*model, lora, static_cast<uint64_t>(o.seed));
-  place(*model, open_device(o.device), activation_dtype(o.precision));
+  const Precision precision = precision_of(o.precision);
+  place(*model, open_device(o.device), precision.activations);
+  if (full) {
+    model->visit_parameters([&](const std::string&, Parameter& parameter) {
+      if (parameter.vector || precision.weights == DType::kF32) return;
+      parameter.value = cast(parameter.value, precision.weights, MemoryKind::kWeights);
+      require_grad(parameter.value);
+    });
+  }
   Optimizer optimizer(*model, {.rule = chosen(kOptimizers, "--optimizer", o.optimizer),
                                .momentum = o.momentum,
-                               .weight_decay = o.weight_decay});
+                               .weight_decay = o.weight_decay,
+                               .seed = static_cast<uint64_t>(o.seed),
+                               .least_8bit = 300});
   const auto strategy = data_parallel(world, 1000);
-  strategy->place(*model);
+  std::optional<InBackward> in_backward;
+  if (updates_in_backward(o)) {
+    in_backward.emplace(optimizer, *strategy);
+  } else {
+    strategy->place(*model);
+  }
   std::optional<TrainerState> state;
   if (!from.empty()) state = load_checkpoint(from, optimizer);
   const PackingOptions packing{.mode = packing_mode(o.packing), .seq_len = o.seq_len};
@@ -107,6 +123,7 @@ inline TinyResult run_rank(const TrainOptions& o, Communicator& world, const Tok
                    .val = held_out ? &*held_out : nullptr,
                    .console = console,
                    .metrics = metrics ? &*metrics : nullptr,
+                   .in_backward = in_backward ? &*in_backward : nullptr,
                    .length = run_length(o, rows, held_out.has_value(), world.size()),
                    .identity = "a tiny run",
                    .write_weights = write_weights,
@@ -118,6 +135,10 @@ inline TinyResult run_rank(const TrainOptions& o, Communicator& world, const Tok
   optimizer.visit_state([&](const std::string& name, Tensor& tensor) {
     result.state[name] = values(tensor.to(Device::kCPU));
   });
+  for (size_t i = 0; i < optimizer.slots(); ++i) {
+    if (optimizer.gradient(i).grad.defined())
+      result.gradients_left += optimizer.gradient(i).grad.bytes();
+  }
   return result;
 }
 

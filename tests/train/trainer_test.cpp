@@ -37,7 +37,7 @@ void change_state(const fs::path& run, int64_t step, const TrainOptions& o,
 
 TEST_CASE("a run learns, and leaves what the run folder promises", "[trainer]") {
   const std::string method = GENERATE("lora", "full"),
-                    precision = GENERATE("fp32", "bf16-mixed", "fp16-mixed");
+                    precision = GENERATE("fp32", "bf16-mixed", "fp16-mixed", "bf16", "fp16");
   INFO(method << " " << precision);
   const TempFolder folder;
   const TokenFile train = tiny_tokens(folder / "train.tokens", 40, 1),
@@ -81,7 +81,7 @@ TEST_CASE("a run learns, and leaves what the run folder promises", "[trainer]") 
 // The whole loop in plain lines, for one rank and one micro-batch: the Trainer must make these very
 // bits.
 TEST_CASE("a run is its steps, one after the other", "[trainer]") {
-  const std::string precision = GENERATE("fp32", "fp16");
+  const std::string precision = GENERATE("fp32", "fp16-mixed");
   const TempFolder folder;
   const TokenFile train = tiny_tokens(folder / "train.tokens", 15, 1);
   TrainOptions o = tiny_options(folder / "run");
@@ -99,7 +99,7 @@ TEST_CASE("a run is its steps, one after the other", "[trainer]") {
   const PackedRows rows(train, all_documents(train),
                         {.mode = Packing::kNone, .seq_len = o.seq_len});
   RowOrder order(rows.rows(), o.batch, static_cast<uint64_t>(o.seed));
-  const double scale = precision == "fp16" ? 65536 : 1;
+  const double scale = precision == "fp16-mixed" ? 65536 : 1;
   const double rates[] = {0.25, 0.5,     0.75,
                           1,    2.0 / 3, 1.0 / 3};  // rises over 3 of the 6 steps, then falls to 0
   std::vector<double> losses;
@@ -201,11 +201,89 @@ TEST_CASE("the seed decides the run, the number of threads does not", "[trainer]
   CHECK(run_tiny(other, 1, train)[0].state != first.state);
 }
 
+TEST_CASE("updates in the backward pass are those after it, and gradients are given back",
+          "[trainer]") {
+  const TempFolder folder;
+  const TokenFile train = tiny_tokens(folder / "train.tokens", 20, 1);
+  TrainOptions after = tiny_options(folder / "after"), within = tiny_options(folder / "within");
+  after.method = within.method = GENERATE("lora", "full");
+  after.optimizer = within.optimizer = GENERATE("adamw", "adafactor", "sgd");
+  after.precision = within.precision = GENERATE("fp32", "bf16");
+  after.clip = within.clip = 0;
+  after.micro_batch = within.micro_batch = GENERATE(2, 6);
+  within.update = "in-backward";
+  // Seven sequences for four ranks: not every rank has a second micro-batch.
+  after.batch = within.batch = 7;
+  for (const int ranks : {1, 2, 4}) {
+    INFO(ranks << " ranks " << after.method << " " << after.optimizer << " " << after.precision);
+    const std::vector<TinyResult> want = run_tiny(after, ranks, train),
+                                  got = run_tiny(within, ranks, train);
+    CHECK(metric(within.out, "loss") == metric(after.out, "loss"));
+    for (size_t rank = 0; rank < got.size(); ++rank) {
+      const bool same = got[rank].state == want[rank].state,
+                 alike = got[rank].state == got[0].state;
+      CHECK(same);
+      CHECK(alike);
+      CHECK(got[rank].gradients_left == 0);
+      CHECK(want[rank].gradients_left > 0);
+    }
+  }
+}
+
+TEST_CASE("clipping in the backward pass is by tensor", "[trainer]") {
+  const TempFolder folder;
+  const TokenFile train = tiny_tokens(folder / "train.tokens", 20, 1);
+  TrainOptions o = tiny_options(folder / "run");
+  o.method = "full";
+  o.update = "in-backward";
+  o.optimizer = "sgd";
+  o.momentum = 0;
+  o.weight_decay = 0;
+  o.steps = 1;
+  o.warmup = 0;
+  o.schedule = "constant";
+  o.lr = 1;
+  o.clip = 1e-3;
+  const auto start = tiny_model();
+  const TinyResult got = run_tiny(o, 1, train)[0];
+  // Each tensor has moved by the limit, which is less than its gradient's norm.
+  start->visit_parameters([&](const std::string& path, Parameter& parameter) {
+    const std::vector<float> before = values(parameter.value), &now = got.state.at(path);
+    double squares = 0;
+    for (size_t i = 0; i < now.size(); ++i) {
+      const double moved = static_cast<double>(now[i]) - static_cast<double>(before[i]);
+      squares += moved * moved;
+    }
+    INFO(path);
+    if (path.find("c_attn.bias") == std::string::npos)  // keys' biases change nothing
+      CHECK(std::sqrt(squares) == Approx(1e-3).epsilon(1e-2));
+  });
+}
+
+namespace {
+
+struct Way {
+  int ranks;
+  std::string method, precision, optimizer, update = "after-backward";
+};
+
+}  // namespace
+
 TEST_CASE("a run that goes on from any checkpoint is the undisturbed run", "[trainer]") {
-  const int ranks = GENERATE(1, 2);
-  const std::string precision = GENERATE("fp32", "fp16"), optimizer = GENERATE("adamw", "sgd");
-  const std::string method = ranks == 1 ? "lora" : "full";
-  INFO(ranks << " ranks " << precision << " " << optimizer);
+  const auto [ranks, method, precision, optimizer, update] =
+      GENERATE(Catch::Generators::values<Way>({{1, "lora", "fp32", "adamw"},
+                                               {1, "lora", "fp32", "sgd"},
+                                               {1, "lora", "fp16", "adamw"},
+                                               {1, "lora", "fp16", "sgd"},
+                                               {2, "full", "fp32", "adamw"},
+                                               {2, "full", "fp32", "sgd"},
+                                               {2, "full", "fp16-mixed", "adamw"},
+                                               {2, "full", "fp16-mixed", "sgd"},
+                                               {1, "lora", "fp32", "adamw8bit", "in-backward"},
+                                               {1, "full", "bf16", "adamw8bit"},
+                                               {2, "full", "fp16", "adafactor"},
+                                               {2, "full", "bf16", "adafactor", "in-backward"}}));
+  INFO(ranks << " ranks " << method << " " << precision << " " << optimizer << " " << update);
   const TempFolder folder;
   const TokenFile train = tiny_tokens(folder / "train.tokens", 20, 1),
                   val = tiny_tokens(folder / "val.tokens", 7, 2);
@@ -213,6 +291,7 @@ TEST_CASE("a run that goes on from any checkpoint is the undisturbed run", "[tra
   o.method = method;
   o.precision = precision;
   o.optimizer = optimizer;
+  o.update = update;
   o.eval_every = 2;
   o.save_every = 1;
   o.keep = 10;

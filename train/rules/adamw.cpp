@@ -2,7 +2,7 @@
 // AdamW (Loshchilov and Hutter, arXiv:1711.05101): both moments in fp32.
 #include <cmath>
 
-#include "train/update_rule.h"
+#include "train/rules/adamw.h"
 
 namespace tenon {
 namespace {
@@ -11,7 +11,11 @@ std::vector<StateTensor> state(const Parameter& parameter, const OptimizerOption
   return {zero_state(parameter, "m"), zero_state(parameter, "v")};
 }
 
-void step(const UpdateStep& s) {
+void step(const UpdateStep& s) { s.kernels.adamw(adamw_args(s)); }
+
+}  // namespace
+
+AdamWArgs adamw_args(const UpdateStep& s) {
   // The corrections are those of the betas that the kernel works with: 1 - 0.999f is off by 1e-5.
   const auto beta1 = static_cast<float>(s.options.beta1),
              beta2 = static_cast<float>(s.options.beta2);
@@ -19,18 +23,17 @@ void step(const UpdateStep& s) {
     return static_cast<float>(
         -std::expm1(static_cast<double>(s.number) * std::log(static_cast<double>(beta))));
   };
-  s.kernels.adamw({.list = s.list,
-                   .scale = s.scale,
-                   .lr = static_cast<float>(s.lr),
-                   .beta1 = beta1,
-                   .beta2 = beta2,
-                   .eps = static_cast<float>(s.options.eps),
-                   .correction1 = correction(beta1),
-                   .correction2 = correction(beta2)});
+  return {.list = s.list,
+          .scale = s.scale,
+          .rounding = s.rounding,
+          .lr = static_cast<float>(s.lr),
+          .beta1 = beta1,
+          .beta2 = beta2,
+          .eps = static_cast<float>(s.options.eps),
+          .correction1 = correction(beta1),
+          .correction2 = correction(beta2)};
 }
 
-}  // namespace
-
-const UpdateRule kAdamW{state, step};
+const UpdateRule kAdamW{state, step, /*cuda=*/true};
 
 }  // namespace tenon

@@ -13,12 +13,13 @@ std::vector<StateTensor> state(const Parameter& parameter, const OptimizerOption
 void step(const UpdateStep& s) {
   s.kernels.sgd({.list = s.list,
                  .scale = s.scale,
+                 .rounding = s.rounding,
                  .lr = static_cast<float>(s.lr),
                  .momentum = static_cast<float>(s.options.momentum)});
 }
 
 }  // namespace
 
-const UpdateRule kSgd{state, step};
+const UpdateRule kSgd{state, step, /*cuda=*/true};
 
 }  // namespace tenon
