@@ -4,14 +4,17 @@
 #include <cstdio>
 #include <filesystem>
 #include <limits>
+#include <map>
 #include <nlohmann/json.hpp>
 
 #include "core/file.h"
 #include "core/folders.h"
 #include "core/output.h"
 #include "core/parallel_for.h"
+#include "core/weight_files.h"
 #include "models/weights.h"
 #include "tools/command.h"
+#include "tools/four_bit_model.h"
 #include "train/model_files.h"
 
 namespace tenon {
@@ -58,9 +61,45 @@ void check_out(const InitOptions& options, bool filled, bool in_place) {
   }
 }
 
+// The parameters as tensors of the model's files, each drawn when it is its turn.
+std::vector<TensorToWrite> tensors_of(Model& model, uint64_t seed, DType dtype, bool nf4) {
+  std::map<const Parameter*, const Linear*> linears;
+  model.visit_linears([&](const std::string&, const Linear& linear) {
+    if (nf4) linears[&linear.weight] = &linear;
+  });
+  const FourBitWriter writer(false);
+  std::vector<TensorToWrite> tensors;
+  for (const InitialValues& values : initial_values(model, seed)) {
+    const Shape shape = values.parameter->shape;
+    const auto linear = linears.find(values.parameter);
+    if (linear == linears.end()) {
+      std::vector<int64_t> dims;
+      for (int axis = 0; axis < shape.rank(); ++axis) dims.push_back(shape[axis]);
+      const auto make = [read = values.read, shape, dtype] {
+        return read_as(read, shape, dtype, MemoryKind::kWorkspace);
+      };
+      tensors.push_back({values.path, dtype, dims, nullptr, make});
+      continue;
+    }
+    const int64_t in = linear->second->in(), out = linear->second->out();
+    // What is quantized lies (out, in).
+    ElementReader rows = values.read;
+    if (linear->second->layout == WeightLayout::kInOut) {
+      rows = [read = values.read, in, out](int64_t begin, int64_t count, float* to) {
+        for (int64_t i = begin; i < begin + count; ++i) read(i % in * out + i / in, 1, to++);
+      };
+    }
+    const auto make = [=] { return quantize_nf4({out, in}, dtype, rows, false, values.path); };
+    for (TensorToWrite& tensor : writer.tensors(values.path, {out, in}, dtype, make))
+      tensors.push_back(std::move(tensor));
+  }
+  return tensors;
+}
+
 int init(const InitOptions& options) {
   if (options.threads > 0) set_thread_count(options.threads);
-  const DType dtype = parse_dtype(options.dtype, "--dtype");
+  const bool nf4 = options.dtype == "nf4";
+  const DType dtype = nf4 ? DType::kBF16 : parse_dtype(options.dtype, "--dtype");
   const fs::path config = options.config, out = options.out;
   const std::unique_ptr<Model> model = build_model(parse_json_file(config), shown(config));
   const fs::path source = config.has_parent_path() ? config.parent_path() : fs::path(".");
@@ -68,18 +107,22 @@ int init(const InitOptions& options) {
                                          : files::is_link(out);
   const bool in_place = files::same(source, out) && config.filename() == "config.json";
   check_out(options, filled, in_place);
-  draw_weights(*model, options.seed);
   warn_of_leftover(put_folder(out, [&](const fs::path& folder) {
     if (filled) carry_over(out, folder, true);
     // The config's folder may hold the tokenizer: a model that can be trained at once.
     if (!files::same(source, out)) copy_files(model_files(source), source, folder);
     if (config.filename() != "config.json")
       write_text_atomic(folder / "config.json", read_text(config, kJsonFileBytes));
-    save_weights(*model, folder, dtype);
+    if (nf4) {
+      OrderedJson stated = read_config(folder);
+      state_nf4(stated, false, dtype);
+      write_text_atomic(folder / "config.json", stated.dump(2) + "\n");
+    }
+    write_sharded(folder, tensors_of(*model, options.seed, dtype, nf4));
   }));
   const int64_t count = count_parameters(*model, [](const Parameter&) { return true; });
   std::fprintf(stderr, "%s: %s with %lld parameters in %s, seed %llu\n", shown(out).c_str(),
-               model->family(), static_cast<long long>(count), name_of(dtype),
+               model->family(), static_cast<long long>(count), options.dtype.c_str(),
                static_cast<unsigned long long>(options.seed));
   return 0;
 }
@@ -94,7 +137,8 @@ Command add_init(const Flags& program) {
   flags.word("--out", options->out,
              "Folder of the new model; tokenizer files beside the config come along",
              Flags::kRequired);
-  flags.word("--dtype", options->dtype, "fp32, bf16 or fp16");
+  flags.word("--dtype", options->dtype,
+             "fp32, bf16, fp16, or nf4: linear layers in 4 bits, the rest in bf16");
   flags.number<uint64_t>("--seed", options->seed, 0, std::numeric_limits<int64_t>::max(),
                          "Seed of the weights");
   flags.flag("--force", options->force, "Overwrite what is there");

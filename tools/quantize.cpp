@@ -11,6 +11,7 @@
 #include "models/four_bit_files.h"
 #include "models/weights.h"
 #include "tools/command.h"
+#include "tools/four_bit_model.h"
 #include "tools/model_folder.h"
 #include "train/model_card.h"
 #include "train/model_files.h"
@@ -26,72 +27,6 @@ struct QuantizeOptions {
   ModelOut out;
   int threads = 0;
 };
-
-// The matrix that was made last, and of which tensor: those of one weight that follow one another
-// share it.
-struct Latest {
-  std::string of;
-  std::shared_ptr<const FourBitMatrix> matrix;
-};
-
-// The tensors of one linear's weight. Their bytes are made when it is their turn.
-class Maker : public std::enable_shared_from_this<Maker> {
- public:
-  Maker(const TensorEntry& entry, const Linear& linear, bool doubled,
-        std::shared_ptr<Latest> latest)
-      : entry_(entry), linear_(linear), doubled_(doubled), latest_(std::move(latest)) {}
-
-  std::vector<TensorToWrite> tensors() {
-    // Doubly quantized, the state's text is as long as its offset has digits, so that the matrix is
-    // made here: what is small of it is kept. Else shapes will do.
-    std::vector<TensorToWrite> all = four_bit_tensors(
-        entry_.name, doubled_ ? matrix()
-                              : std::make_shared<const FourBitMatrix>(
-                                    unfilled_nf4({linear_.out(), linear_.in()}, *entry_.dtype)));
-    for (size_t i = 0; i < all.size(); ++i) {
-      if (doubled_ && all[i].bytes() <= kKept) continue;
-      all[i].make = [self = shared_from_this(), i] {
-        return four_bit_tensors(self->entry_.name, self->matrix())[i].make();
-      };
-    }
-    return all;
-  }
-
- private:
-  static constexpr int64_t kKept = 65536;
-
-  std::shared_ptr<const FourBitMatrix> matrix() const {
-    if (latest_->of == entry_.name) return latest_->matrix;
-    *latest_ = {};
-    const auto matrix =
-        std::make_shared<const FourBitMatrix>(quantize_stored(entry_, linear_, doubled_));
-    release_pages(entry_);
-    *latest_ = {entry_.name, matrix};
-    return matrix;
-  }
-
-  TensorEntry entry_;
-  const Linear& linear_;
-  bool doubled_;
-  std::shared_ptr<Latest> latest_;
-};
-
-// What transformers' BitsAndBytesConfig writes.
-void state_quantization(nlohmann::ordered_json& config, const QuantizeOptions& o, DType computes) {
-  config["quantization_config"] = {{"_load_in_4bit", true},
-                                   {"_load_in_8bit", false},
-                                   {"bnb_4bit_compute_dtype", torch_name(computes)},
-                                   {"bnb_4bit_quant_storage", "uint8"},
-                                   {"bnb_4bit_quant_type", o.to},
-                                   {"bnb_4bit_use_double_quant", o.double_quant},
-                                   {"llm_int8_enable_fp32_cpu_offload", false},
-                                   {"llm_int8_has_fp16_weight", false},
-                                   {"llm_int8_skip_modules", nullptr},
-                                   {"llm_int8_threshold", 6.0},
-                                   {"load_in_4bit", true},
-                                   {"load_in_8bit", false},
-                                   {"quant_method", "bitsandbytes"}};
-}
 
 int quantize(const QuantizeOptions& o) {
   if (o.threads > 0) set_thread_count(o.threads);
@@ -117,9 +52,9 @@ int quantize(const QuantizeOptions& o) {
     dtype = *entry->dtype;
     linears[entry] = &linear;
   });
-  state_quantization(config, o, dtype);
+  state_nf4(config, o.double_quant, dtype);
 
-  const auto latest = std::make_shared<Latest>();
+  const FourBitWriter writer(o.double_quant);
   std::vector<TensorToWrite> tensors;
   for (const TensorFile& file : files.files()) {
     for (const TensorEntry& entry : file.entries()) {
@@ -129,8 +64,14 @@ int quantize(const QuantizeOptions& o) {
         tensors.back().any_number = is_buffer(entry.name);
         continue;
       }
-      const auto maker = std::make_shared<Maker>(entry, *linear->second, o.double_quant, latest);
-      for (TensorToWrite& tensor : maker->tensors()) tensors.push_back(std::move(tensor));
+      const auto make = [&o, &entry, &in_four_bits = *linear->second] {
+        FourBitMatrix matrix = quantize_stored(entry, in_four_bits, o.double_quant);
+        release_pages(entry);
+        return matrix;
+      };
+      const Shape shape{linear->second->out(), linear->second->in()};
+      for (TensorToWrite& tensor : writer.tensors(entry.name, shape, *entry.dtype, make))
+        tensors.push_back(std::move(tensor));
     }
   }
   int64_t bytes = 0;
