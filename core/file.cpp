@@ -233,6 +233,16 @@ void MappedFile::advise_done(int64_t offset, int64_t bytes) const {
   advise(*this, offset, bytes, MADV_DONTNEED);
 }
 
+bool in_mapped_file(const void* data, int64_t bytes) {
+  const auto address = reinterpret_cast<uintptr_t>(data), count = static_cast<uintptr_t>(bytes);
+  for (const Region* region = regions.load(); region != nullptr; region = region->next) {
+    const uintptr_t begin = region->begin.load(), size = region->size.load();
+    if (address >= begin && address - begin <= size && count <= size - (address - begin))
+      return size > 0;
+  }
+  return false;
+}
+
 void install_sigbus_reporter() {
   struct sigaction action {};
   action.sa_sigaction = on_sigbus;

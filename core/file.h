@@ -53,6 +53,9 @@ class MappedFile {
   struct Region* region_ = nullptr;  // the entry that the SIGBUS reporter looks up
 };
 
+// Whether all of these bytes lie in one MappedFile, which the system can read again.
+bool in_mapped_file(const void* data, int64_t bytes);
+
 // From here on, a fault inside a MappedFile ends the process with one line that names the file, and
 // exit code 6. Any other SIGBUS keeps its default action. Called once by the program; more calls do
 // no harm.

@@ -2,6 +2,7 @@
 #include "models/model.h"
 
 #include "core/error.h"
+#include "models/base_stream.h"
 
 namespace tenon {
 
@@ -19,6 +20,32 @@ std::string tied_path(Model& model) {
   return tied;
 }
 
+namespace {
+
+// Around block i, forward and backward. What is marked before it runs after its backward.
+class StreamedBlock {
+ public:
+  StreamedBlock(const Model& model, int64_t i) : stream_(model.stream), i_(i) {
+    if (stream_ == nullptr) return;
+    stream_->begin(i, i + 1);
+    if (Tape* tape = current_tape()) tape->mark([stream = stream_, i] { stream->end(i); });
+  }
+  ~StreamedBlock() {
+    if (stream_ == nullptr) return;
+    stream_->end(i_);
+    if (Tape* tape = current_tape())
+      tape->mark([stream = stream_, i = i_] { stream->begin(i, i - 1); });
+  }
+  StreamedBlock(const StreamedBlock&) = delete;
+  StreamedBlock& operator=(const StreamedBlock&) = delete;
+
+ private:
+  std::shared_ptr<const BaseStream> stream_;
+  int64_t i_;
+};
+
+}  // namespace
+
 Tensor forward(const Model& model, const Context& context, const RunOptions& options) {
   const auto hook = [&](const std::function<void(int64_t)>& f, int64_t i) {
     if (f) f(i);
@@ -27,6 +54,7 @@ Tensor forward(const Model& model, const Context& context, const RunOptions& opt
   const BlockHooks& hooks = options.hooks != nullptr ? *options.hooks : none;
   Tensor x = model.embed(context);
   for (int64_t i = 0; i < model.blocks(); ++i) {
+    const StreamedBlock streamed(model, i);
     hook(hooks.before_block, i);
     if (options.checkpoint_activations) {
       // The context is copied: backward runs the block again after the caller's is gone.

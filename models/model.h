@@ -40,6 +40,8 @@ enum class Purpose : uint32_t {
   kRounding = 1 << 24
 };
 
+class BaseStream;
+
 struct BlockHooks {
   std::function<void(int64_t)> before_block, after_block;
 };
@@ -80,6 +82,9 @@ class Model {
   virtual std::vector<std::string> default_targets() const = 0;
   // PEFT's fan_in_fan_out: weights lie (in, out).
   virtual bool fan_in_fan_out() const = 0;
+
+  // Told of each block that runs, where the base is streamed: forward() and its backward do so.
+  std::shared_ptr<const BaseStream> stream;
 };
 
 // Where a head of its own lies.

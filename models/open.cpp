@@ -5,6 +5,7 @@
 
 #include "core/error.h"
 #include "models/adapter.h"
+#include "models/base_stream.h"
 
 namespace tenon {
 namespace {
@@ -42,6 +43,8 @@ OpenedModel open_model(const Opening& opening) {
   }
   if (opening.adapt) opening.adapt(model);
   place(model, opening.device, opening.activations);
+  if (opening.stream && opening.device == Device::kCPU)
+    model.stream = std::make_shared<const BaseStream>(model);
   return opened;
 }
 

@@ -20,6 +20,7 @@ struct Opening {
   DType activations = DType::kF32;  // see place()
   bool train_base = false;          // every weight of the base is trained
   DType trained = DType::kF32;      // what its matrices are then
+  bool stream = false;              // on the CPU: see models/base_stream.h
   GradBuffer gradients = GradBuffer::kNow;
   Quantization quantization = Quantization::kNone;
   // Between the config and the weights: may throw where the shapes do not serve.

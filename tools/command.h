@@ -47,12 +47,13 @@ std::vector<Command> add_commands(const Flags& program);
 // What the program does with its command line; returns its exit code.
 int program(int argc, char** argv);
 
-// What a command that runs a model computes with: --device, --precision, --quantize and
+// What a command that runs a model computes with: --device, --precision, --weights, --quantize and
 // --double-quant.
 struct Compute {
-  std::string device = "auto", precision = "fp32", quantize = "none";
+  std::string device = "auto", precision = "fp32", quantize = "none", weights = "map";
   bool double_quant = false;
   Quantization quantization() const { return quantization_of(quantize, double_quant); }
+  bool stream() const { return chosen(kBaseWeights, "--weights", weights); }
   DType dtype() const { return parse_dtype(precision, "--precision"); }
   // Opens the device and checks that it can compute in that precision.
   Device open(int local_rank = 0) const;

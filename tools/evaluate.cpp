@@ -19,6 +19,7 @@ std::unique_ptr<Model> opened(const EvaluateOptions& options, bool with_adapter,
   return open_model({.model = options.model,
                      .device = device,
                      .activations = options.compute.dtype(),
+                     .stream = options.compute.stream(),
                      .quantization = options.compute.quantization(),
                      .adapt = frozen_adapter(with_adapter ? options.adapter : "")})
       .model;
@@ -95,7 +96,7 @@ void check_flags(const EvaluateOptions& options, const Flags& flags) {
   if (!options.score.empty()) {
     refuse({"--model", "--adapter", "--data", "--task", "--stride", "--limit", "--seq-len",
             "--micro-batch", "--packing", "--compare-base", "--precision", "--device", "--quantize",
-            "--double-quant"},
+            "--double-quant", "--weights"},
            "does not go with --score, which needs no model");
     refuse(kAnswerFlags, "expected --task generate with it");
     return;

@@ -187,6 +187,7 @@ int run_generate(const GenerateOptions& options) {
   Opening opening{.model = options.model,
                   .device = device,
                   .activations = options.compute.dtype(),
+                  .stream = options.compute.stream(),
                   .quantization = options.compute.quantization(),
                   .adapt = frozen_adapter(options.adapter)};
   // What is asked is looked at before gigabytes are.

@@ -124,6 +124,10 @@ Device Compute::open(int local_rank) const {
 void add_compute(const Flags& flags, Compute& compute) {
   flags.word("--precision", compute.precision, "Activations in fp32, bf16 or fp16");
   flags.word("--device", compute.device, "cpu, cuda, cuda:N, or auto: a card where there is one");
+  flags.choice(
+      "--weights", compute.weights, names_of(kBaseWeights),
+      "map: weights lie in their mapped files; stream: each block's are let go when it has "
+      "run (CPUs)");
   flags.word("--quantize", compute.quantize,
              "What linear layers become when they are read: none, or nf4 (4 bits)");
   flags.flag("--double-quant", compute.double_quant, "Quantize the scales of NF4's blocks too");

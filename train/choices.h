@@ -43,6 +43,8 @@ inline constexpr Choice<Quantization> kQuantizations[] = {{"none", Quantization:
                                                           {"nf4", Quantization::kNf4}};
 inline constexpr Choice<const UpdateRule*> kOptimizers[] = {
     {"adamw", &kAdamW}, {"adamw8bit", &kAdamW8bit}, {"adafactor", &kAdafactor}, {"sgd", &kSgd}};
+// --weights: whether a frozen base is streamed from its files (models/base_stream.h).
+inline constexpr Choice<bool> kBaseWeights[] = {{"map", false}, {"stream", true}};
 inline constexpr Choice<bool> kUpdates[] = {{"after-backward", false}, {"in-backward", true}};
 inline constexpr Choice<ScheduleKind> kSchedules[] = {{"cosine", ScheduleKind::kCosine},
                                                       {"linear", ScheduleKind::kLinear},

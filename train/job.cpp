@@ -243,6 +243,7 @@ Job read_model(const TrainOptions& options, Device device) {
       .activations = precision_of(options.precision).activations,
       .train_base = job.full(),
       .trained = precision_of(options.precision).weights,
+      .stream = chosen(kBaseWeights, "--weights", options.weights),
       .gradients = updates_in_backward(options) ? GradBuffer::kWhenUsed : GradBuffer::kNow,
       .quantization = quantization_of(job.options.quantize, options.double_quant)};
   opening.check = [&](Model& model) {

@@ -197,6 +197,10 @@ std::vector<OptionRow> make_rows() {
       choice_row("bias", &O::bias, {"none", "all", "lora_only"},
                  "Biases of the model that are trained; lora_only: of layers with an adapter"),
       flag_row("lora-bias", &O::lora_bias, "Give the adapter's second factor a bias"),
+      as(kJob, choice_row(
+                   "weights", &O::weights, kBaseWeights,
+                   "Frozen weights lie in their mapped files; stream: each block's are let go when "
+                   "it has run, so that a base may be larger than memory (CPUs)")),
       choice_row("quantize", &O::quantize, kQuantizations,
                  "What the frozen linear layers become when they are read: 4 bits (NF4, in blocks "
                  "of 64), about a quarter of fp16; a checkpoint that has them so needs no flag"),

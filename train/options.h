@@ -41,7 +41,7 @@ struct TrainOptions : DataOptions {
   std::vector<std::string> exclude_modules, modules_to_save, layers, layers_pattern;
   std::vector<std::string> rank_pattern, alpha_pattern;  // "q_proj=16"
 
-  std::string quantize = "none";
+  std::string weights = "map", quantize = "none";
   bool double_quant = false;
   std::string precision = "fp32", device = "auto", parallel;
   std::string optimizer = "adamw", update = "after-backward";

@@ -111,6 +111,25 @@ TEST_CASE("init writes in 4 bits what quantize makes of the same values") {
   CHECK(loss_of(lab, {"--model", lab.at("nf4")}) == Approx(loss).epsilon(0.01));
 }
 
+TEST_CASE("a base that is streamed gives the same run") {
+  const Lab lab;
+  quantize(lab);
+  const auto train = [&](const std::string& model, const Words& more) {
+    Words words = lab.finetune({"--model", model, "--force", "--steps", "3", "--val-split", "0.2"});
+    words.insert(words.end(), more.begin(), more.end());
+    const Result result = tenon(words);
+    INFO(result.err);
+    REQUIRE(result.code == 0);
+    return lab.get("run/adapter/adapter_model.safetensors");
+  };
+  for (const std::string& model : {lab.model(), lab.at("small")}) {
+    const std::string mapped = train(model, {});
+    CHECK(train(model, {"--weights", "stream"}) == mapped);
+    CHECK(loss_of(lab, {"--model", model, "--weights", "stream"}) ==
+          loss_of(lab, {"--model", model}));
+  }
+}
+
 TEST_CASE("what 4 bits cannot do is refused") {
   const Lab lab;
   quantize(lab);

@@ -49,7 +49,7 @@ TEST_CASE("a run goes on with other ways of working, and with nothing else other
       // Another value, whatever the row takes.
       for (const char* word :
            {"3", "0.5", "true", "sgd", "cosine", "bf16", "concat", "off", "config", "drop", "full",
-            "in-backward", "nf4", "all", "last", "text", "auto"}) {
+            "in-backward", "stream", "nf4", "all", "last", "text", "auto"}) {
         try {
           row.set(o, {word});
         } catch (const Error&) {

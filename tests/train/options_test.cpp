@@ -62,6 +62,7 @@ const std::map<std::string, Words>& other_values() {
       {"packing", {"concat"}},
       {"model-dropout", {"config"}},
       {"quantize", {"nf4"}},
+      {"weights", {"stream"}},
       {"double-quant", {"true"}},
       {"shuffle", {"off"}},
       {"format", {"alpaca"}},
