@@ -373,7 +373,7 @@ struct OptimizerTensor {
   int64_t count = 0;
   int64_t first_piece = 0;  // pieces of the tensors before this one
   float weight_decay = 0;
-  DType dtype = DType::kF32;  // fp32, bf16 or fp16: on CUDA fp32
+  DType dtype = DType::kF32;  // fp32, bf16 or fp16
   uint32_t number = 0;        // of the tensor: what its bf16 weights are rounded by, see Rounding
   // AdamW's moments in 8 bits instead, on the CPU: element i is numbers[code i] of the DynamicCode
   // times scale i / kCodeBlock.

@@ -59,9 +59,6 @@ Optimizer::Optimizer(Model& model, const OptimizerOptions& options) : options_(o
     device_ = parameter.value.device();
     if (device_ != Device::kCPU && !options_.rule->cuda)
       fail_input("--optimizer: this one is computed on CPUs only (--device cpu)");
-    if (device_ != Device::kCPU && parameter.value.dtype() != DType::kF32)
-      fail_input("--precision: {0} weights are trained on CPUs only; {0}-mixed trains them in fp32",
-                 name_of(parameter.value.dtype()));
     slots_.push_back({path, &parameter, number, options_.rule->state(parameter, options_)});
   });
   squares_ = Tensor::zeros({8}, DType::kU8, device_, MemoryKind::kOptimizer);

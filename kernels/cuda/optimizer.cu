@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // Computes    sums of squares, and a step of AdamW or SGD (formulas in core/kernel_table.h).
-// Layout      a list of flat fp32 arrays.
+// Layout      a list of flat arrays: weights in fp32, bf16 or fp16, the others in fp32.
 // Work split  a block for each piece of 4096 elements; one block adds the pieces' sums of squares.
-// Numerics    steps in fp32; sums of squares in double, where the square of a float is exact, by a
+// Numerics    steps in fp32, bf16 weights rounded stochastically; sums of squares in double, where the square of a float is exact, by a
 //             fixed tree; the factor of the gradients in double, rounded once.
 // Traffic     AdamW reads 4 and writes 3 floats an element: bound by memory.
 #include "core/device.h"
+#include "core/philox.h"
 #include "kernels/cuda/block.cuh"
 #include "kernels/cuda/kernels.h"
 #include "kernels/cuda/types.cuh"
@@ -19,9 +20,8 @@ constexpr int kSumSlot = 0;  // of device_scratch
 // The part of a tensor that is this block's.
 struct Piece {
   OptimizerTensor tensor;
-  float* weight;
   int64_t begin, end;
-  bool aligned;
+  bool aligned, weight_aligned;
 };
 
 // The last tensor whose first piece is not behind this block's (tensors of no pieces share their
@@ -33,13 +33,14 @@ __device__ __forceinline__ Piece piece_of_block(const OptimizerList& list) {
     const int64_t middle = (low + high) / 2;
     (list.tensors[middle].first_piece <= piece ? low : high) = middle;
   }
-  Piece p = {list.tensors[low], static_cast<float*>(list.tensors[low].weight), 0, 0, true};
+  Piece p = {list.tensors[low], 0, 0, true, true};
   p.begin = (piece - p.tensor.first_piece) * kOptimizerPiece;
   p.end = smaller(p.tensor.count, p.begin + kOptimizerPiece);
-  const auto addresses =
-      reinterpret_cast<uintptr_t>(p.tensor.weight) | reinterpret_cast<uintptr_t>(p.tensor.grad) |
-      reinterpret_cast<uintptr_t>(p.tensor.m) | reinterpret_cast<uintptr_t>(p.tensor.v);
+  const auto addresses = reinterpret_cast<uintptr_t>(p.tensor.grad) |
+                         reinterpret_cast<uintptr_t>(p.tensor.m) |
+                         reinterpret_cast<uintptr_t>(p.tensor.v);
   p.aligned = addresses % 16 == 0;
+  p.weight_aligned = reinterpret_cast<uintptr_t>(p.tensor.weight) % 16 == 0;
   return p;
 }
 
@@ -48,6 +49,38 @@ template <class Body>
 __device__ __forceinline__ void for_packs(const Piece& p, const Body& body) {
   for (int64_t i = p.begin + threadIdx.x * kPack; i < p.end; i += kThreads * kPack)
     body(i, p.end - i);
+}
+
+// The weights from element i on.
+__device__ __forceinline__ Floats<kPack> load_weights(const Piece& p, int64_t i, int64_t left) {
+  switch (p.tensor.dtype) {
+    case DType::kBF16:
+      return load<kPack>(static_cast<const bf16*>(p.tensor.weight) + i, left, p.weight_aligned);
+    case DType::kF16:
+      return load<kPack>(static_cast<const f16*>(p.tensor.weight) + i, left, p.weight_aligned);
+    default:
+      return load<kPack>(static_cast<const float*>(p.tensor.weight) + i, left, p.weight_aligned);
+  }
+}
+
+// i is a multiple of 4, as the blocks of words are. See Rounding.
+__device__ __forceinline__ void store_weights(const Piece& p, Rounding stream, int64_t i,
+                                              Floats<kPack> w, int64_t left) {
+  switch (p.tensor.dtype) {
+    case DType::kBF16: {
+      stream.purpose += p.tensor.number;
+      const PhiloxBlock words = philox_block(stream, static_cast<uint64_t>(i / 4));
+#pragma unroll
+      for (int k = 0; k < kPack; ++k) {
+        const uint32_t bits = __float_as_uint(w[k]) + (words.word[k] >> 16);
+        if (w[k] == w[k]) w[k] = __uint_as_float(bits & 0xffff0000u);
+      }
+      return store(static_cast<bf16*>(p.tensor.weight) + i, w, left, p.weight_aligned);
+    }
+    case DType::kF16:
+      return store(static_cast<f16*>(p.tensor.weight) + i, w, left, p.weight_aligned);
+    default: return store(static_cast<float*>(p.tensor.weight) + i, w, left, p.weight_aligned);
+  }
 }
 
 __device__ __forceinline__ bool finite(double x) { return x - x == 0; }
@@ -92,7 +125,7 @@ __global__ void __launch_bounds__(kThreads) adamw_kernel(AdamWArgs a) {
   const float rest1 = 1.0f - a.beta1, rest2 = 1.0f - a.beta2;
   const float rate = a.lr / a.correction1, root = 1.0f / sqrtf(a.correction2);
   for_packs(p, [&](int64_t i, int64_t left) {
-    Floats<kPack> w = load<kPack>(p.weight + i, left, p.aligned),
+    Floats<kPack> w = load_weights(p, i, left),
                   m = load<kPack>(t.m + i, left, p.aligned),
                   v = load<kPack>(t.v + i, left, p.aligned);
     const Floats<kPack> grad = load<kPack>(t.grad + i, left, p.aligned);
@@ -105,7 +138,7 @@ __global__ void __launch_bounds__(kThreads) adamw_kernel(AdamWArgs a) {
     }
     store(t.m + i, m, left, p.aligned);
     store(t.v + i, v, left, p.aligned);
-    store(p.weight + i, w, left, p.aligned);
+    store_weights(p, a.rounding, i, w, left);
   });
 }
 
@@ -115,7 +148,7 @@ __global__ void __launch_bounds__(kThreads) sgd_kernel(SgdArgs a) {
   const OptimizerTensor& t = p.tensor;
   const float factor = factor_of(a.scale);
   for_packs(p, [&](int64_t i, int64_t left) {
-    Floats<kPack> w = load<kPack>(p.weight + i, left, p.aligned);
+    Floats<kPack> w = load_weights(p, i, left);
     Floats<kPack> g = load<kPack>(t.grad + i, left, p.aligned), m = {};
     if (t.m != nullptr) m = load<kPack>(t.m + i, left, p.aligned);
 #pragma unroll
@@ -125,7 +158,7 @@ __global__ void __launch_bounds__(kThreads) sgd_kernel(SgdArgs a) {
       w[k] = fmaf(-a.lr, g[k], w[k]);
     }
     if (t.m != nullptr) store(t.m + i, g, left, p.aligned);
-    store(p.weight + i, w, left, p.aligned);
+    store_weights(p, a.rounding, i, w, left);
   });
 }
 
