@@ -230,6 +230,30 @@ TEST_CASE("updates in the backward pass are those after it, and gradients are gi
   }
 }
 
+TEST_CASE("after its first steps a run asks the system for no more memory", "[trainer]") {
+  const TempFolder folder;
+  const TokenFile train = tiny_tokens(folder / "train.tokens", 60, 1);
+  TrainOptions o = tiny_options(folder / "run");
+  o.method = GENERATE("lora", "full");
+  o.optimizer = GENERATE("adamw", "adamw8bit", "adafactor", "sgd");
+  o.update = GENERATE("after-backward", "in-backward");
+  o.precision = o.update == "in-backward" ? "bf16" : "fp16";
+  o.checkpoint_activations = o.optimizer == "adafactor";
+  o.packing = "concat";  // every row is as long as the next
+  o.steps = 12;
+  INFO(o.method << " " << o.optimizer << " " << o.update);
+  std::vector<int64_t> asked;
+  set_thread_count(1);
+  on_ranks(1, [&](Communicator& world) {
+    return run_rank(o, world, train, nullptr, {}, [&] {
+      asked.push_back(blocks_asked_for());
+      return Request::kNone;
+    });
+  });
+  REQUIRE(asked.size() >= 12);
+  CHECK(asked[asked.size() / 2] == asked.back());
+}
+
 TEST_CASE("clipping in the backward pass is by tensor", "[trainer]") {
   const TempFolder folder;
   const TokenFile train = tiny_tokens(folder / "train.tokens", 20, 1);
