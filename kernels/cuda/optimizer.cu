@@ -6,9 +6,9 @@
 //             fixed tree; the factor of the gradients in double, rounded once.
 // Traffic     AdamW reads 4 and writes 3 floats an element: bound by memory.
 #include "core/device.h"
-#include "core/philox.h"
 #include "kernels/cuda/block.cuh"
 #include "kernels/cuda/kernels.h"
+#include "kernels/cuda/step.cuh"
 #include "kernels/cuda/types.cuh"
 
 namespace tenon::cuda::TENON_SM {
@@ -71,29 +71,13 @@ __device__ __forceinline__ void store_weights(const Piece& p, Rounding stream, i
       stream.purpose += p.tensor.number;
       const PhiloxBlock words = philox_block(stream, static_cast<uint64_t>(i / 4));
 #pragma unroll
-      for (int k = 0; k < kPack; ++k) {
-        const uint32_t bits = __float_as_uint(w[k]) + (words.word[k] >> 16);
-        if (w[k] == w[k]) w[k] = __uint_as_float(bits & 0xffff0000u);
-      }
+      for (int k = 0; k < kPack; ++k) w[k] = round_upper(w[k], words.word[k]);
       return store(static_cast<bf16*>(p.tensor.weight) + i, w, left, p.weight_aligned);
     }
     case DType::kF16:
       return store(static_cast<f16*>(p.tensor.weight) + i, w, left, p.weight_aligned);
     default: return store(static_cast<float*>(p.tensor.weight) + i, w, left, p.weight_aligned);
   }
-}
-
-__device__ __forceinline__ bool finite(double x) { return x - x == 0; }
-
-__device__ __forceinline__ bool nothing_to_do(const GradientScale& s) {
-  return s.sum_squares != nullptr && !finite(*s.sum_squares);
-}
-
-// Requires: !nothing_to_do(s).
-__device__ __forceinline__ float factor_of(const GradientScale& s) {
-  if (s.sum_squares == nullptr || s.max_norm <= 0) return static_cast<float>(s.unscale);
-  const double share = s.max_norm / (s.unscale * sqrt(*s.sum_squares) + 1e-6);
-  return static_cast<float>(s.unscale * (share < 1 ? share : 1));
 }
 
 // partial[p] = the sum of squares of piece p.
@@ -125,8 +109,7 @@ __global__ void __launch_bounds__(kThreads) adamw_kernel(AdamWArgs a) {
   const float rest1 = 1.0f - a.beta1, rest2 = 1.0f - a.beta2;
   const float rate = a.lr / a.correction1, root = 1.0f / sqrtf(a.correction2);
   for_packs(p, [&](int64_t i, int64_t left) {
-    Floats<kPack> w = load_weights(p, i, left),
-                  m = load<kPack>(t.m + i, left, p.aligned),
+    Floats<kPack> w = load_weights(p, i, left), m = load<kPack>(t.m + i, left, p.aligned),
                   v = load<kPack>(t.v + i, left, p.aligned);
     const Floats<kPack> grad = load<kPack>(t.grad + i, left, p.aligned);
 #pragma unroll
@@ -173,9 +156,6 @@ void sum_squares(const SumSquaresArgs& a) {
 void adamw(const AdamWArgs& a) {
   launch("adamw", adamw_kernel, extent(a.list.pieces), kThreads, 0, a);
 }
-
-// Not here yet: train/optimizer.cpp refuses the rule on a card.
-void adafactor(const AdafactorArgs&) { __builtin_trap(); }
 
 void sgd(const SgdArgs& a) { launch("sgd", sgd_kernel, extent(a.list.pieces), kThreads, 0, a); }
 

@@ -127,6 +127,7 @@ TEST_CASE(
     CAPTURE(target.name);
     const GuardedArray g(DType::kF32, random_values(kRows * kColumns, 2));
     const auto step = [&](DType dtype, double sum) {
+      const PlacedArray<double> squares({sum});
       // The same weights in either type.
       const GuardedArray half(DType::kBF16, random_values(kRows * kColumns, 1));
       const std::vector<double> values = half.values();
@@ -142,7 +143,7 @@ TEST_CASE(
                         .columns = kColumns,
                         .dtype = dtype,
                         .number = 3,
-                        .scale = {.sum_squares = &sum, .unscale = 1, .max_norm = 1},
+                        .scale = {.sum_squares = squares.data(), .unscale = 1, .max_norm = 1},
                         .rounding = kRounding,
                         .lr = 0.05f,
                         .rate = 0.05f,

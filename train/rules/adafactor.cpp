@@ -57,6 +57,6 @@ void step(const UpdateStep& s) {
 
 }  // namespace
 
-const UpdateRule kAdafactor{state, step, /*cuda=*/false};
+const UpdateRule kAdafactor{state, step, /*cuda=*/true};
 
 }  // namespace tenon
