@@ -243,6 +243,24 @@ bool in_mapped_file(const void* data, int64_t bytes) {
   return false;
 }
 
+void advise_pages(const void* data, int64_t bytes, Pages what) {
+  const auto page = static_cast<uintptr_t>(::sysconf(_SC_PAGESIZE));
+  // Pages that a neighbour shares are left alone.
+  const auto begin = reinterpret_cast<uintptr_t>(data);
+  const uintptr_t first = (begin + page - 1) / page * page,
+                  last = (begin + static_cast<uintptr_t>(bytes)) / page * page;
+  if (first >= last) return;
+  int advice = what == Pages::kSoon ? MADV_WILLNEED : MADV_DONTNEED;
+  if (what == Pages::kMap) {
+#ifdef MADV_POPULATE_READ
+    advice = MADV_POPULATE_READ;
+#else
+    return;
+#endif
+  }
+  ::madvise(reinterpret_cast<void*>(first), last - first, advice);
+}
+
 void install_sigbus_reporter() {
   struct sigaction action {};
   action.sa_sigaction = on_sigbus;

@@ -56,6 +56,11 @@ class MappedFile {
 // Whether all of these bytes lie in one MappedFile, which the system can read again.
 bool in_mapped_file(const void* data, int64_t bytes);
 
+// Hints for the whole pages among bytes of a MappedFile: map them all now, which is quicker than one
+// by one as they are touched; they are needed soon; they may go until they are touched again.
+enum class Pages : uint8_t { kMap, kSoon, kDone };
+void advise_pages(const void* data, int64_t bytes, Pages what);
+
 // From here on, a fault inside a MappedFile ends the process with one line that names the file, and
 // exit code 6. Any other SIGBUS keeps its default action. Called once by the program; more calls do
 // no harm.

@@ -1,9 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "models/base_stream.h"
 
-#include <sys/mman.h>
-#include <unistd.h>
-
 #include <algorithm>
 #include <charconv>
 #include <string_view>
@@ -28,19 +25,12 @@ int64_t block_of(std::string_view path) {
 }  // namespace
 
 BaseStream::BaseStream(Model& model) : blocks_(static_cast<size_t>(model.blocks())) {
-  const auto page = static_cast<uintptr_t>(sysconf(_SC_PAGESIZE));
   model.visit_parameters([&](const std::string& path, Parameter& parameter) {
     const int64_t block = block_of(path);
     if (parameter.trainable || block < 0 || block >= model.blocks()) return;
     const auto add = [&](const Tensor& tensor) {
       if (!tensor.defined() || !in_mapped_file(tensor.raw(), tensor.bytes())) return;
-      // Pages that a neighbour shares stay.
-      const auto begin = reinterpret_cast<uintptr_t>(tensor.raw());
-      const uintptr_t first = (begin + page - 1) / page * page,
-                      last = (begin + static_cast<uintptr_t>(tensor.bytes())) / page * page;
-      if (first < last)
-        blocks_[static_cast<size_t>(block)].push_back(
-            {reinterpret_cast<std::byte*>(first), static_cast<int64_t>(last - first)});
+      blocks_[static_cast<size_t>(block)].push_back({tensor.raw(), tensor.bytes()});
     };
     add(parameter.value);
     if (const auto& matrix = parameter.quantized.four_bit(); matrix != nullptr) {
@@ -51,20 +41,17 @@ BaseStream::BaseStream(Model& model) : blocks_(static_cast<size_t>(model.blocks(
   });
 }
 
-// Hints all of them: where the system does not know one, pages come as they are touched.
 void BaseStream::begin(int64_t i, int64_t next) const {
-#ifdef MADV_POPULATE_READ
   for (const Range& range : blocks_[static_cast<size_t>(i)])
-    madvise(range.data, static_cast<size_t>(range.bytes), MADV_POPULATE_READ);
-#endif
+    advise_pages(range.data, range.bytes, Pages::kMap);
   if (next < 0 || next >= static_cast<int64_t>(blocks_.size())) return;
   for (const Range& range : blocks_[static_cast<size_t>(next)])
-    madvise(range.data, static_cast<size_t>(range.bytes), MADV_WILLNEED);
+    advise_pages(range.data, range.bytes, Pages::kSoon);
 }
 
 void BaseStream::end(int64_t i) const {
   for (const Range& range : blocks_[static_cast<size_t>(i)])
-    madvise(range.data, static_cast<size_t>(range.bytes), MADV_DONTNEED);
+    advise_pages(range.data, range.bytes, Pages::kDone);
 }
 
 int64_t BaseStream::largest_block() const {

@@ -26,10 +26,10 @@ class BaseStream {
 
  private:
   struct Range {
-    std::byte* data;
+    const void* data;
     int64_t bytes;
   };
-  std::vector<std::vector<Range>> blocks_;  // whole pages, by block
+  std::vector<std::vector<Range>> blocks_;
 };
 
 }  // namespace tenon

@@ -44,6 +44,9 @@ std::vector<Command> add_commands(const Flags& program);
 // `tenon bench WORDS...`: the process becomes tenon-bench. Returns only by throwing Error(kEnvironment).
 [[noreturn]] void become_bench(std::vector<std::string> words);
 
+// Reads words as the program does, up to where a command would run. Throws Error(kInput).
+void understand(const std::vector<std::string>& words);
+
 // What the program does with its command line; returns its exit code.
 int program(int argc, char** argv);
 

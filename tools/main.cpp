@@ -115,6 +115,20 @@ std::vector<Command> add_commands(const Flags& program) {
           add_inspect(program),  add_verify(program)};
 }
 
+void understand(const std::vector<std::string>& words) {
+  CLI::App app("", "tenon");
+  app.require_subcommand(1);
+  const std::vector<Command> commands = add_commands(Flags(app));
+  check_arguments(app, words);
+  std::vector<std::string> backwards(words.rbegin(), words.rend());
+  try {
+    app.parse(backwards);
+  } catch (const CLI::Success&) {  // --help
+  } catch (const CLI::ParseError& e) {
+    fail_input("{}", printable(e.what(), 300));
+  }
+}
+
 Device Compute::open(int local_rank) const {
   const Device opened = open_device(device, local_rank);
   require_dtype(opened, dtype());

@@ -82,7 +82,8 @@ TEST_CASE("choices list what there is") {
   const Lab lab;
   check_refused(lab, lab.finetune({"--method", "lorra"}),
                 {"--method: expected one of lora, qlora, full", "did you mean lora?"});
-  check_refused(lab, lab.finetune({"--precision", "fp8"}), {"--precision", "fp32, bf16, fp16"});
+  check_refused(lab, lab.finetune({"--precision", "fp8"}),
+                {"--precision", "fp32, bf16-mixed, fp16-mixed, bf16, fp16"});
   check_refused(lab, {"generate", "--model", lab.model(), "--prompt", "a", "--precision", "fp8"},
                 {"--precision: expected fp32, bf16 or fp16", "fp8"});
   check_refused(lab, {"evaluate", "--model", lab.model(), "--data", lab.data(), "--task", "chess"},

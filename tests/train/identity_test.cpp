@@ -48,8 +48,8 @@ TEST_CASE("a run goes on with other ways of working, and with nothing else other
     std::string error = resumed([&](TrainOptions& o) {
       // Another value, whatever the row takes.
       for (const char* word :
-           {"3", "0.5", "true", "sgd", "cosine", "bf16", "concat", "off", "config", "drop", "full",
-            "in-backward", "stream", "nf4", "all", "last", "text", "auto"}) {
+           {"3", "0.5", "0.25", "true", "sgd", "cosine", "bf16", "concat", "off", "config", "drop",
+            "full", "in-backward", "stream", "nf4", "all", "last", "text", "auto"}) {
         try {
           row.set(o, {word});
         } catch (const Error&) {

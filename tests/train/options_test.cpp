@@ -177,7 +177,7 @@ TEST_CASE("what an option counts for is stated with it", "[options]") {
       {Counts::kLength, {"warmup", "epochs", "steps"}},
       {Counts::kJob,
        {"out", "force", "micro-batch", "eval-every", "early-stop", "checkpoint-activations",
-        "save-every", "keep", "resume", "device", "parallel", "timeout"}},
+        "save-every", "keep", "resume", "device", "parallel", "timeout", "weights"}},
       {Counts::kRank, {"threads", "log-every", "show-sample", "quiet", "check-weights"}}};
   size_t results = 0, named = 0;
   for (const auto& [counts, names] : others) named += names.size();
