@@ -211,21 +211,21 @@ void check_steps(const Case& c, Model& model, Sheet& sheet, const std::string& k
   }
 }
 
-enum class Trained : uint8_t { kNothing, kBase, kAdapter };
+enum class TrainedPart : uint8_t { kNothing, kBase, kAdapter };
 
-std::unique_ptr<Model> load(const Case& c, Trained trained) {
+std::unique_ptr<Model> load(const Case& c, TrainedPart trained) {
   Opening opening{.model = c.model,
                   .device = c.device,
                   .activations = c.precision,
-                  .train_base = trained == Trained::kBase,
+                  .train_base = trained == TrainedPart::kBase,
                   .quantization = c.quantization};
-  if (trained == Trained::kAdapter)
+  if (trained == TrainedPart::kAdapter)
     opening.adapt = [&](Model& model) { read_adapter(model, c.folder / "adapter", true); };
   return open_model(opening).model;
 }
 
 void check_base(const Case& c, Sheet& sheet) {
-  const std::unique_ptr<Model> model = load(c, Trained::kBase);
+  const std::unique_ptr<Model> model = load(c, TrainedPart::kBase);
   const Tolerances t = tolerances(c);
   if (c.inputs) {
     const Tensor ids = int_tensor(*c.inputs, "input_ids"), labels = int_tensor(*c.inputs, "labels");
@@ -263,7 +263,7 @@ void check_base(const Case& c, Sheet& sheet) {
 void check_greedy(const Case& c, Sheet& sheet) {
   const std::vector<double> want = numbers(c.facts, "greedy_from_first_8_tokens_of_row_0");
   if (want.size() <= 8) return sheet.absent("greedy continuation");
-  const std::unique_ptr<Model> model = load(c, Trained::kNothing);
+  const std::unique_ptr<Model> model = load(c, TrainedPart::kNothing);
   std::vector<int32_t> ids;
   for (size_t i = 0; i < 8; ++i) {
     const bool valid = want[i] >= 0 && want[i] < static_cast<double>(model->vocabulary());
@@ -289,7 +289,7 @@ void check_greedy(const Case& c, Sheet& sheet) {
 // are not scored.
 void check_padding(const Case& c, Sheet& sheet) {
   if (!c.facts.has("loss_row1_last9_padded") || !c.inputs) return sheet.absent("loss with padding");
-  const std::unique_ptr<Model> model = load(c, Trained::kNothing);
+  const std::unique_ptr<Model> model = load(c, TrainedPart::kNothing);
   const Tensor ids = int_tensor(*c.inputs, "input_ids");
   Tensor labels = int_tensor(*c.inputs, "labels");
   const int64_t tokens = ids.dim(1);
@@ -308,7 +308,7 @@ void check_padding(const Case& c, Sheet& sheet) {
 
 void check_adapter(const Case& c, Sheet& sheet) {
   if (!files::exists(c.folder / "adapter")) return sheet.absent("adapter");
-  const std::unique_ptr<Model> model = load(c, Trained::kAdapter);
+  const std::unique_ptr<Model> model = load(c, TrainedPart::kAdapter);
   const Tolerances t = tolerances(c);
   if (c.inputs) {
     const CaseBatch batch =
