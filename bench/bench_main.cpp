@@ -42,12 +42,13 @@ struct Words {
 
 void add_common(CLI::App& app, Words& words) {
   Options& o = words.options;
+  const Flags flags(app);
   app.add_option("--dtype", words.dtypes, "fp32, bf16, fp16; int8 for gemm [fp32]")->type_name("");
-  add_threads(Flags(app), words.threads);
+  add_threads(flags, words.threads);
   app.add_option("--device", words.device, "cpu, cuda, cuda:N or auto")->capture_default_str();
   app.add_option("--only", o.only, "Lines whose text holds one of these words")->type_name("");
-  Flags(app).number("--runs", o.patience.runs, 1, 100'000, "Least number of timed runs");
-  Flags(app).number("--seconds", o.patience.seconds, 0.0, 3600.0, "Least time that a line is run");
+  flags.number("--runs", o.patience.runs, 1, 100'000, "Least number of timed runs");
+  flags.number("--seconds", o.patience.seconds, 0.0, 3600.0, "Least time that a line is run");
   app.add_flag("--json", o.json, "One JSON document on stdout; progress goes to stderr");
 }
 
@@ -65,21 +66,23 @@ void add_model(CLI::App& app, Words& words) {
 
 void add_decode(CLI::App& app, Words& words) {
   Options& o = words.options;
-  Flags(app).number<int64_t>("--texts", o.texts, 1, 1024, "Texts that are made at a time");
-  Flags(app).number<int64_t>("--prompt", o.prompt, 1, 1 << 20, "Tokens of a prompt");
-  Flags(app).number<int64_t>("--tokens", o.tokens, 1, 100'000, "Timed tokens of a text");
+  const Flags flags(app);
+  flags.number<int64_t>("--texts", o.texts, 1, 1024, "Texts that are made at a time");
+  flags.number<int64_t>("--prompt", o.prompt, 1, 1 << 20, "Tokens of a prompt");
+  flags.number<int64_t>("--tokens", o.tokens, 1, 100'000, "Timed tokens of a text");
 }
 
 void add_step(CLI::App& app, Words& words) {
   Options& o = words.options;
-  Flags(app).number<int64_t>("--lora", o.rank, 1, 65536, "Rank of the adapter that is trained");
+  const Flags flags(app);
+  flags.number<int64_t>("--lora", o.rank, 1, 65536, "Rank of the adapter that is trained");
   app.add_option("--targets", o.targets, "Linears that get it (default: the family's usual ones)")
       ->type_name("");
   app.add_flag("--full", o.full, "Train every weight instead");
-  Flags(app).number<int64_t>("--batch", o.batch, 1, 65536, "Sequences a step");
-  Flags(app).number<int64_t>("--seq-len", o.seq_len, 2, 1 << 20, "Tokens a sequence");
-  Flags(app).number<int64_t>("--steps", o.steps, 1, 100'000, "Timed steps");
-  Flags(app).number("--scored", o.scored, 0.0, 1.0, "Share of the tokens that the loss counts");
+  flags.number<int64_t>("--batch", o.batch, 1, 65536, "Sequences a step");
+  flags.number<int64_t>("--seq-len", o.seq_len, 2, 1 << 20, "Tokens a sequence");
+  flags.number<int64_t>("--steps", o.steps, 1, 100'000, "Timed steps");
+  flags.number("--scored", o.scored, 0.0, 1.0, "Share of the tokens that the loss counts");
   app.add_flag("--profile", o.profile, "Where the time of a step goes, by op and kernel");
 }
 

@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Dynamic loss scaling for fp16 activations (Micikevicius et al., arXiv:1710.03740): the loss is
-// multiplied by a power of two so that small gradients do not underflow; a step whose gradients
-// overflow is skipped and the scale made smaller. With other dtypes the scale is 1 and an overflow is a
-// failure.
+// multiplied by a scale so that small gradients do not underflow; a step whose gradients overflow is
+// skipped and the scale made smaller. With other dtypes the scale is 1 and an overflow is a failure.
 #pragma once
 
 #include <algorithm>

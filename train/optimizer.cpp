@@ -87,10 +87,19 @@ OptimizerList Optimizer::list() const {
           .pieces = pieces_};
 }
 
-Rounding Optimizer::rounding() const {
-  return {.seed = options_.seed,
-          .purpose = static_cast<uint32_t>(Purpose::kRounding),
-          .step = static_cast<uint32_t>(steps_ + 1)};
+void Optimizer::update(std::span<const OptimizerSlot> slots, const OptimizerList& list,
+                       const GradientScale& scale, double lr) const {
+  const int64_t number = steps_ + 1;
+  options_.rule->step({.options = options_,
+                       .kernels = kernels(device_),
+                       .slots = slots,
+                       .list = list,
+                       .scale = scale,
+                       .rounding = {.seed = options_.seed,
+                                    .purpose = static_cast<uint32_t>(Purpose::kRounding),
+                                    .step = static_cast<uint32_t>(number)},
+                       .lr = lr,
+                       .number = number});
 }
 
 double Optimizer::read_squares() const {
@@ -107,14 +116,7 @@ double Optimizer::step(double lr, double unscale, double max_norm) {
   refresh_list();
   auto* squares = static_cast<double*>(squares_.raw());
   kernels(device_).sum_squares({.list = list(), .out = squares});
-  options_.rule->step({.options = options_,
-                       .kernels = kernels(device_),
-                       .slots = slots_,
-                       .list = list(),
-                       .scale = {.sum_squares = squares, .unscale = unscale, .max_norm = max_norm},
-                       .rounding = rounding(),
-                       .lr = lr,
-                       .number = steps_ + 1});
+  update(slots_, list(), {.sum_squares = squares, .unscale = unscale, .max_norm = max_norm}, lr);
   const double norm = std::sqrt(read_squares()) * unscale;
   if (std::isfinite(norm)) ++steps_;
   return norm;
@@ -126,14 +128,8 @@ double Optimizer::step_of(size_t slot, double lr, double unscale, double max_nor
   double squares = 0;
   kernels(device_).sum_squares({.list = list, .out = &squares});
   if (!std::isfinite(squares) && bad_.empty()) bad_ = slots_[slot].name;
-  options_.rule->step({.options = options_,
-                       .kernels = kernels(device_),
-                       .slots = std::span(slots_).subspan(slot, 1),
-                       .list = list,
-                       .scale = {.sum_squares = &squares, .unscale = unscale, .max_norm = max_norm},
-                       .rounding = rounding(),
-                       .lr = lr,
-                       .number = steps_ + 1});
+  update(std::span(slots_).subspan(slot, 1), list,
+         {.sum_squares = &squares, .unscale = unscale, .max_norm = max_norm}, lr);
   return squares;
 }
 

@@ -47,7 +47,9 @@ class Optimizer {
  private:
   // The name of the first whose tensor holds what is not finite; or "".
   std::string first_slot(const std::function<const Tensor&(const OptimizerSlot&)>& pick) const;
-  Rounding rounding() const;
+  // The step after those that count, of these slots.
+  void update(std::span<const OptimizerSlot> slots, const OptimizerList& list,
+              const GradientScale& scale, double lr) const;
   void refresh_list();
   OptimizerList list() const;
   double read_squares() const;

@@ -38,12 +38,7 @@ class Step {
     inverse_mean_ =
         1.0f /
         larger(static_cast<float>(total(row_sums_) / static_cast<double>(a_.rows)), a_.least_mean);
-    for_runs(
-        [&](int64_t run, int64_t row, double* sum) {
-          (void)run;
-          *sum += update_squares(row);
-        },
-        squares_);
+    for_runs([&](int64_t, int64_t row, double* sum) { *sum += update_squares(row); }, squares_);
     const double rms = __builtin_sqrt(total(squares_) / count()) / static_cast<double>(a_.most_rms);
     const double scale = __builtin_sqrt(total(weight_squares_) / count());
     const double least = static_cast<double>(a_.least_scale);

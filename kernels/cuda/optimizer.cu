@@ -2,8 +2,9 @@
 // Computes    sums of squares, and a step of AdamW or SGD (formulas in core/kernel_table.h).
 // Layout      a list of flat arrays: weights in fp32, bf16 or fp16, the others in fp32.
 // Work split  a block for each piece of 4096 elements; one block adds the pieces' sums of squares.
-// Numerics    steps in fp32, bf16 weights rounded stochastically; sums of squares in double, where the square of a float is exact, by a
-//             fixed tree; the factor of the gradients in double, rounded once.
+// Numerics    steps in fp32, bf16 weights rounded stochastically; sums of squares in double, where
+//             the square of a float is exact, by a fixed tree; the factor of the gradients in
+//             double, rounded once.
 // Traffic     AdamW reads 4 and writes 3 floats an element: bound by memory.
 #include "core/device.h"
 #include "kernels/cuda/block.cuh"

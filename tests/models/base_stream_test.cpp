@@ -21,28 +21,28 @@ double touch(Model& model) {
   return sum;
 }
 
-Json wide_config() {
+constexpr int64_t kWidth = 384;
+
+// A model whose blocks have many pages.
+void write_wide_model(const std::filesystem::path& folder) {
   Json config = tiny_config();
-  config["n_embd"] = 384;
+  config["n_embd"] = kWidth;
   config["n_head"] = 6;
-  return config;
+  put_file(folder / "config.json", config.dump());
+  const auto drawn = build_model(config, "a test");
+  draw_weights(*drawn, 3);
+  save_weights(*drawn, folder, DType::kF32);
 }
 
 }  // namespace
 
 TEST_CASE("a streamed base's blocks are let go, and come back as they were", "[stream]") {
   const TempFolder folder;
-  const Json config = wide_config();
-  put_file(folder / "config.json", config.dump());
-  {
-    const auto drawn = build_model(config, "a test");
-    draw_weights(*drawn, 3);
-    save_weights(*drawn, folder.path(), DType::kF32);
-  }
+  write_wide_model(folder.path());
   const OpenedModel opened = open_model({.model = folder.path(), .stream = true});
   Model& model = *opened.model;
   REQUIRE(model.stream != nullptr);
-  const int64_t block = 12 * 384 * 384 * int64_t{4};
+  const int64_t block = 12 * kWidth * kWidth * 4;
   CHECK(model.stream->largest_block() > block * 9 / 10);
   CHECK(model.stream->largest_block() <= block);
   const double sum = touch(model);
@@ -56,13 +56,7 @@ TEST_CASE("a streamed base's blocks are let go, and come back as they were", "[s
 TEST_CASE("gradients through a streamed base are those through a mapped one, bit by bit",
           "[stream]") {
   const TempFolder folder;
-  const Json config = wide_config();
-  put_file(folder / "config.json", config.dump());
-  {
-    const auto drawn = build_model(config, "a test");
-    draw_weights(*drawn, 3);
-    save_weights(*drawn, folder.path(), DType::kF32);
-  }
+  write_wide_model(folder.path());
   const bool again = GENERATE(false, true);
   const auto gradients = [&](bool stream) {
     const OpenedModel opened = open_model({.model = folder.path(), .stream = stream});
@@ -75,13 +69,7 @@ TEST_CASE("gradients through a streamed base are those through a mapped one, bit
 
 TEST_CASE("weights that the run owns are not streamed", "[stream]") {
   const TempFolder folder;
-  const Json config = wide_config();
-  put_file(folder / "config.json", config.dump());
-  {
-    const auto drawn = build_model(config, "a test");
-    draw_weights(*drawn, 3);
-    save_weights(*drawn, folder.path(), DType::kF32);
-  }
+  write_wide_model(folder.path());
   const OpenedModel halved =
       open_model({.model = folder.path(), .activations = DType::kBF16, .stream = true});
   CHECK(halved.model->stream->largest_block() == 0);
