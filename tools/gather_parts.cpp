@@ -21,7 +21,7 @@ constexpr double kPatience = 1e7;  // seconds
 
 // A part in bytes: the lengths, then the elements of each list.
 struct Lengths {
-  int64_t ids, runs, special, skipped, source;
+  int64_t ids, runs, special, skipped, unwritten, source;
   TextFaults faults;
   bool text, ends_text;
 };
@@ -44,6 +44,7 @@ std::string packed(const EncodedPart& part) {
   lengths.runs = static_cast<int64_t>(part.runs.size());
   lengths.special = static_cast<int64_t>(part.special.size());
   lengths.skipped = part.skipped;
+  lengths.unwritten = part.unwritten;
   lengths.source = part.source;
   lengths.faults = part.faults;
   lengths.text = part.text;
@@ -74,6 +75,7 @@ EncodedPart unpacked(const std::string& bytes) {
     part.special[static_cast<int32_t>(special.id)] = special.count;
   }
   part.skipped = lengths.skipped;
+  part.unwritten = lengths.unwritten;
   part.source = static_cast<int32_t>(lengths.source);
   part.faults = lengths.faults;
   part.text = lengths.text;

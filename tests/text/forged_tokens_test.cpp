@@ -188,8 +188,7 @@ TEST_CASE("a forged token file: counts", "[token_file]") {
   CHECK(forger.with(12, uint32_t{0}) == at(12, "2 or 4 bytes an id, got 0"));
   CHECK(forger.with(skipped, int64_t{-1}) == at(skipped, "a count of records passed over, got -1"));
   CHECK(forger.with(48, uint32_t{1}) == at(40, "zeros, which this version keeps free"));
-  CHECK(forger.with(kFooter + 36, uint32_t{1}) ==
-        at(kFooter + 36, "zeros, which this version keeps free"));
+  CHECK(forger.with(kFooter + 36, uint32_t{1}) == "no error");  // a count, of anything
   // None of anything.
   CHECK(forger.verdict(forger.good.substr(0, kIds) + std::string(8 + 56, '\0') + "TENONTOK") ==
         "no error");

@@ -208,6 +208,31 @@ TEST_CASE("an end of turn that is no token is told at the start") {
   CHECK_THAT(said("<|im_end|>", {"--data", lab.data()}), !Catch::Contains("end of turn"));
 }
 
+TEST_CASE("turns that the template leaves out are counted at the start") {
+  const ChatLab lab;
+  lab.put("t.jinja",
+          "{% for m in messages %}{% if m.role != 'assistant' or loop.last %}{{ m.content }}"
+          "<|endoftext|>{% endif %}{% endfor %}");
+  std::string lines;
+  for (int i = 0; i < 5; ++i) {
+    lines +=
+        R"({"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": )"
+        R"("first"}, {"role": "user", "content": "b"}, {"role": "assistant", "content": "b"}]})"
+        "\n";
+  }
+  lab.put("two.jsonl", lines);
+  const Words words = {
+      "--chat-template", lab.at("t.jinja"), "--data", lab.at("two.jsonl"), "--batch", "2",
+      "--force"};
+  CHECK_THAT(good(lab.train(words)).err,
+             Catch::Contains("5 turns of the assistant are not learnt"));
+  // From the cache as well, and not where all is learnt.
+  CHECK_THAT(good(lab.train(joined(words, {"--seed", "3"}))).err,
+             Catch::Contains("5 turns of the assistant are not learnt"));
+  CHECK_THAT(good(lab.train(joined(words, {"--train-on", "everything"}))).err,
+             !Catch::Contains("not learnt"));
+}
+
 TEST_CASE("an explicit rate of 0 moves nothing") {
   const Lab lab;
   good(lab.finetune({"--lr", "0", "--steps", "2"}));

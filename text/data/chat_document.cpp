@@ -115,6 +115,7 @@ void write_chat(const Conversation& chat, const DocumentOptions& options, const 
   }
   document.framed = false;
   document.whole = true;
+  if (options.train_on != TrainOn::kEverything) document.unwritten = written.unmarked;
   if (options.questions && !spans.empty() && options.train_on != TrainOn::kEverything) {
     add_question(chat, written, spans, options, place, document);
   } else {

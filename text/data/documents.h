@@ -29,11 +29,12 @@ struct Document {
   // The pieces are one text and tokenized as one, but for those that stand apart. Else each piece is
   // tokenized by itself.
   bool whole = false;
-  std::string place;    // "file:line" or "file: row N", for messages
-  bool sample = false;  // a prompt and its answer: cut at the end where it is too long, never
-                        // continued in another row
-  bool framed = true;   // the tokenizer's own BOS and EOS belong around it; a chat template has
-                        // written those that it wants
+  std::string place;      // "file:line" or "file: row N", for messages
+  bool sample = false;    // a prompt and its answer: cut at the end where it is too long, never
+                          // continued in another row
+  int64_t unwritten = 0;  // turns of the assistant that the chat template left out
+  bool framed = true;     // the tokenizer's own BOS and EOS belong around it; a chat template has
+                          // written those that it wants
 };
 
 // What of a prompt and its answer, or of a conversation, the model is to say.

@@ -159,6 +159,7 @@ class Encoder {
   void add_document(const Document& document, DocumentTokens& tokens, EncodedPart& part) const {
     tokenize_document(document, tokenizer_, framing_, tokens, options_.plain_people);
     for (const int32_t id : tokens.named) ++part.special[id];
+    part.unwritten += document.unwritten;
     const size_t size = tokens.ids.size();
     if (document.framed) {  // of a chat template's text those count that people named
       count_special(std::span(tokens.ids)

@@ -33,6 +33,7 @@ struct EncodedPart {
   int32_t source = 0;                  // which file it is of
   TextFaults faults;                   // of a .txt, for a TextCheck
   int64_t skipped = 0;                 // records that could not be read
+  int64_t unwritten = 0;               // turns of the assistant that a chat template left out
   std::map<int32_t, int64_t> special;  // the special tokens in its text and their counts; a
                                        // chat template's own are none
 };

@@ -78,6 +78,7 @@ TokenAppender::TokenAppender(const Tokenizer& tokenizer, const TokenizeOptions& 
 void TokenAppender::take(const EncodedPart& part) {
   joiner_.take(part);
   writer_.add_skipped(part.skipped);
+  writer_.add_unwritten(part.unwritten);
   for (const auto& [id, count] : part.special) writer_.add_special(id, count);
 }
 

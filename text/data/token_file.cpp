@@ -28,7 +28,7 @@ struct Header {
 };
 struct Footer {
   int64_t tokens, documents, unscored_spans, largest_id;
-  uint32_t special_tokens, reserved;
+  uint32_t special_tokens, unwritten_turns;
   int64_t skipped_records;
   uint64_t hash;  // of all before the footer and of the footer's fields above
   char magic[8];
@@ -131,11 +131,9 @@ void check_content(const std::byte* data, const Layout& l, const std::string& na
   }
   const auto* const spare = std::find_if(std::begin(l.header.reserved), std::end(l.header.reserved),
                                          [](uint64_t word) { return word != 0; });
-  if (spare != std::end(l.header.reserved) || l.footer.reserved != 0) {
+  if (spare != std::end(l.header.reserved)) {
     fail_input("{}@{}: expected zeros, which this version keeps free", name,
-               l.footer.reserved != 0
-                   ? l.footer_at + static_cast<int64_t>(offsetof(Footer, reserved))
-                   : static_cast<int64_t>(offsetof(Header, reserved)));
+               offsetof(Header, reserved));
   }
   if (l.footer.skipped_records < 0) {
     fail_input("{}@{}: expected a count of records passed over, got {}", name,
@@ -217,6 +215,7 @@ TokenFile TokenFile::open(const std::filesystem::path& path) {
   file.tokens_ = footer.tokens;
   file.largest_id_ = static_cast<int32_t>(footer.largest_id);
   file.skipped_records_ = footer.skipped_records;
+  file.unwritten_turns_ = footer.unwritten_turns;
   file.ids_ = data + sizeof(Header);
   file.bounds_ = {reinterpret_cast<const int64_t*>(data + layout.bounds_at),
                   static_cast<size_t>(footer.documents) + 1};
@@ -339,6 +338,7 @@ void TokenFileWriter::commit() {
   footer.largest_id = largest_id_;
   footer.special_tokens = static_cast<uint32_t>(special_.size());
   footer.skipped_records = skipped_records_;
+  footer.unwritten_turns = static_cast<uint32_t>(std::min<int64_t>(unwritten_turns_, UINT32_MAX));
   footer.hash = footer_hash(file_.hash(), footer);
   std::memcpy(footer.magic, kMagic, sizeof kMagic);
   file_.write(bytes_of(footer));

@@ -94,6 +94,8 @@ class TokenFile {
   std::map<int32_t, int64_t> special_tokens() const;
   // Records of the sources that could not be read and were passed over.
   int64_t skipped_records() const { return skipped_records_; }
+  // What the assistant says and the chat template left out: it is not there to be learnt.
+  int64_t unwritten_turns() const { return unwritten_turns_; }
 
   const TokenFileKey& key() const { return key_; }
   // Of the ids, the documents and what is scored of them: the same whatever the file is called and
@@ -110,7 +112,7 @@ class TokenFile {
   int id_bytes_ = 0;
   int64_t tokens_ = 0;
   int32_t largest_id_ = 0;
-  int64_t skipped_records_ = 0;
+  int64_t skipped_records_ = 0, unwritten_turns_ = 0;
   std::span<const int64_t> bounds_;      // as they lie in the file
   std::span<const TokenSpan> unscored_;  // ascending, apart from each other
   std::span<const SpecialCount> special_;
@@ -131,6 +133,7 @@ class TokenFileWriter {
   // Ends the current document; nothing happens when it has no token.
   void end_document(bool sample = false);
   void add_skipped(int64_t records) { skipped_records_ += records; }
+  void add_unwritten(int64_t turns) { unwritten_turns_ += turns; }
   void add_special(int32_t id, int64_t count) { special_[id] += count; }
   int64_t tokens() const { return tokens_; }
   int64_t documents() const { return static_cast<int64_t>(bounds_.size()) - 1; }
@@ -144,7 +147,7 @@ class TokenFileWriter {
   int id_bytes_;
   int64_t tokens_ = 0;
   int32_t largest_id_ = 0;
-  int64_t skipped_records_ = 0;
+  int64_t skipped_records_ = 0, unwritten_turns_ = 0;
   std::vector<int64_t> bounds_ = {0};  // as they will lie in the file
   std::vector<TokenSpan> unscored_;
   std::map<int32_t, int64_t> special_;
