@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // NF4 against what bitsandbytes makes, bit by bit (tests/reference/make_quant_cases.py).
-#include "core/dynamic_code.h"
 #include "core/four_bit.h"
+#include "core/dynamic_code.h"
 
 #include <catch2/catch.hpp>
 #include <cmath>
@@ -34,7 +34,8 @@ bool same_bytes(const Tensor& got, const TensorEntry* want) {
 
 TEST_CASE("NF4 has bitsandbytes' bits", "[quant]") {
   const SafetensorsFile file = SafetensorsFile::open(kFile);
-  CHECK(std::memcmp(signed_dynamic_code().numbers, file.find("dynamic")->data, 256 * sizeof(float)) == 0);
+  CHECK(std::memcmp(signed_dynamic_code().numbers, file.find("dynamic")->data,
+                    256 * sizeof(float)) == 0);
   int matrices = 0;
   for (const TensorEntry& entry : file.entries()) {
     if (entry.name.find('.') != std::string::npos || entry.name == "dynamic") continue;

@@ -7,6 +7,7 @@
 #include <cerrno>
 #include <cstdlib>
 #include <filesystem>
+#include <iostream>
 #include <regex>
 
 #include "tests/faults/shim_run.h"
@@ -157,6 +158,7 @@ TEST_CASE("whatever call of the system fails, it is told and nothing is lost") {
     const std::vector<Listing> after = results(calm);
     const Listing whole = lasting(calm.path());
     REQUIRE(calls > 20);
+    if (all) std::clog << trial.name << ": " << calls << " calls" << std::endl;
     const int64_t stride = all ? 1 : std::max<int64_t>(1, calls / 6);
     for (size_t e = 0; e < errors.size(); ++e) {
       for (int64_t at = 1 + static_cast<int64_t>(e); at <= calls; at += stride) {

@@ -13,7 +13,7 @@ namespace {
 constexpr double kDecay = -0.8;       // the newest gradient counts step^kDecay
 constexpr double kLeastScale = 1e-3;  // of the weights' root mean square
 constexpr double kMostRms = 1;        // of an update, before it is scaled
-constexpr double kLeast = 1e-30;       // of a mean of squares, as the paper has it
+constexpr double kLeast = 1e-30;      // of a mean of squares, as the paper has it
 
 bool is_matrix(const Parameter& parameter) { return parameter.shape.rank() == 2; }
 
