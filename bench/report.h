@@ -26,7 +26,7 @@ struct Line {
   std::string size;         // as --shape takes it
   DType dtype = DType::kF32;
   Spread time;
-  Work work;
+  LaunchWork work;
   double error = 0;  // the largest found, as a share of its bound; negative: not of this line
   double copy = 0;   // GB/s of a copy that ran in turn with this; 0: the machine's counts
   std::vector<PeerFigure> peers;

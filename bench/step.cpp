@@ -170,7 +170,7 @@ void run_step(const Options& o, DType dtype, Report& report) {
   // The first step asked for memory; one more is profiled.
   Profile profile;
   const double profiled = profiled_step(stepper, profile, o.device);
-  Work work;
+  LaunchWork work;
   for (const Profile::Row& row : profile.rows()) work += row.work;
 
   const int64_t blocks = blocks_asked_for(o.device), faults = page_faults();

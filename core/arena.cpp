@@ -51,29 +51,40 @@ void* Arena::take_fresh(int64_t bytes) {
     if (begin + segment.bytes - segment.fresh < bytes) continue;
     // A free block that ends where the untouched part begins is used up first.
     Address block = segment.fresh;
-    if (const auto next = free_.lower_bound(block); next != free_.begin()) {
-      const auto last = std::prev(next);
-      if (last->first >= begin && last->first + last->second == block) {
-        block = last->first;
-        erase(last);
-      }
-    }
+    auto last = free_.lower_bound(block);
+    const bool joined =
+        last != free_.begin() && (--last)->first >= begin && last->first + last->second == block;
+    if (joined) block = last->first;
+    if (!open(begin, segment, block + bytes)) return nullptr;
+    if (joined) erase(last);
     segment.fresh = block + bytes;
     return block;
   }
   return nullptr;
 }
 
+// Lets a segment be written up to `end`, in steps of whole huge pages.
+bool Arena::open(Address begin, Segment& segment, Address end) {
+  if (end <= segment.open) return true;
+  const auto at = reinterpret_cast<intptr_t>(end);
+  end = std::min(end + (round_up(at, kHugePage) - at), begin + segment.bytes);
+  const auto more = static_cast<size_t>(end - segment.open);
+  if (mprotect(segment.open, more, PROT_READ | PROT_WRITE) != 0) return false;
+  segment.open = end;
+  return true;
+}
+
 bool Arena::add_segment(int64_t bytes) {
   const int64_t size = round_up(bytes, kHugePage);
   ++asked_;
-  void* memory = mmap(nullptr, static_cast<size_t>(size), PROT_READ | PROT_WRITE,
+  void* memory = mmap(nullptr, static_cast<size_t>(size), PROT_NONE,
                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (memory == MAP_FAILED) return false;
   // Only advice: without huge pages it is slower and not wrong.
   madvise(memory, static_cast<size_t>(size), MADV_HUGEPAGE);
   ASAN_POISON_MEMORY_REGION(memory, static_cast<size_t>(size));
-  segments_[static_cast<Address>(memory)] = {size, static_cast<Address>(memory)};
+  const auto begin = static_cast<Address>(memory);
+  segments_[begin] = {size, begin, begin};
   return true;
 }
 
@@ -115,6 +126,13 @@ void Arena::trim() {
     munmap(begin, static_cast<size_t>(segment.bytes));
     at = segments_.erase(at);
   }
+}
+
+int64_t Arena::touched() {
+  const std::lock_guard lock(mutex_);
+  int64_t bytes = 0;
+  for (const auto& [begin, segment] : segments_) bytes += segment.fresh - begin;
+  return bytes;
 }
 
 int64_t Arena::segments_asked_for() {

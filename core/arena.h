@@ -29,17 +29,21 @@ class Arena {
   void trim();
   // How often the system was asked for a segment.
   int64_t segments_asked_for();
+  // Bytes of addresses that were ever taken, of the segments that are there.
+  int64_t touched();
 
  private:
   using Address = char*;
   struct Segment {
     int64_t bytes;
     Address fresh;  // from here on nobody has touched it
+    Address open;   // to here it may be written: RLIMIT_DATA counts that
   };
 
   void* take_free(int64_t bytes);
   void* take_fresh(int64_t bytes);
   bool add_segment(int64_t bytes);
+  static bool open(Address begin, Segment& segment, Address end);
   void insert(Address block, int64_t bytes);
   void erase(std::map<Address, int64_t>::iterator block);
   std::map<Address, Segment>::iterator segment_of(Address block);

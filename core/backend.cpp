@@ -6,6 +6,7 @@
 #include <cstdlib>
 #include <mutex>
 #include <string>
+#include <utility>
 
 #include "core/error.h"
 #include "core/trace.h"
@@ -163,7 +164,9 @@ std::vector<const KernelTable*> usable_tables() {
   return tables;
 }
 
-void use_table(const KernelTable* table) { override_table = table; }
+const KernelTable* use_table(const KernelTable* table) {
+  return std::exchange(override_table, table);
+}
 void use_cuda_table(const KernelTable* table) { override_cuda_table = table; }
 
 }  // namespace tenon

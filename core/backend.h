@@ -42,8 +42,8 @@ void require_dtype(Device device, DType dtype);
 std::vector<const KernelTable*> usable_tables();
 
 // Makes `table` (or the default again, for null) the choice of the calling thread for the CPU, or
-// for the CUDA device: for tests and benchmarks.
-void use_table(const KernelTable* table);
+// for the CUDA device: for tests and benchmarks. Returns the choice before, or null.
+const KernelTable* use_table(const KernelTable* table);
 void use_cuda_table(const KernelTable* table);
 
 namespace cpu {

@@ -6,6 +6,7 @@
 #include <memory>
 
 #include "core/backend.h"
+#include "core/counting.h"
 #include "core/error.h"
 #include "core/storage.h"
 
@@ -23,10 +24,18 @@ const DeviceMemory kHostMemory = {
     .synchronize = [] {},
     .failure = []() -> const char* { return nullptr; }};
 
+// Of a dry run: nothing is moved.
+const DeviceMemory kCountedMemory = {.upload = [](void*, const void*, int64_t) {},
+                                     .download = [](void*, const void*, int64_t) {},
+                                     .copy = [](void*, const void*, int64_t) {},
+                                     .zero = [](void*, int64_t) {},
+                                     .synchronize = [] {},
+                                     .failure = []() -> const char* { return nullptr; }};
+
 }  // namespace
 
 const DeviceMemory& memory_of(Device device) {
-  if (device == Device::kCPU) return kHostMemory;
+  if (device == Device::kCPU) return counting() != nullptr ? kCountedMemory : kHostMemory;
   TENON_CHECK(cuda::backend().memory != nullptr, "[device] this program was built without CUDA");
   return *cuda::backend().memory;
 }

@@ -213,6 +213,15 @@ std::shared_ptr<const MappedFile> MappedFile::open(const std::filesystem::path& 
       new MappedFile(path, static_cast<const std::byte*>(data), size));
 }
 
+std::shared_ptr<const MappedFile> MappedFile::unbacked(const std::filesystem::path& path,
+                                                       int64_t bytes) {
+  void* data = ::mmap(nullptr, static_cast<size_t>(bytes), PROT_READ,
+                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (data == MAP_FAILED) fail_system(path, fmt::format("be planned, {} bytes", bytes), errno);
+  return std::shared_ptr<const MappedFile>(
+      new MappedFile(path, static_cast<const std::byte*>(data), bytes));
+}
+
 MappedFile::MappedFile(const std::filesystem::path& path, const std::byte* data, int64_t size)
     : path_(path), data_(data), size_(size) {
   if (size > 0) region_ = register_region(data, size, path);

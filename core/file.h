@@ -27,6 +27,10 @@ class MappedFile {
   // Throws Error(kInput) for what is missing, unreadable or not a regular file, Error(kMemory) where
   // there is no room for the mapping. An empty file is an empty mapping.
   static std::shared_ptr<const MappedFile> open(const std::filesystem::path& path);
+  // What stands in the place of a file that is not there, for dry runs: `bytes` zeros that take no
+  // memory, under the name of `path`.
+  static std::shared_ptr<const MappedFile> unbacked(const std::filesystem::path& path,
+                                                    int64_t bytes);
   ~MappedFile();
   MappedFile(const MappedFile&) = delete;
   MappedFile& operator=(const MappedFile&) = delete;

@@ -136,14 +136,15 @@ float torch_sum(const float* x, int64_t count) {
 void quantize_scales(FourBitMatrix& m) {
   const int64_t blocks = m.scales.numel();
   float* scales = m.scales.data<float>();
-  m.offset = blocks == 0 ? 0 : torch_sum(scales, blocks) / static_cast<float>(blocks);
-  for (int64_t i = 0; i < blocks; ++i) scales[i] -= m.offset;
+  const bool run = chunks_are_run();
+  m.offset = blocks == 0 || !run ? 0 : torch_sum(scales, blocks) / static_cast<float>(blocks);
+  for (int64_t i = 0; run && i < blocks; ++i) scales[i] -= m.offset;
   m.scale_codes = Tensor::empty({blocks}, DType::kU8, MemoryKind::kWeights);
   const int64_t outer = (blocks + kOuterBlock - 1) / kOuterBlock;
   m.outer_scales = Tensor::empty({outer}, DType::kF32, MemoryKind::kWeights);
   m.scale_numbers = Tensor::empty({256}, DType::kF32, MemoryKind::kWeights);
   std::memcpy(m.scale_numbers.raw(), signed_dynamic_code().numbers, 256 * sizeof(float));
-  for (int64_t b = 0; b < outer; ++b) {
+  for (int64_t b = 0; run && b < outer; ++b) {
     const int64_t begin = b * kOuterBlock, count = std::min(kOuterBlock, blocks - begin);
     m.outer_scales.data<float>()[b] =
         encode_scales(scales + begin, count, m.scale_codes.data<uint8_t>() + begin);
@@ -178,6 +179,7 @@ Tensor FourBitMatrix::rows(int64_t begin, int64_t end) const {
   Tensor out = Tensor::empty({end - begin, columns}, DType::kF32, MemoryKind::kWorkspace);
   const FourBit by = format();
   const uint8_t* packed = codes.data<uint8_t>();
+  if (!chunks_are_run()) return out;
   float* to = out.data<float>();
   for (int64_t e = begin * columns; e < end * columns; ++e) {
     const uint8_t byte = packed[e / 2];
@@ -200,9 +202,10 @@ FourBitMatrix quantize_nf4(const Shape& shape, DType dtype, const ElementReader&
   FourBitMatrix m = unfilled_nf4(shape, dtype);
   const std::vector<float> between = midpoints(kNf4Numbers, 16);
   std::atomic<int64_t> broken = shape.numel();  // the first element that is not finite
+  constexpr int64_t kBytes = kPieceElements * int64_t{sizeof(float)};
+  reserve_scratch(kBufferSlot, kBytes);
   for_pieces(shape.numel(), kPieceElements, [&](int64_t first, int64_t last) {
-    auto* x =
-        static_cast<float*>(thread_scratch(kBufferSlot, kPieceElements * int64_t{sizeof(float)}));
+    auto* x = static_cast<float*>(thread_scratch(kBufferSlot, kBytes));
     read(first, last - first, x);
     for (int64_t at = first; at < last; at += kBlock) {
       const float* block = x + (at - first);

@@ -162,6 +162,24 @@ struct ActivationGradArgs {
   DType dtype = DType::kF32;
 };
 
+// Bit i % 8 of byte i / 8 says whether x[i] > 0 (a NaN is not): all that the gradient of a ReLU needs to
+// know. Bits past the end are 0.
+struct PositiveBitsArgs {
+  const void* x = nullptr;  // (count)
+  uint8_t* bits = nullptr;  // (count / 8, rounded up)
+  int64_t count = 0;
+  DType dtype = DType::kF32;
+};
+
+// y[i] = x[i] where its bit is set, else 0. y may be x.
+struct SelectBitsArgs {
+  const void* x = nullptr;        // (count)
+  const uint8_t* bits = nullptr;  // (count / 8, rounded up)
+  void* y = nullptr;              // (count)
+  int64_t count = 0;
+  DType dtype = DType::kF32;
+};
+
 // y = f(gate) up, elementwise (SwiGLU where f is SiLU: Shazeer 2020, arXiv:2002.05202). gate and up
 // may be the two halves of one (rows, 2C) array.
 struct GatedActivationArgs {
@@ -504,6 +522,8 @@ struct SampleArgs {
   X(norm_grad, NormGradArgs)                        \
   X(activation, ActivationArgs)                     \
   X(activation_grad, ActivationGradArgs)            \
+  X(positive_bits, PositiveBitsArgs)                \
+  X(select_bits, SelectBitsArgs)                    \
   X(gated_activation, GatedActivationArgs)          \
   X(gated_activation_grad, GatedActivationGradArgs) \
   X(rotary, RotaryArgs)                             \

@@ -63,10 +63,10 @@ std::string shape_text(const SampleArgs& a) {
   return fmt::format("vocabulary={} fp32", a.vocabulary);
 }
 
-Work work_of(const MatmulArgs& a) {
+LaunchWork work_of(const MatmulArgs& a) {
   const auto m = static_cast<double>(a.m), n = static_cast<double>(a.n),
              k = static_cast<double>(a.k), k2 = static_cast<double>(a.k2);
-  Work work{2 * m * n * (k + k2), 0};
+  LaunchWork work{2 * m * n * (k + k2), 0};
   work.bytes =
       operand_bytes(a.a, a.m, a.k) + operand_bytes(a.b, a.k, a.n) + operand_bytes(a.b2, a.k2, a.n);
   if (a.t != nullptr) {
@@ -80,43 +80,49 @@ Work work_of(const MatmulArgs& a) {
   return work;
 }
 
-Work work_of(const AttentionArgs& a) {
+LaunchWork work_of(const AttentionArgs& a) {
   const double products = 4 * visible_pairs(a) * static_cast<double>(a.head_size);
   const int64_t q = a.batch * a.queries * a.heads, k = a.batch * a.keys * a.kv_heads;
   return {products, matrix_bytes(2 * q + 2 * k, a.head_size, a.dtype)};
 }
 // Five products, of which one makes the scores again.
-Work work_of(const AttentionGradArgs& args) {
+LaunchWork work_of(const AttentionGradArgs& args) {
   const AttentionArgs& a = args.forward;
   const double products = 10 * visible_pairs(a) * static_cast<double>(a.head_size);
   const int64_t q = a.batch * a.queries * a.heads, k = a.batch * a.keys * a.kv_heads;
   return {products, matrix_bytes(4 * q + 4 * k, a.head_size, a.dtype)};
 }
-Work work_of(const AppendKeysArgs& a) {
+LaunchWork work_of(const AppendKeysArgs& a) {
   return {0, 4 * matrix_bytes(a.batch * a.tokens, a.kv_channels, a.dtype)};
 }
-Work work_of(const CrossEntropyArgs& a) {
+LaunchWork work_of(const CrossEntropyArgs& a) {
   return {0, (a.write_gradient ? 2 : 1) * matrix_bytes(a.rows, a.vocabulary, DType::kF32)};
 }
-Work work_of(const EmbeddingArgs& a) {
+LaunchWork work_of(const EmbeddingArgs& a) {
   const int tables = a.position_table != nullptr ? 2 : 1;
   return {0, matrix_bytes(a.rows, a.channels, a.dtype) +
                  tables * matrix_bytes(a.rows, a.channels, a.table_dtype)};
 }
-Work work_of(const EmbeddingGradArgs& a) {
+LaunchWork work_of(const EmbeddingGradArgs& a) {
   return {0, matrix_bytes(a.rows, a.channels, a.dtype) +
                  2 * matrix_bytes(a.rows, a.channels, DType::kF32)};
 }
-Work work_of(const CastArgs& a) {
+LaunchWork work_of(const CastArgs& a) {
   return {0, matrix_bytes(a.count, 1, a.from) + matrix_bytes(a.count, 1, a.to)};
 }
-Work work_of(const RotaryArgs& a) {
+LaunchWork work_of(const RotaryArgs& a) {
   return {0, 2 * matrix_bytes(a.tokens * a.heads, a.rotary, a.dtype)};
 }
-Work work_of(const SampleArgs& a) { return {0, matrix_bytes(a.vocabulary, 1, DType::kF32)}; }
-Work work_of(const SumSquaresArgs& a) { return {0, 4 * optimizer_elements(a.list)}; }
-Work work_of(const AdamWArgs& a) { return {0, 7 * 4 * optimizer_elements(a.list)}; }
-Work work_of(const SgdArgs& a) {
+LaunchWork work_of(const PositiveBitsArgs& a) {
+  return {0, matrix_bytes(a.count, 1, a.dtype) + static_cast<double>(a.count) / 8};
+}
+LaunchWork work_of(const SelectBitsArgs& a) {
+  return {0, 2 * matrix_bytes(a.count, 1, a.dtype) + static_cast<double>(a.count) / 8};
+}
+LaunchWork work_of(const SampleArgs& a) { return {0, matrix_bytes(a.vocabulary, 1, DType::kF32)}; }
+LaunchWork work_of(const SumSquaresArgs& a) { return {0, 4 * optimizer_elements(a.list)}; }
+LaunchWork work_of(const AdamWArgs& a) { return {0, 7 * 4 * optimizer_elements(a.list)}; }
+LaunchWork work_of(const SgdArgs& a) {
   return {0, (a.momentum != 0 ? 5 : 3) * 4 * optimizer_elements(a.list)};
 }
 

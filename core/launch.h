@@ -14,9 +14,9 @@ namespace tenon {
 
 // Floating-point operations of products (a kernel that is bound by memory has none), and bytes read
 // and written, each array once.
-struct Work {
+struct LaunchWork {
   double operations = 0, bytes = 0;
-  Work& operator+=(const Work& other) {
+  LaunchWork& operator+=(const LaunchWork& other) {
     operations += other.operations;
     bytes += other.bytes;
     return *this;
@@ -80,24 +80,26 @@ std::string shape_text(const auto& args) {
   return fmt::format("{} {}", text, name_of(launch::dtype_of(args)));
 }
 
-Work work_of(const MatmulArgs& args);
+LaunchWork work_of(const MatmulArgs& args);
 // Of what a causal mask leaves visible; documents within a row are not known here, and every sequence
 // counts as if it had the most keys.
-Work work_of(const AttentionArgs& args);
-Work work_of(const AttentionGradArgs& args);
-Work work_of(const AppendKeysArgs& args);
-Work work_of(const CrossEntropyArgs& args);
-Work work_of(const EmbeddingArgs& args);
-Work work_of(const EmbeddingGradArgs& args);
-Work work_of(const CastArgs& args);
-Work work_of(const RotaryArgs& args);
-Work work_of(const SampleArgs& args);
+LaunchWork work_of(const AttentionArgs& args);
+LaunchWork work_of(const AttentionGradArgs& args);
+LaunchWork work_of(const AppendKeysArgs& args);
+LaunchWork work_of(const CrossEntropyArgs& args);
+LaunchWork work_of(const EmbeddingArgs& args);
+LaunchWork work_of(const EmbeddingGradArgs& args);
+LaunchWork work_of(const CastArgs& args);
+LaunchWork work_of(const RotaryArgs& args);
+LaunchWork work_of(const SampleArgs& args);
 // Every piece of a tensor counts as a whole one.
-Work work_of(const SumSquaresArgs& args);
-Work work_of(const AdamWArgs& args);
-Work work_of(const SgdArgs& args);
-Work work_of(const auto& args) {
-  Work work;
+LaunchWork work_of(const SumSquaresArgs& args);
+LaunchWork work_of(const AdamWArgs& args);
+LaunchWork work_of(const SgdArgs& args);
+LaunchWork work_of(const PositiveBitsArgs& args);
+LaunchWork work_of(const SelectBitsArgs& args);
+LaunchWork work_of(const auto& args) {
+  LaunchWork work;
   const int64_t count = elements_of(args);
 #define TENON_ADD_ARRAY(field)            \
   if constexpr (requires { args.field; }) \

@@ -7,10 +7,13 @@
 namespace tenon {
 namespace {
 
-void raise_to(std::atomic<int64_t>& peak, int64_t value) {
+// True where it rose.
+bool raise_to(std::atomic<int64_t>& peak, int64_t value) {
   int64_t seen = peak.load(std::memory_order_relaxed);
-  while (seen < value && !peak.compare_exchange_weak(seen, value, std::memory_order_relaxed)) {
+  while (seen < value) {
+    if (peak.compare_exchange_weak(seen, value, std::memory_order_relaxed)) return true;
   }
+  return false;
 }
 
 thread_local MemoryAccount* current = nullptr;
@@ -31,23 +34,24 @@ int64_t status_line(const std::string& key) {
 }  // namespace
 
 const char* name_of(MemoryKind kind) {
-  constexpr const char* kNames[] = {"weights", "gradients", "optimizer", "activations",
-                                    "workspace"};
+  constexpr const char* kNames[] = {"weights",     "gradients", "optimizer",
+                                    "activations", "workspace", "mapped"};
   return kNames[static_cast<size_t>(kind)];
 }
 
 void MemoryAccount::charge(MemoryKind kind, int64_t bytes) {
   raise_to(peak_[index(kind)], now_[index(kind)] += bytes);
-  raise_to(total_peak_, total_ += bytes);
+  if (kind == MemoryKind::kMapped || !raise_to(total_peak_, total_ += bytes)) return;
+  for (size_t i = 0; i < now_.size(); ++i) at_peak_[i] = now_[i].load(std::memory_order_relaxed);
 }
 
 void MemoryAccount::release(MemoryKind kind, int64_t bytes) {
   now_[index(kind)] -= bytes;
-  total_ -= bytes;
+  if (kind != MemoryKind::kMapped) total_ -= bytes;
 }
 
 void MemoryAccount::reset_peaks() {
-  for (size_t i = 0; i < peak_.size(); ++i) peak_[i] = now_[i].load();
+  for (size_t i = 0; i < peak_.size(); ++i) at_peak_[i] = peak_[i] = now_[i].load();
   total_peak_ = total_.load();
 }
 
@@ -68,6 +72,8 @@ MemoryScope::~MemoryScope() { current = previous_; }
 
 int64_t resident_bytes() { return status_line("VmRSS:"); }
 int64_t resident_peak_bytes() { return status_line("VmHWM:"); }
+
+int64_t resident_anonymous_bytes() { return status_line("RssAnon:"); }
 
 int64_t peak_bytes(Device device) {
   return device == Device::kCPU ? resident_peak_bytes() : memory(device).peak();

@@ -11,8 +11,16 @@
 
 namespace tenon {
 
-enum class MemoryKind : uint8_t { kWeights, kGradients, kOptimizer, kActivations, kWorkspace };
-inline constexpr int kMemoryKinds = 5;
+// kMapped is what lies in mapped files, which the system can read again: it is no part of sums.
+enum class MemoryKind : uint8_t {
+  kWeights,
+  kGradients,
+  kOptimizer,
+  kActivations,
+  kWorkspace,
+  kMapped
+};
+inline constexpr int kMemoryKinds = 6;
 const char* name_of(MemoryKind kind);  // "weights", "gradients", ...
 
 class MemoryAccount {
@@ -21,13 +29,15 @@ class MemoryAccount {
   void release(MemoryKind kind, int64_t bytes);
   int64_t now(MemoryKind kind) const { return now_[index(kind)]; }
   int64_t peak(MemoryKind kind) const { return peak_[index(kind)]; }
-  int64_t now() const { return total_; }        // all kinds
+  int64_t now() const { return total_; }        // all kinds but kMapped
   int64_t peak() const { return total_peak_; }  // of the sum, not the sum of peaks
+  // What there was of this kind when the sum was at its peak. Exact where one thread charges.
+  int64_t at_peak(MemoryKind kind) const { return at_peak_[index(kind)]; }
   void reset_peaks();
 
  private:
   static size_t index(MemoryKind kind) { return static_cast<size_t>(kind); }
-  std::array<std::atomic<int64_t>, kMemoryKinds> now_{}, peak_{};
+  std::array<std::atomic<int64_t>, kMemoryKinds> now_{}, peak_{}, at_peak_{};
   std::atomic<int64_t> total_{0}, total_peak_{0};
 };
 
@@ -53,6 +63,8 @@ class MemoryScope {
 // /proc/self/status).
 int64_t resident_bytes();
 int64_t resident_peak_bytes();
+// What of it now is no page of a file (RssAnon).
+int64_t resident_anonymous_bytes();
 
 // The highest use of this device's memory by the process: resident bytes on the CPU, what was
 // charged on a card.

@@ -87,7 +87,8 @@ struct LinearPart {
 // of an attention, gate and up of a gated activation.
 Tensor linears(const Tensor& x, std::vector<LinearPart> parts);
 
-// v and f(v), computed in one pass. Only v is on the tape: f(v) goes to a linear that knows both.
+// v and f(v), computed in one pass. Only v is on the tape: f(v) goes to a linear that knows both. Of a
+// ReLU's v only the bits are kept that say where it is positive.
 struct Activated {
   Tensor v, value;
   Activation kind = Activation::kGeluTanh;
@@ -173,7 +174,7 @@ Tensor attention_cached(const Tensor& qkv, const CachedKeys& cache,
 // 104 MiB are 512 rows of GPT-2's vocabulary, for which a pass over its head pays.
 inline constexpr int64_t kLogitsBytes = int64_t{104} << 20;
 struct LossSum {
-  Tensor losses;       // (scored), fp32, not scaled: what backward starts from
+  Tensor losses;  // (rows), fp32, not scaled: what backward starts from; the first `scored` count
   int64_t scored = 0;  // rows that counted
   double sum() const;  // of the losses, in row order; waits for the device
 };

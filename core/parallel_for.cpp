@@ -9,10 +9,9 @@
 #include <algorithm>
 #include <cstdlib>
 #include <memory>
-#include <new>
 
+#include "core/counting.h"
 #include "core/error.h"
-#include "core/memory.h"
 #include "core/thread_pool.h"
 
 namespace tenon {
@@ -37,22 +36,11 @@ int default_thread_count() {
 thread_local int threads = 0;  // 0: not set yet
 thread_local std::unique_ptr<ThreadPool> pool;
 
-constexpr int kScratchSlots = 8;
-
-struct ScratchBlock {
-  void* data = nullptr;
-  int64_t bytes = 0;
-  ~ScratchBlock() { release(); }
-  void release() {
-    if (data == nullptr) return;
-    std::free(data);
-    memory_process().release(MemoryKind::kWorkspace, bytes);
-    data = nullptr;
-    bytes = 0;
-  }
-};
-
-thread_local ScratchBlock scratch[kScratchSlots];
+ThreadPool& pool_of(int team) {
+  if (pool == nullptr || pool->workers() != team - 1)
+    pool = std::make_unique<ThreadPool>(team - 1, team <= available_cores() ? kSpins : 0);
+  return *pool;
+}
 
 }  // namespace
 
@@ -67,29 +55,23 @@ void set_thread_count(int count) {
 }
 
 void parallel_for(int64_t chunks, void (*body)(void* context, int64_t chunk), void* context) {
+  if (!chunks_are_run()) return;
   const int team = thread_count();
   if (team <= 1 || chunks <= 1 || ThreadPool::busy()) {
     for (int64_t chunk = 0; chunk < chunks; ++chunk) body(context, chunk);
     return;
   }
-  if (pool == nullptr || pool->workers() != team - 1) {
-    pool = std::make_unique<ThreadPool>(team - 1, team <= available_cores() ? kSpins : 0);
-  }
-  pool->run(chunks, body, context);
+  pool_of(team).run(chunks, body, context);
 }
 
-void* thread_scratch(int slot, int64_t bytes) {
-  TENON_CHECK(slot >= 0 && slot < kScratchSlots, "[scratch] slot {} is outside 0..{}", slot,
-              kScratchSlots - 1);
-  ScratchBlock& block = scratch[slot];
-  if (block.bytes >= bytes && block.data != nullptr) return block.data;
-  block.release();
-  const int64_t rounded = (std::max<int64_t>(bytes, 64) + 63) / 64 * 64;
-  block.data = std::aligned_alloc(64, static_cast<size_t>(rounded));
-  if (block.data == nullptr) throw std::bad_alloc();
-  block.bytes = rounded;
-  memory_process().charge(MemoryKind::kWorkspace, rounded);
-  return block.data;
+void reserve_scratch(int slot, int64_t bytes) {
+  thread_scratch(slot, bytes);
+  const int team = thread_count();
+  if (team <= 1 || ThreadPool::busy()) return;
+  if (Counting* dry = counting()) return dry->reserve(slot, bytes, team - 1);
+  pool_of(team).reserve(slot, bytes);
 }
+
+bool chunks_are_run() { return counting() == nullptr; }
 
 }  // namespace tenon

@@ -19,9 +19,18 @@ int thread_count();
 // Sets it for this thread (each rank thread of a test has its own). Requires: count >= 1.
 void set_thread_count(int count);
 
+// False in a dry run (core/counting.h), in which parallel_for returns at once: a kernel then asks for
+// its scratch memory and does nothing else that costs anything.
+bool chunks_are_run();
+
 // Scratch memory of the calling thread, 64-byte aligned, kept between calls and grown when `bytes`
 // exceeds what is there; contents are undefined. One block per (thread, slot): a kernel that calls
 // again with the same slot invalidates its earlier block. Slots 0..7. Counted as workspace.
 void* thread_scratch(int slot, int64_t bytes);
+
+// Sees to it that every thread that may run chunks of this one has as much in the slot. A kernel says
+// here, before its parallel_for, what its chunks ask for: what a kernel takes must neither depend on
+// who runs which chunk nor stay unknown to a dry run.
+void reserve_scratch(int slot, int64_t bytes);
 
 }  // namespace tenon

@@ -24,7 +24,11 @@ struct Noted {
 };
 
 void use(Device device, const KernelTable* table) {
-  device == Device::kCPU ? use_table(table) : use_cuda_table(table);
+  if (device == Device::kCPU) {
+    use_table(table);
+  } else {
+    use_cuda_table(table);
+  }
 }
 
 }  // namespace
@@ -42,7 +46,7 @@ void Profile::op_begins(const char* op) {
   op_ = op;
 }
 
-void Profile::add(const char* kernel, std::string shape, double seconds, const Work& work) {
+void Profile::add(const char* kernel, std::string shape, double seconds, const LaunchWork& work) {
   seconds_ += seconds;
   const Row launch{phase_, op_, kernel, std::move(shape), 1, seconds, work};
   if (op_.empty()) {

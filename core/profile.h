@@ -25,7 +25,7 @@ class Profile {
     std::string phase, op, kernel, shape;
     int64_t calls = 0;
     double seconds = 0;
-    Work work;
+    LaunchWork work;
   };
 
   // What follows belongs to this phase: "forward", "backward", "optimizer".
@@ -35,7 +35,7 @@ class Profile {
   void op_recorded(const char* op);
   void op_begins(const char* op);
 
-  void add(const char* kernel, std::string shape, double seconds, const Work& work);
+  void add(const char* kernel, std::string shape, double seconds, const LaunchWork& work);
 
   // In the order in which they were first seen. Launches that no op claimed have the op "".
   std::vector<Row> rows();

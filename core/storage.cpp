@@ -2,12 +2,14 @@
 #include "core/storage.h"
 
 #include <algorithm>
+#include <atomic>
 #include <map>
 #include <mutex>
 #include <vector>
 
 #include "core/arena.h"
 #include "core/backend.h"
+#include "core/counting.h"
 #include "core/error.h"
 
 namespace tenon {
@@ -72,6 +74,8 @@ class BlockCache {
   int64_t asked_ = 0;  // blocks that the cache did not have
 };
 
+std::atomic<int64_t> memory_limit{0};
+
 // They outlive every static tensor.
 Arena& host() {
   static Arena* arena = new Arena;
@@ -102,6 +106,8 @@ std::string text_of(int64_t bytes) {
     where =
         fmt::format(" on {}, {} of {} free", device_text(device), text_of(left), text_of(total));
   }
+  if (device == Device::kCPU && memory_limit > 0)
+    where = fmt::format(" within the {} of --memory", text_of(memory_limit));
   fail(Exit::kMemory, "out of memory{}: {} asked for {}; held: {}", where, text_of(bytes),
        name_of(kind), held);
 }
@@ -112,7 +118,9 @@ std::shared_ptr<Storage> Storage::allocate(int64_t bytes, MemoryKind kind, Devic
   TENON_CHECK(bytes >= 0, "[storage] cannot allocate {} bytes", bytes);
   std::shared_ptr<Storage> storage(new Storage);
   const int64_t charged = rounded(bytes, device);
-  void* block = device == Device::kCPU ? host().take(charged) : card().take(charged);
+  if (device == Device::kCPU) storage->arena_ = counting() ? &counting()->arena() : &host();
+  if (device == Device::kCPU) require_within_limit(charged, kind);
+  void* block = device == Device::kCPU ? storage->arena_->take(charged) : card().take(charged);
   storage->data_ = static_cast<std::byte*>(block);
   if (storage->data_ == nullptr) out_of_memory(bytes, kind, device);
   storage->account_ = &memory(device);
@@ -125,27 +133,36 @@ std::shared_ptr<Storage> Storage::allocate(int64_t bytes, MemoryKind kind, Devic
 }
 
 std::shared_ptr<Storage> Storage::borrow(const void* data, int64_t bytes,
-                                         std::shared_ptr<const void> owner, MemoryKind kind) {
+                                         std::shared_ptr<const void> owner) {
   TENON_CHECK(owner != nullptr, "[storage] borrowed bytes need an owner");
   std::shared_ptr<Storage> storage(new Storage);
   storage->data_ = static_cast<std::byte*>(const_cast<void*>(data));
   storage->bytes_ = bytes;
   storage->charged_ = bytes;
-  storage->kind_ = kind;
+  storage->kind_ = MemoryKind::kMapped;
   storage->account_ = &memory();
   storage->owner_ = std::move(owner);
-  storage->account_->charge(kind, bytes);
+  storage->account_->charge(storage->kind_, bytes);
   return storage;
 }
 
 Storage::~Storage() {
   if (account_ != nullptr && data_ != nullptr) account_->release(kind_, charged_);
   if (owner_ != nullptr || data_ == nullptr) return;
-  if (device_ == Device::kCPU) {
-    host().give(data_, charged_);
+  if (arena_ != nullptr) {
+    arena_->give(data_, charged_);
   } else {
     card().give(data_, charged_);
   }
+}
+
+MemoryLimit::MemoryLimit(int64_t bytes) { memory_limit = bytes; }
+MemoryLimit::~MemoryLimit() { memory_limit = 0; }
+
+void require_within_limit(int64_t bytes, MemoryKind kind) {
+  const int64_t limit = memory_limit;
+  if (limit == 0 || counting() != nullptr || memory_process().now() + bytes <= limit) return;
+  out_of_memory(bytes, kind, Device::kCPU);
 }
 
 int64_t blocks_asked_for(Device device) {

@@ -17,6 +17,8 @@
 
 namespace tenon {
 
+class Arena;
+
 class Storage {
  public:
   // Contents are undefined. Requires: bytes >= 0. Throws Error(kMemory), saying what was asked and
@@ -26,7 +28,7 @@ class Storage {
 
   // Looks at host memory `data`, which `owner` keeps alive and which is never written through this storage.
   static std::shared_ptr<Storage> borrow(const void* data, int64_t bytes,
-                                         std::shared_ptr<const void> owner, MemoryKind kind);
+                                         std::shared_ptr<const void> owner);
 
   ~Storage();
   Storage(const Storage&) = delete;
@@ -46,12 +48,26 @@ class Storage {
   MemoryKind kind_ = MemoryKind::kActivations;
   Device device_ = Device::kCPU;
   MemoryAccount* account_ = nullptr;
+  Arena* arena_ = nullptr;  // of the host
   std::shared_ptr<const void> owner_;
 };
 
 // How often the system was asked for memory since the process began, because what the device's cache
 // held did not serve: a training step after the first one adds nothing.
 int64_t blocks_asked_for(Device device = Device::kCPU);
+
+// While one lives, what Storage and scratch hold of the host's memory stays within `bytes`; 0: no
+// limit. One a process at a time.
+class MemoryLimit {
+ public:
+  explicit MemoryLimit(int64_t bytes);
+  ~MemoryLimit();
+  MemoryLimit(const MemoryLimit&) = delete;
+  MemoryLimit& operator=(const MemoryLimit&) = delete;
+};
+// Throws Error(kMemory) where so many bytes more would exceed it. A dry run (core/counting.h) has no
+// limit.
+void require_within_limit(int64_t bytes, MemoryKind kind);
 
 // Gives every cached byte of every device back to the system.
 void release_cached_memory();

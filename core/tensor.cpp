@@ -55,10 +55,10 @@ Tensor Tensor::zeros(Shape shape, DType dtype, Device device, MemoryKind kind) {
   return tensor;
 }
 
-Tensor Tensor::borrow(const void* data, Shape shape, DType dtype, std::shared_ptr<const void> owner,
-                      MemoryKind kind) {
+Tensor Tensor::borrow(const void* data, Shape shape, DType dtype,
+                      std::shared_ptr<const void> owner) {
   Tensor tensor;
-  tensor.storage_ = Storage::borrow(data, shape.numel() * size_of(dtype), std::move(owner), kind);
+  tensor.storage_ = Storage::borrow(data, shape.numel() * size_of(dtype), std::move(owner));
   tensor.shape_ = shape;
   tensor.dtype_ = dtype;
   return tensor;

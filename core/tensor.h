@@ -51,7 +51,7 @@ class Tensor {
   }
   // Looks at bytes that `owner` keeps alive; never written.
   static Tensor borrow(const void* data, Shape shape, DType dtype,
-                       std::shared_ptr<const void> owner, MemoryKind kind = MemoryKind::kWeights);
+                       std::shared_ptr<const void> owner);
 
   bool defined() const { return storage_ != nullptr; }
   const Shape& shape() const { return shape_; }

@@ -17,7 +17,10 @@ void pause() {
 bool ThreadPool::busy() { return inside; }
 
 ThreadPool::ThreadPool(int workers, int spins) : spins_(spins) {
-  for (int i = 0; i < workers; ++i) threads_.emplace_back([this] { work(); });
+  for (int i = 0; i < workers; ++i) {
+    Scratch& scratch = scratch_.emplace_back();
+    threads_.emplace_back([this, &scratch] { work(scratch); });
+  }
 }
 
 ThreadPool::~ThreadPool() {
@@ -46,8 +49,13 @@ void ThreadPool::take_chunks() {
   for (int64_t chunk; (chunk = next_.fetch_add(1)) < chunks_;) body_(context_, chunk);
 }
 
-void ThreadPool::work() {
+void ThreadPool::reserve(int slot, int64_t bytes) {
+  for (Scratch& scratch : scratch_) scratch.take(slot, bytes);
+}
+
+void ThreadPool::work(Scratch& scratch) {
   inside = true;
+  use_scratch(&scratch);
   for (int64_t seen = 0;;) {
     wait([&] { return round_.load() != seen; });
     seen = round_.load();

@@ -7,9 +7,12 @@
 #include <atomic>
 #include <condition_variable>
 #include <cstdint>
+#include <deque>
 #include <mutex>
 #include <thread>
 #include <vector>
+
+#include "core/scratch.h"
 
 namespace tenon {
 
@@ -24,6 +27,9 @@ class ThreadPool {
 
   int workers() const { return static_cast<int>(threads_.size()); }
 
+  // Every worker gets at least so much scratch memory in the slot. Not while run() is under way.
+  void reserve(int slot, int64_t bytes);
+
   // Runs body(context, chunk) for all chunks, the caller taking part. One call at a time.
   void run(int64_t chunks, void (*body)(void* context, int64_t chunk), void* context);
 
@@ -31,7 +37,7 @@ class ThreadPool {
   static bool busy();
 
  private:
-  void work();
+  void work(Scratch& scratch);
   void take_chunks();
   // Waits until done() holds: spins, then sleeps on `changed_`.
   template <class Done>
@@ -39,6 +45,7 @@ class ThreadPool {
   void wake();
 
   const int spins_;
+  std::deque<Scratch> scratch_;  // of each worker
   std::vector<std::thread> threads_;
   std::mutex mutex_;
   std::condition_variable changed_;

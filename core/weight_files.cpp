@@ -134,6 +134,15 @@ WeightFiles WeightFiles::open(const fs::path& path) {
   return weights;
 }
 
+WeightFiles WeightFiles::of(TensorFile file, const fs::path& source) {
+  WeightFiles weights;
+  weights.source_ = source;
+  weights.files_.push_back(std::move(file));
+  for (const TensorEntry& entry : weights.files_.front().entries())
+    weights.entries_.emplace(entry.name, &entry);
+  return weights;
+}
+
 void WeightFiles::open_shards(const fs::path& path) {
   const fs::path folder = path.parent_path();
   const Index index = read_index(path);

@@ -26,6 +26,8 @@ class WeightFiles {
   // Throws Error(kInput) with all disagreements of index and shards together (a tensor that the
   // index does not name is none), and for weights in formats that Tenon does not read.
   static WeightFiles open(const std::filesystem::path& path);
+  // One file that is open already, called `source` in messages.
+  static WeightFiles of(TensorFile file, const std::filesystem::path& source);
   WeightFiles(WeightFiles&&) = default;
   WeightFiles& operator=(WeightFiles&&) = default;
 

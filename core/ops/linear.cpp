@@ -102,6 +102,17 @@ void adapter_bias_gradient(const Tensor& dy, const Sizes& s, float scale, const 
   run.add({.a = dbias.raw(), .b = sum.raw(), .y = dbias.raw(), .count = sum.numel()});
 }
 
+// Whether all that backward needs of v is a bit an element: that of a ReLU's.
+bool is_bits(const Tensor& v) { return v.defined() && v.dtype() == DType::kU8; }
+
+Tensor positive_bits(const Tensor& x) {
+  Tensor bits = Tensor::empty({(x.numel() + 7) / 8}, DType::kU8, x.device());
+  kernels(x.device())
+      .positive_bits(
+          {.x = x.raw(), .bits = bits.data<uint8_t>(), .count = x.numel(), .dtype = x.dtype()});
+  return bits;
+}
+
 // What backward needs of a linear's input.
 struct Input {
   Tensor x;  // undefined where every weight is frozen
@@ -127,7 +138,8 @@ void input_gradient(const Tensor& dy, const LinearPart& part, const Sizes& s, co
                      .k = s.out,
                      .accumulate = accumulate,
                      .precision = dtype};
-  if (input.v.defined() && !drops) {
+  const bool bits = is_bits(input.v);
+  if (input.v.defined() && !bits && !drops) {
     args.epilogue = Epilogue::kActivationGrad;
     args.activation = input.kind;
     args.pre = input.v.raw();
@@ -140,11 +152,20 @@ void input_gradient(const Tensor& dy, const LinearPart& part, const Sizes& s, co
     args.down_alpha = lora.scale;
   }
   kernels(dy.device()).matmul(args);
-  if (!drops) return;
+  const auto through_bits = [&] {
+    kernels(dx.device())
+        .select_bits({.x = dx.raw(),
+                      .bits = input.v.data<uint8_t>(),
+                      .y = dx.raw(),
+                      .count = dx.numel(),
+                      .dtype = dtype});
+  };
+  if (!drops) return bits ? through_bits() : void();
   product(u, columns_of(dy, s), operand(lora.b, s.rank), s.rows, s.rank, s.out, dtype, lora.scale);
   const Tensor through = Tensor::empty_like(dx);
   product(through, operand(u, s.rank), operand(lora.a, s.in), s.rows, s.in, s.rank, dtype);
   apply_dropout(through, lora.dropout, dx, dx);
+  if (bits) return through_bits();
   if (input.v.defined()) {
     kernels(dx.device())
         .activation_grad({.x = input.v.raw(),
@@ -240,7 +261,8 @@ Tensor linears_of(const Tensor& x, const Tensor& v, Activation kind, std::vector
   for (Sizes& s : sizes) s.stride = width;
   const Shape shape = with_channels(x.shape(), width);
   Tensor y;
-  if (activated == nullptr || current_tape() != nullptr)
+  const bool bits = activated != nullptr && kind == Activation::kRelu;
+  if (activated == nullptr || (current_tape() != nullptr && !bits))
     y = Tensor::empty(shape, x.dtype(), x.device());
   if (activated != nullptr) activated->value = Tensor::empty(shape, x.dtype(), x.device());
 
@@ -257,6 +279,7 @@ Tensor linears_of(const Tensor& x, const Tensor& v, Activation kind, std::vector
       *input = input->detach();
     }
   }
+  if (bits && current_tape() != nullptr) y = positive_bits(activated->value);
   const Input input = {needs_x ? x.detach() : Tensor{}, v.detach(), kind, x.shape()};
   record("linear", std::move(inputs), {&y},
          [=, parts = std::move(parts)](const std::vector<Tensor>& douts, Grads& grads) {

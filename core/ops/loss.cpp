@@ -19,35 +19,50 @@ int64_t chunk_rows(int64_t rows, int64_t vocabulary, int64_t bytes) {
 }
 
 struct Head {
-  Tensor x;        // (scored, C): the scored rows
-  Tensor weight;   // (V, C)
-  Tensor targets;  // (scored) int32
+  Tensor x;               // (rows, C)
+  Tensor weight;          // (V, C)
+  Tensor index, targets;  // (scored) int32: the rows that count, and their targets
   float scale;
 };
 
-// Losses of rows [begin, end), and where wanted the gradients: dx rows written, dweight
-// accumulated.
-void head_chunk(const Head& head, int64_t begin, int64_t end, const Tensor& loss, const Tensor& dx,
-                const Tensor& dweight) {
+// The losses of scored rows [begin, end), and where wanted the gradients: their rows of dx written,
+// dweight accumulated. What is allocated does not depend on how many count.
+void head_chunk(const Head& head, int64_t begin, int64_t end, int64_t chunk, const Tensor& loss,
+                const Tensor& dx, const Tensor& dweight) {
   const int64_t rows = end - begin, channels = head.x.dim(1), vocabulary = head.weight.dim(0);
-  const Tensor x = head.x.rows(begin, end);  // (rows, C)
-  Tensor z = Tensor::empty({rows, vocabulary}, DType::kF32, x.device(),
-                           MemoryKind::kWorkspace);  // (rows, V)
-  const DType dtype = x.dtype();
+  const Device device = head.x.device();
+  const DType dtype = head.x.dtype();
+  const int32_t* index = head.index.data<int32_t>() + begin;
+  const Tensor x = Tensor::empty({chunk, channels}, dtype, device, MemoryKind::kWorkspace);
+  kernels(device).gather_rows({.x = head.x.raw(),
+                               .index = index,
+                               .y = x.raw(),
+                               .rows = rows,
+                               .channels = channels,
+                               .dtype = dtype});
+  const Tensor z =
+      Tensor::empty({chunk, vocabulary}, DType::kF32, device, MemoryKind::kWorkspace);  // logits
   product(z, operand(x, channels), operand(head.weight, channels, true), rows, vocabulary, channels,
           dtype);
-  kernels(x.device())
-      .cross_entropy({.logits = z.data<float>(),
-                      .targets = head.targets.rows(begin, end).data<int32_t>(),
-                      .loss = loss.rows(begin, end).data<float>(),
-                      .rows = rows,
-                      .vocabulary = vocabulary,
-                      .stride = vocabulary,
-                      .scale = head.scale,
-                      .write_gradient = dx.defined() || dweight.defined()});
+  kernels(device).cross_entropy({.logits = z.data<float>(),
+                                 .targets = head.targets.data<int32_t>() + begin,
+                                 .loss = loss.data<float>() + begin,
+                                 .rows = rows,
+                                 .vocabulary = vocabulary,
+                                 .stride = vocabulary,
+                                 .scale = head.scale,
+                                 .write_gradient = dx.defined() || dweight.defined()});
   if (dx.defined()) {
-    product(dx.rows(begin, end), operand(z, vocabulary), operand(head.weight, channels), rows,
-            channels, vocabulary, dtype);
+    const Tensor part =
+        Tensor::empty({chunk, channels}, DType::kF32, device, MemoryKind::kWorkspace);
+    product(part, operand(z, vocabulary), operand(head.weight, channels), rows, channels,
+            vocabulary, dtype);
+    kernels(device).scatter_rows({.x = part.data<float>(),
+                                  .index = index,
+                                  .y = dx.raw(),
+                                  .rows = rows,
+                                  .channels = channels,
+                                  .dtype = dtype});
   }
   if (dweight.defined()) {
     product(dweight, operand(z, vocabulary, true), operand(x, channels), vocabulary, channels, rows,
@@ -55,24 +70,25 @@ void head_chunk(const Head& head, int64_t begin, int64_t end, const Tensor& loss
   }
 }
 
-// The rows that count, and their targets.
+// The rows that count, and their targets: (rows) int32 each, of which the first `count` are filled.
 struct Scored {
-  Tensor index, targets;  // (scored) int32 each
+  Tensor index, targets;
+  int64_t count = 0;
 };
 
 Scored scored_rows(const Tensor& targets) {
+  const int64_t rows = targets.numel();
   const int32_t* target = targets.data<int32_t>();
-  std::vector<int32_t> kept;
-  for (int64_t row = 0; row < targets.numel(); ++row) {
-    if (target[row] != kIgnored) kept.push_back(static_cast<int32_t>(row));
+  Scored scored{Tensor::empty({rows}, DType::kI32), Tensor::empty({rows}, DType::kI32)};
+  int32_t *index = scored.index.data<int32_t>(), *kept = scored.targets.data<int32_t>();
+  for (int64_t row = 0; row < rows; ++row) {
+    if (target[row] == kIgnored) continue;
+    index[scored.count] = static_cast<int32_t>(row);
+    kept[scored.count++] = target[row];
   }
-  const auto scored = static_cast<int64_t>(kept.size());
-  Scored chosen{Tensor::empty({scored}, DType::kI32), Tensor::empty({scored}, DType::kI32)};
-  for (int64_t i = 0; i < scored; ++i) {
-    chosen.index.data<int32_t>()[i] = kept[static_cast<size_t>(i)];
-    chosen.targets.data<int32_t>()[i] = target[kept[static_cast<size_t>(i)]];
-  }
-  return chosen;
+  std::fill(index + scored.count, index + rows, 0);
+  std::fill(kept + scored.count, kept + rows, 0);
+  return scored;
 }
 
 }  // namespace
@@ -91,43 +107,26 @@ LossSum linear_cross_entropy(const Tensor& x, const Tensor& weight, const Tensor
   TENON_CHECK(weight.dim(1) == channels && targets.numel() == rows,
               "[linear_cross_entropy] x {}, weight {}, targets {} do not fit", x.shape().text(),
               weight.shape().text(), targets.shape().text());
-  const Scored chosen = scored_rows(targets);
-  const int64_t scored = chosen.index.numel();
-  const Tensor index = chosen.index.to(device);  // (scored)
-  Head head{x.detach().view({rows, channels}), weight.detach(), chosen.targets.to(device), scale};
-  if (scored < rows) {
-    head.x = Tensor::empty({scored, channels}, x.dtype(), device);
-    kernels(device).gather_rows({.x = x.raw(),
-                                 .index = index.data<int32_t>(),
-                                 .y = head.x.raw(),
-                                 .rows = scored,
-                                 .channels = channels,
-                                 .dtype = x.dtype()});
-  }
+  const Scored scored = scored_rows(targets);
+  const Head head{x.detach().view({rows, channels}), weight.detach(), scored.index.to(device),
+                  scored.targets.to(device), scale};
 
   const bool wants_dx = x.slot() != nullptr && current_tape() != nullptr;
   const bool wants_dweight = weight.slot() != nullptr && current_tape() != nullptr;
-  LossSum result{.losses = Tensor::empty({scored}, DType::kF32, device), .scored = scored};
-  Tensor dx =
-      wants_dx ? Tensor::empty({scored, channels}, DType::kF32, device) : Tensor{};  // (scored, C)
-  const Tensor dweight = wants_dweight ? weight.slot()->buffer() : Tensor{};         // (V, C)
-  const int64_t chunk = chunk_rows(scored, weight.dim(0), chunk_bytes);
-  for (int64_t begin = 0; begin < scored; begin += chunk) {
-    head_chunk(head, begin, std::min(begin + chunk, scored), result.losses, dx, dweight);
+  LossSum result{.losses = Tensor::empty({rows}, DType::kF32, device), .scored = scored.count};
+  Tensor dx;  // as x
+  if (wants_dx) dx = Tensor::empty(x.shape(), x.dtype(), device);
+  if (wants_dx && scored.count < rows) dx.zero();
+  const Tensor dweight = wants_dweight ? weight.slot()->buffer() : Tensor{};  // (V, C)
+  const int64_t chunk = chunk_rows(rows, weight.dim(0), chunk_bytes);
+  for (int64_t begin = 0; begin < scored.count; begin += chunk) {
+    const int64_t end = std::min(begin + chunk, scored.count);
+    head_chunk(head, begin, end, chunk, result.losses, dx, dweight);
   }
 
   record("linear_cross_entropy", {x, weight}, {&result.losses},
-         [=, shape = x.shape(), dtype = x.dtype()](const std::vector<Tensor>&, Grads& grads) {
-           if (!grads.wants(0)) return;
-           Tensor full = Tensor::empty(shape, dtype, device);
-           if (scored < rows) full.zero();
-           kernels(device).scatter_rows({.x = dx.data<float>(),
-                                         .index = index.data<int32_t>(),
-                                         .y = full.raw(),
-                                         .rows = scored,
-                                         .channels = channels,
-                                         .dtype = dtype});
-           grads.add(0, full);
+         [dx](const std::vector<Tensor>&, Grads& grads) {
+           if (grads.wants(0)) grads.add(0, dx);
          });
   return result;
 }

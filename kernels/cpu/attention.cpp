@@ -192,13 +192,18 @@ void attend(const AttentionArgs& a, int64_t sequence, int64_t head, int64_t bloc
   finish(a, block, buffers, out, lse);
 }
 
+// Floats of attend_head's scratch memory.
+int64_t head_floats(const AttentionArgs& a) {
+  return 2 * packed_size(a) + query_size(padded_head(a.head_size));
+}
+
 // All queries of the heads that share one key/value head.
 template <class T>
 void attend_head(const AttentionArgs& a, int64_t sequence, int64_t kv_head) {
   const int64_t padded = padded_head(a.head_size), group = a.heads / a.kv_heads,
                 size = packed_size(a);
   RowsAhead ahead;
-  Scratch s(kScratchSlot, 2 * size + query_size(padded));
+  Scratch s(kScratchSlot, head_floats(a));
   HeadKeys<T, true> keys(a, sequence, kv_head, {s.take(size), s.take(size), nullptr});
   const QueryBuffers buffers = query_buffers(s, padded, &ahead);
   for (int64_t block = 0; block < query_blocks(a); ++block) {
@@ -222,6 +227,7 @@ void attend_blocks(const AttentionArgs& a) {
                 blocks = query_blocks(a), key_blocks = divide_up(a.keys, kKeys),
                 size = packed_size(a), tasks = a.batch * a.kv_heads;
   float* shared = Scratch(kSharedSlot, 2 * tasks * size).take(2 * tasks * size);
+  Scratch::reserve(kScratchSlot, query_size(padded));
   const auto head_keys = [&](int64_t task) {
     float* packed = shared + 2 * task * size;
     return HeadKeys<T, true>(a, task / a.kv_heads, task % a.kv_heads,
@@ -253,6 +259,7 @@ void attention(const AttentionArgs& a) {
   if (few_queries(a)) return attend_few(a);
   dispatch_float(a.dtype, [&]<class T>(T) {
     if (few_tasks(tasks)) return attend_blocks<T>(a);
+    Scratch::reserve(kScratchSlot, head_floats(a));
     for_chunks(tasks,
                [&](int64_t task) { attend_head<T>(a, task / a.kv_heads, task % a.kv_heads); });
   });

@@ -27,6 +27,8 @@ class Scratch {
  public:
   Scratch(int slot, int64_t floats)
       : next_(static_cast<float*>(thread_scratch(slot, floats * 4))) {}
+  // What its constructor takes, of every thread that runs chunks.
+  static void reserve(int slot, int64_t floats) { reserve_scratch(slot, floats * 4); }
   float* take(int64_t floats) {
     float* taken = next_;
     next_ += round_up(floats, 16);

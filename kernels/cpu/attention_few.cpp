@@ -180,13 +180,16 @@ void softmax_row(const Few& few, int64_t sequence, int64_t i, int64_t key, int64
   *sum = total.sum();
 }
 
+// Floats of attend_piece's scratch memory.
+int64_t piece_floats(const Few& few) { return few.rows * (few.padded + kKeys) + 16; }
+
 // All heads of one sequence on one piece of its keys.
 template <class T>
 void attend_piece(const Few& few, int64_t sequence, int64_t index, const Piece& to) {
   const AttentionArgs& a = few.a;
   const int64_t key = index * kKeys, keys = smaller(kKeys, few.keys(sequence) - key),
                 padded = few.padded, rows = few.group_rows;
-  Scratch s(kScratchSlot, few.rows * (padded + kKeys) + 16);
+  Scratch s(kScratchSlot, piece_floats(few));
   float *queries = s.take(few.rows * padded), *scores = s.take(few.rows * kKeys);
   pack_queries<T>(few, sequence, queries);
   const T* const k = few.rows_of<T>(a.k, a.paged.key_offset, sequence, index);
@@ -253,6 +256,7 @@ void attend(const Few& few) {
   const AttentionArgs& a = few.a;
   const int64_t size = a.batch * few.pieces * few.piece_size;
   float* all = Scratch(kSharedSlot, size).take(size);
+  Scratch::reserve(kScratchSlot, piece_floats(few));
   for_chunks(a.batch * few.pieces, [&](int64_t chunk) {
     const int64_t sequence = chunk / few.pieces, index = chunk % few.pieces;
     if (index >= few.pieces_of(sequence)) return;

@@ -61,11 +61,16 @@ class HeadGrad {
         parts_(parts),
         sequence_(task / a_.kv_heads),
         kv_head_(task % a_.kv_heads),
-        scratch_(kScratchSlot,
-                 (2 + (kPairs ? 1 : 0) + 2 * grads) * packed_size(a_) + grad_size(padded_)),
+        scratch_(kScratchSlot, floats(a_, grads)),
         keys_(a_, sequence_, kv_head_, take_keys()),
         buffers_(grad_buffers<Unit>(scratch_, padded_, &ahead_)) {}
   HeadGrad(const HeadGrad&) = delete;
+
+  // Of its scratch memory.
+  static int64_t floats(const AttentionArgs& a, int64_t grads) {
+    return (2 + (kPairs ? 1 : 0) + 2 * grads) * packed_size(a) +
+           grad_size(padded_head(a.head_size));
+  }
 
   KeyGrads take_grads() { return {take(), take()}; }
 
@@ -143,9 +148,10 @@ void store_keys(const AttentionGradArgs& g, int64_t task, KeyGrads from, int64_t
 template <class T>
 void gradients_by_heads(const AttentionGradArgs& g, const Parts& parts) {
   const AttentionArgs& a = g.forward;
-  const int64_t padded = padded_head(a.head_size);
+  const int64_t padded = padded_head(a.head_size), grads = parts.count == 1 ? 1 : 2;
+  Scratch::reserve(kScratchSlot, HeadGrad<T>::floats(a, grads));
   for_chunks(a.batch * a.kv_heads, [&](int64_t task) {
-    HeadGrad<T> head(g, parts, task, parts.count == 1 ? 1 : 2);
+    HeadGrad<T> head(g, parts, task, grads);
     const KeyGrads sum = head.take_grads();
     clear(sum, round_up(a.keys, 4) * padded);
     if (parts.count == 1) {
@@ -170,6 +176,7 @@ void gradients_by_parts(const AttentionGradArgs& g, const Parts& parts) {
   const int64_t padded = padded_head(a.head_size), size = packed_size(a),
                 heads = a.batch * a.kv_heads, key_blocks = divide_up(a.keys, kKeys);
   float* shared = Scratch(kSharedSlot, 2 * heads * parts.count * size).take(0);
+  Scratch::reserve(kScratchSlot, larger(HeadGrad<T>::floats(a, 0), 2 * kKeys * padded));
   const auto share = [&](int64_t task, int64_t part, int64_t key) {
     float* keys = shared + (task * parts.count + part) * 2 * size + key * padded;
     return KeyGrads{keys, keys + size};

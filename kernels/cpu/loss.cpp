@@ -84,9 +84,10 @@ void scale_pieces(float* x, const float* bases, int64_t count, Softmax softmax, 
 }  // namespace
 
 void cross_entropy(const CrossEntropyArgs& a) {
+  const int64_t bytes = divide_up(a.vocabulary, kPiece) * 4;
+  reserve_scratch(kRowSlot, bytes);
   for_ranges(a.rows, kRows, [&](int64_t first, int64_t end) {
-    float* bases =
-        static_cast<float*>(thread_scratch(kRowSlot, divide_up(a.vocabulary, kPiece) * 4));
+    float* bases = static_cast<float*>(thread_scratch(kRowSlot, bytes));
     for (int64_t r = first; r < end; ++r) {
       float* x = a.logits + r * a.stride;
       const int32_t target = a.targets[r];

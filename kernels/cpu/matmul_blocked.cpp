@@ -69,6 +69,12 @@ class Product {
   Product(const MatmulArgs& args, int shape);
   void run();
 
+  // Of its scratch memory, in floats: packed rows, the packed strip of a thread, sums, op(down).
+  struct Room {
+    int64_t rows, strip, sums, down;
+  };
+  Room room() const;
+
  private:
   Step step(int64_t index) const;
   void pack_rows(const Step& s, int64_t task) const;
@@ -90,6 +96,9 @@ class Product {
   int64_t panels(const Step& s) const { return divide_up(s.rows, panel_rows_); }
   int64_t pack_tasks(const Step& s) const { return divide_up(panels(s), kPackPanels); }
   int64_t a_panel_size() const { return depth_ * panel_rows_ + kLanes; }
+  int64_t packed_rows() const { return divide_up(rows_, panel_rows_) * a_panel_size(); }
+  // Floats in front of a strip's panels.
+  int64_t lead() const { return Unit::kWholeNumbers ? panel_columns_ : 0; }
 
   const MatmulArgs& args_;
   const int shape_;
@@ -131,6 +140,17 @@ Product<Unit>::Product(const MatmulArgs& args, int shape) : args_(args), shape_(
 }
 
 template <class Unit>
+typename Product<Unit>::Room Product<Unit>::room() const {
+  const int64_t tiles = divide_up(smaller(strip_, columns_), panel_columns_);
+  return {.rows = 2 * packed_rows(),
+          .strip = tiles * (depth_ * panel_columns_ + lead()) + kLanes,
+          .sums = partial_ ? rows_ * divide_up(columns_, kLanes) * kLanes : 0,
+          .down = args_.t == nullptr
+                      ? 0
+                      : divide_up(args_.k2, kLanes) * kLanes * first_units_ + kLanes};
+}
+
+template <class Unit>
 Step Product<Unit>::step(int64_t index) const {
   Step s;
   const int64_t k = index % deep_, block = index / deep_;
@@ -142,8 +162,7 @@ Step Product<Unit>::step(int64_t index) const {
   s.columns = smaller(columns_, args_.n - s.column);
   s.row = block / wide_ * rows_;
   s.rows = smaller(rows_, args_.m - s.row);
-  const int64_t size = divide_up(rows_, panel_rows_) * a_panel_size();
-  s.a = scratch_floats(kRowsSlot, 2 * size) + index % 2 * size;
+  s.a = scratch_floats(kRowsSlot, room().rows) + index % 2 * packed_rows();
   return s;
 }
 
@@ -151,7 +170,7 @@ template <class Unit>
 void Product<Unit>::pack_down() {
   const Source down = right_source(args_.down, args_.k);
   constexpr int64_t kUnits = 128;  // of a task
-  down_ = scratch_floats(kDownSlot, divide_up(args_.k2, kLanes) * kLanes * first_units_ + kLanes);
+  down_ = scratch_floats(kDownSlot, room().down);
   for_ranges(first_units_, kUnits, [&](int64_t begin, int64_t end) {
     pack_part<typename Unit::Columns>(
         down, 0, 0, begin, end - begin,
@@ -283,10 +302,9 @@ void Product<Unit>::scale_tile(const Step& s, float* tile, int64_t i, int64_t ro
 template <class Unit>
 void Product<Unit>::multiply_strip(const Step& s, int64_t begin, int64_t end, int64_t first,
                                    int64_t columns, int64_t next) const {
-  const int64_t lead = Unit::kWholeNumbers ? panel_columns_ : 0;  // in front of a panel
-  const int64_t panel_size = s.units * panel_columns_ + lead;
+  const int64_t panel_size = s.units * panel_columns_ + lead();
   const int64_t tiles = divide_up(columns, panel_columns_);
-  float* b = scratch_floats(kStripSlot, tiles * panel_size + kLanes) + lead;
+  float* b = scratch_floats(kStripSlot, tiles * panel_size + kLanes) + lead();
   pack<typename Unit::Columns>(right_, s.column + first, s.unit, s.units,
                                {columns, panel_columns_, panel_size, b});
   if constexpr (Unit::kWholeNumbers) {
@@ -312,7 +330,7 @@ void Product<Unit>::multiply_strip(const Step& s, int64_t begin, int64_t end, in
 template <class Unit>
 void Product<Unit>::run() {
   if (args_.t != nullptr) pack_down();
-  if (partial_) sums_ = scratch_floats(kPartialSlot, rows_ * divide_up(columns_, kLanes) * kLanes);
+  if (partial_) sums_ = scratch_floats(kPartialSlot, room().sums);
   const int64_t count = divide_up(args_.m, rows_) * wide_ * deep_;
   Step s = step(0);
   for_chunks(pack_tasks(s), [&](int64_t task) { pack_rows(s, task); });
@@ -338,8 +356,26 @@ void Product<Unit>::run() {
   }
 }
 
+// Takes as much scratch memory as the largest of the tiles' shapes needs: which shape is taken is
+// measured, and what the product takes must not depend on that.
+template <class Unit>
+void reserve(const MatmulArgs& args) {
+  typename Product<Unit>::Room most = {};
+  for (int shape = 0; shape < kTileCount; ++shape) {
+    const auto room = Product<Unit>(args, shape).room();
+    most = {larger(most.rows, room.rows), larger(most.strip, room.strip),
+            larger(most.sums, room.sums), larger(most.down, room.down)};
+  }
+  scratch_floats(kRowsSlot, most.rows);
+  if (most.sums > 0) scratch_floats(kPartialSlot, most.sums);
+  if (most.down > 0) scratch_floats(kDownSlot, most.down);
+  reserve_scratch(kStripSlot, most.strip * static_cast<int64_t>(sizeof(float)));
+}
+
 template <class Unit>
 void multiply(const MatmulArgs& args) {
+  reserve<Unit>(args);
+  if (!chunks_are_run()) return;
   const ProductClass product = {.table = kName,
                                 .unit_steps = Unit::kSteps,
                                 .m = args.m,

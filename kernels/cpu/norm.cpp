@@ -96,6 +96,7 @@ void normalise(const NormArgs& a) {
     const bool stream = rows_past_caches(a.y, a.rows, row_bytes) &&
                         (a.sum == nullptr || (a.sum != a.x && a.sum != a.residual &&
                                               rows_past_caches(a.sum, a.rows, row_bytes)));
+    reserve_scratch(kRowSlot, row_bytes);
     for_ranges(a.rows, kRows, [&](int64_t begin, int64_t end) {
       T* scratch = static_cast<T*>(thread_scratch(kRowSlot, row_bytes));
       for (int64_t r = begin; r < end; ++r) {

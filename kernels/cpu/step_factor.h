@@ -7,10 +7,10 @@
 
 namespace tenon::cpu::TENON_ISA {
 
-// The factor of GradientScale; false when nothing is to be written.
+// The factor of GradientScale; false when nothing is to be written. A dry run has no gradients.
 inline bool factor_of(const GradientScale& scale, float* factor) {
   double result = scale.unscale;
-  if (scale.sum_squares != nullptr) {
+  if (scale.sum_squares != nullptr && chunks_are_run()) {
     const double squares = *scale.sum_squares;
     if (!__builtin_isfinite(squares)) return false;
     const double limit = scale.max_norm / (__builtin_sqrt(squares) * scale.unscale + 1e-6);

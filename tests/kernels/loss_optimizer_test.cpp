@@ -353,6 +353,42 @@ TEST_CASE("fill and copy_rows write what they name and nothing else", "[kernels]
   }
 }
 
+TEST_CASE("bits say which elements are positive, and choose elements", "[kernels]") {
+  for (const Target& target : targets()) {
+    const KernelTable* table = target.enter();
+    for (const DType dtype : {DType::kF32, DType::kBF16, DType::kF16}) {
+      for (int64_t count : {int64_t{1}, int64_t{7}, int64_t{8}, int64_t{9}, int64_t{1001},
+                            int64_t{32768}, int64_t{70001}}) {
+        CAPTURE(target.name, name_of(dtype), count);
+        std::vector<float> values = random_values(count, 3, -1, 1);
+        const float special[] = {0.0f, -0.0f, INFINITY, -INFINITY, NAN, -NAN, 6e-8f, -6e-8f};
+        for (size_t i = 0; i < std::size(special) && i < values.size(); ++i)
+          values[values.size() - 1 - i] = special[i];
+        const GuardedArray x(dtype, values);
+        GuardedArray bytes(DType::kF32,
+                           std::vector<float>(static_cast<size_t>((count + 31) / 32), 7));
+        table->positive_bits({.x = x.data(),
+                              .bits = static_cast<uint8_t*>(bytes.data()),
+                              .count = count,
+                              .dtype = dtype});
+        GuardedArray y(dtype, std::vector<float>(static_cast<size_t>(count), 7));
+        table->select_bits({.x = x.data(),
+                            .bits = static_cast<const uint8_t*>(bytes.data()),
+                            .y = y.data(),
+                            .count = count,
+                            .dtype = dtype});
+        const unsigned char* bits = bytes.host();
+        for (int64_t i = 0; i < count; ++i) {
+          const bool positive = x.get(i) > 0;
+          if ((bits[i / 8] >> (i % 8) & 1) != positive) FAIL("bit " << i << " of " << x.get(i));
+          if (y.get(i) != (positive ? x.get(i) : 0)) FAIL("element " << i << " of " << x.get(i));
+        }
+        if (count % 8 != 0) CHECK((bits[count / 8] >> (count % 8)) == 0);
+      }
+    }
+  }
+}
+
 TEST_CASE("kernels accept arrays of no elements", "[kernels]") {
   for (const Target& target : targets()) {
     const KernelTable* table = target.enter();
@@ -374,6 +410,8 @@ TEST_CASE("kernels accept arrays of no elements", "[kernels]") {
     table->cast({});
     table->fill({});
     table->copy_rows({});
+    table->positive_bits({});
+    table->select_bits({});
     table->adamw({});
     table->sgd({});
     SUCCEED(target.name);
