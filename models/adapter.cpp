@@ -7,6 +7,7 @@
 
 #include "core/error.h"
 #include "core/files.h"
+#include "core/for_pieces.h"
 #include "models/adapter_config.h"
 #include "models/adapter_files.h"
 #include "models/adapter_rules.h"
@@ -82,10 +83,13 @@ void draw_factors(Lora& lora, uint64_t seed, uint64_t stream) {
   lora.a.value = Tensor::empty(lora.a.shape, DType::kF32, MemoryKind::kWeights);
   const float bound = 1.0f / std::sqrt(static_cast<float>(lora.a.shape[1]));
   const RandomStream random{.seed = seed, .purpose = static_cast<uint32_t>(Purpose::kAdapterInit)};
-  for (int64_t i = 0; i < lora.a.value.numel(); ++i) {
-    const uint32_t word = philox_word(random, (stream << 32) + static_cast<uint64_t>(i));
-    lora.a.value.data<float>()[i] = bound * (2 * uniform_from(word) - 1);
-  }
+  float* const a = lora.a.value.data<float>();
+  for_pieces(lora.a.value.numel(), 4096, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) {
+      const uint32_t word = philox_word(random, (stream << 32) + static_cast<uint64_t>(i));
+      a[i] = bound * (2 * uniform_from(word) - 1);
+    }
+  });
   lora.b.value = Tensor::zeros(lora.b.shape, DType::kF32, MemoryKind::kWeights);
   if (lora.bias)
     lora.bias->value = Tensor::zeros(lora.bias->shape, DType::kF32, MemoryKind::kWeights);

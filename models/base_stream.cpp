@@ -5,6 +5,7 @@
 #include <charconv>
 #include <string_view>
 
+#include "core/counting.h"
 #include "core/file.h"
 
 namespace tenon {
@@ -42,6 +43,7 @@ BaseStream::BaseStream(Model& model) : blocks_(static_cast<size_t>(model.blocks(
 }
 
 void BaseStream::begin(int64_t i, int64_t next) const {
+  if (counting() != nullptr) return;
   for (const Range& range : blocks_[static_cast<size_t>(i)])
     advise_pages(range.data, range.bytes, Pages::kMap);
   if (next < 0 || next >= static_cast<int64_t>(blocks_.size())) return;
@@ -50,18 +52,27 @@ void BaseStream::begin(int64_t i, int64_t next) const {
 }
 
 void BaseStream::end(int64_t i) const {
+  if (counting() != nullptr) return;
   for (const Range& range : blocks_[static_cast<size_t>(i)])
     advise_pages(range.data, range.bytes, Pages::kDone);
 }
 
 int64_t BaseStream::largest_block() const {
   int64_t largest = 0;
-  for (const std::vector<Range>& block : blocks_) {
-    int64_t sum = 0;
-    for (const Range& range : block) sum += range.bytes;
-    largest = std::max(largest, sum);
-  }
+  for (const std::vector<Range>& block : blocks_) largest = std::max(largest, bytes_of(block));
   return largest;
+}
+
+int64_t BaseStream::bytes() const {
+  int64_t sum = 0;
+  for (const std::vector<Range>& block : blocks_) sum += bytes_of(block);
+  return sum;
+}
+
+int64_t BaseStream::bytes_of(const std::vector<Range>& ranges) {
+  int64_t sum = 0;
+  for (const Range& range : ranges) sum += range.bytes;
+  return sum;
 }
 
 }  // namespace tenon

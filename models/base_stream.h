@@ -21,14 +21,16 @@ class BaseStream {
   void begin(int64_t i, int64_t next) const;
   void end(int64_t i) const;
 
-  // Bytes of mapped weights in the largest block; 0: nothing is streamed.
+  // Bytes of mapped weights in the largest block, and in all of them; 0: nothing is streamed.
   int64_t largest_block() const;
+  int64_t bytes() const;
 
  private:
   struct Range {
     const void* data;
     int64_t bytes;
   };
+  static int64_t bytes_of(const std::vector<Range>& ranges);
   std::vector<std::vector<Range>> blocks_;
 };
 

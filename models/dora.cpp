@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "core/backend.h"
+#include "core/parallel_for.h"
 
 namespace tenon {
 namespace {
@@ -35,6 +36,7 @@ std::vector<double> row_squares(const Linear& linear) {
   for (int64_t begin = 0; begin < rows; begin += kRows) {
     const int64_t end = std::min(rows, begin + kRows);
     const Tensor part = weight.rows(begin, end);
+    if (!chunks_are_run()) continue;
     const float* at = part.data<float>();
     for (int64_t r = begin; r < end; ++r, at += columns) {
       for (int64_t c = 0; c < columns; ++c) {

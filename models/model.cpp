@@ -56,7 +56,8 @@ Tensor forward(const Model& model, const Context& context, const RunOptions& opt
   for (int64_t i = 0; i < model.blocks(); ++i) {
     const StreamedBlock streamed(model, i);
     hook(hooks.before_block, i);
-    if (options.checkpoint_activations) {
+    const int64_t from_end = model.blocks() - 1 - i;
+    if (options.recompute_every > 0 && from_end % options.recompute_every == 0) {
       // The context is copied: backward runs the block again after the caller's is gone.
       x = recompute([&model, i, context](const Tensor& in) { return model.block(i, in, context); },
                     x);

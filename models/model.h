@@ -100,7 +100,9 @@ std::unique_ptr<Model> build_model(const std::string& folder);
 std::unique_ptr<Model> build_model(const Json& config, const std::string& where);
 
 struct RunOptions {
-  bool checkpoint_activations = false;
+  // Blocks whose activations are dropped and computed again in the backward pass: 0 none, k every
+  // k-th from the last one back.
+  int64_t recompute_every = 0;
   const BlockHooks* hooks = nullptr;
 };
 

@@ -6,6 +6,7 @@
 #include "core/error.h"
 #include "models/adapter.h"
 #include "models/base_stream.h"
+#include "models/unbacked_weights.h"
 
 namespace tenon {
 namespace {
@@ -27,19 +28,23 @@ void draw(Model& model, DType dtype, const Opening& opening) {
 OpenedModel open_model(const Opening& opening) {
   const std::string where = opening.model.string();
   OpenedModel opened;
-  opened.model =
-      opening.drawn ? build_model(parse_json_file(where), shown(where)) : build_model(where);
+  const bool bare = opening.drawn || opening.unbacked;
+  const Json config = bare ? parse_json_file(where) : Json();
+  opened.model = bare ? build_model(config, shown(where)) : build_model(where);
   Model& model = *opened.model;
   if (opening.check) opening.check(model);
   model.visit_parameters(
       [&](const std::string&, Parameter& parameter) { parameter.trainable = opening.train_base; });
+  const LoadOptions loading{.quantization = opening.quantization,
+                            .trained = opening.trained,
+                            .gradients = opening.gradients};
   if (opening.drawn) {
     draw(model, *opening.drawn, opening);
+  } else if (opening.unbacked) {
+    opened.weights =
+        load_weights(model, unbacked_weights(model, stated_dtype(config), opening.model), loading);
   } else {
-    opened.weights = load_weights(model, opening.model,
-                                  {.quantization = opening.quantization,
-                                   .trained = opening.trained,
-                                   .gradients = opening.gradients});
+    opened.weights = load_weights(model, opening.model, loading);
   }
   if (opening.adapt) opening.adapt(model);
   place(model, opening.device, opening.activations);

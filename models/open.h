@@ -16,6 +16,8 @@ struct Opening {
   std::filesystem::path model;  // a Hugging Face folder
   // `model` is a config.json instead, and the weights are drawn, seed 1, in this dtype.
   std::optional<DType> drawn;
+  // `model` is a config.json instead, and no weights are there: for dry runs.
+  bool unbacked = false;
   Device device = Device::kCPU;
   DType activations = DType::kF32;  // see place()
   bool train_base = false;          // every weight of the base is trained

@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "core/error.h"
+#include "core/parallel_for.h"
 #include "models/weights.h"
 
 namespace tenon {
@@ -37,6 +38,7 @@ std::string unwrapped(const std::string& name) {
 bool agree(const TensorEntry& a, const TensorEntry& b) {
   if (a.shape != b.shape || !a.dtype || !b.dtype || !is_float(*a.dtype) || !is_float(*b.dtype))
     return false;
+  if (!chunks_are_run()) return true;  // a dry run reads no weights
   const auto bytes_agree = [](const void* one, const void* other, int64_t bytes) {
     return std::memcmp(one, other, static_cast<size_t>(bytes)) == 0;
   };

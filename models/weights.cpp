@@ -13,7 +13,6 @@
 #include "core/files.h"
 #include "core/finite.h"
 #include "core/for_pieces.h"
-#include "core/weight_files.h"
 #include "models/four_bit_files.h"
 #include "models/stored_weights.h"
 #include "models/weight_check.h"
@@ -99,7 +98,10 @@ Tensor own(const TensorEntry& entry, const Shape& shape, DType dtype) {
 }
 
 LoadedWeights load_weights(Model& model, const fs::path& folder, const LoadOptions& options) {
-  const WeightFiles files = WeightFiles::open(folder);
+  return load_weights(model, WeightFiles::open(folder), options);
+}
+
+LoadedWeights load_weights(Model& model, const WeightFiles& files, const LoadOptions& options) {
   StoredWeights stored = StoredWeights::of(model, files);
   LoadedWeights loaded{.file = shown(files.source())};
   std::vector<std::string> missing, wrong = stored.conflicts, unexpected;

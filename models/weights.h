@@ -10,6 +10,7 @@
 #include <string>
 
 #include "core/safetensors.h"
+#include "core/weight_files.h"
 #include "models/model.h"
 
 namespace tenon {
@@ -33,6 +34,7 @@ struct LoadOptions {
 };
 LoadedWeights load_weights(Model& model, const std::filesystem::path& folder,
                            const LoadOptions& options = {});
+LoadedWeights load_weights(Model& model, const WeightFiles& files, const LoadOptions& options);
 
 // Moves every parameter to `device`, the trainable ones with a fresh gradient buffer. Frozen matrices
 // become `activations` where they are wider than that, which halves them and lets products run in

@@ -96,6 +96,10 @@ class Arguments {
 
   // A value may begin with a dash, but it is not the name of another option.
   void take_values(const std::string& name, const CLI::Option& option) {
+    if (option.get_items_expected_min() == 0) {
+      at_ += at_ + 1 < words_.size() && !words_[at_ + 1].starts_with("-");
+      return;
+    }
     if (at_ + 1 == words_.size() || known(words_[at_ + 1]) || words_[at_ + 1].empty()) {
       reject(fmt::format("--{}: expected a value", name));
     }

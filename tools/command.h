@@ -37,6 +37,7 @@ Command add_inspect(const Flags& program);
 Command add_convert(const Flags& program);
 Command add_quantize(const Flags& program);
 Command add_merge(const Flags& program);
+Command add_plan(const Flags& program);
 
 // All of them, in the order in which --help lists them.
 std::vector<Command> add_commands(const Flags& program);

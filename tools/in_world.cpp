@@ -18,7 +18,8 @@ int in_world(int threads, const std::function<int(World& world, const Machine& m
                           .version = version_name(),
                           .warning = world.warning(),
                           .threads = threads > 0 ? threads : world.threads_for_rank(),
-                          .local_rank = world.local_rank()};
+                          .local_rank = world.local_rank(),
+                          .local_ranks = world.local_size()};
     set_thread_count(machine.threads);
     check_agreement(world.communicator(), {{"build", machine.build},
                                            {"kernels (TENON_CPU)", kernels(Device::kCPU).name}});

@@ -109,10 +109,10 @@ int run(int argc, char** argv) {
 }  // namespace
 
 std::vector<Command> add_commands(const Flags& program) {
-  return {add_finetune(program), add_init(program),     add_evaluate(program),
-          add_generate(program), add_tokenize(program), add_detokenize(program),
-          add_merge(program),    add_convert(program),  add_quantize(program),
-          add_inspect(program),  add_verify(program)};
+  return {add_finetune(program),   add_plan(program),     add_init(program),
+          add_evaluate(program),   add_generate(program), add_tokenize(program),
+          add_detokenize(program), add_merge(program),    add_convert(program),
+          add_quantize(program),   add_inspect(program),  add_verify(program)};
 }
 
 void understand(const std::vector<std::string>& words) {

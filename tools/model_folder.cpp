@@ -2,7 +2,6 @@
 #include "tools/model_folder.h"
 
 #include <algorithm>
-#include <charconv>
 #include <string_view>
 
 #include "core/folders.h"
@@ -11,6 +10,7 @@
 #include "models/stored_weights.h"
 #include "text/chat/template_source.h"
 #include "tools/command.h"
+#include "train/budget.h"
 #include "train/model_card.h"
 
 namespace tenon {
@@ -35,33 +35,12 @@ bool is_model_file(const fs::path& path) {
 
 }  // namespace
 
-int64_t parse_bytes(const std::string& text, const std::string& flag) {
-  struct Unit {
-    std::string_view name;
-    int64_t bytes;
-  };
-  constexpr Unit kUnits[] = {
-      {"", 1},          {"KB", 1000},     {"MB", 1'000'000}, {"GB", 1'000'000'000},
-      {"KiB", 1 << 10}, {"MiB", 1 << 20}, {"GiB", 1 << 30}};
-  int64_t number = 0;
-  const char* end = text.data() + text.size();
-  const auto [rest, error] = std::from_chars(text.data(), end, number);
-  for (const Unit& unit : kUnits) {
-    int64_t bytes = 0;
-    if (error == std::errc() && number > 0 && std::string_view(rest, end) == unit.name &&
-        !__builtin_mul_overflow(number, unit.bytes, &bytes)) {
-      return bytes;
-    }
-  }
-  fail_input("{}: expected a size such as 5GB or 512MiB, got {}", flag, printable(text));
-}
-
 void add_model_out(const Flags& flags, ModelOut& out) {
   out.shard_bytes = kShardBytes;
   flags.word("--out", out.folder, "Folder of the new model", Flags::kRequired);
   flags.read(
       "--max-shard-size",
-      [&out](const std::string& word) { out.shard_bytes = parse_bytes(word, "--max-shard-size"); },
+      [&out](const std::string& word) { out.shard_bytes = parse_bytes("--max-shard-size", word); },
       "Largest file of weights before they are cut in shards, such as 5GB or 512MiB [5GB]");
   flags.flag("--force", out.force, "Overwrite the model that is there");
 }

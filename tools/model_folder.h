@@ -31,9 +31,6 @@ void check_model_out(const ModelOut& out, const std::vector<std::filesystem::pat
 void write_model_out(const ModelOut& out,
                      const std::function<void(const std::filesystem::path&)>& fill);
 
-// "5GB" (10^9), "512MiB" (2^20) or plain bytes. Throws Error(kInput) naming `flag`.
-int64_t parse_bytes(const std::string& text, const std::string& flag);
-
 // A tensor's bytes as they lie in its file, whose pages are given back when they were written.
 TensorToWrite as_stored(const TensorEntry& entry);
 

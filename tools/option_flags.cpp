@@ -29,6 +29,9 @@ OptionFlags::OptionFlags(const Flags& flags, const std::function<bool(const Opti
         text.empty() || text == "0" ? row.help : fmt::format("{} [{}]", row.help, text);
     if (row.kind == OptionRow::kFlag) {
       given.option = flags.app().add_flag(name, help);
+    } else if (row.kind == OptionRow::kFlagOrValue) {
+      given.option = flags.app().add_option(name, given.words, help)->expected(0, 1)->type_size(1);
+      given.option->type_name("");
     } else {
       given.option = flags.app().add_option(name, given.words, help);
       if (row.kind == OptionRow::kValue) given.option->expected(1)->type_size(1);
@@ -43,8 +46,10 @@ void OptionFlags::apply(TrainOptions& options) const {
     const bool empty = std::find(given.words.begin(), given.words.end(), "") != given.words.end();
     if (given.row->path && empty)
       fail_input("--{}: expected a path, got an empty word", given.row->name);
-    given.row->set(options,
-                   given.row->kind == OptionRow::kFlag ? given.option->results() : given.words);
+    const bool alone = given.row->kind == OptionRow::kFlagOrValue && empty;
+    given.row->set(options, alone                                 ? std::vector<std::string>{}
+                            : given.row->kind == OptionRow::kFlag ? given.option->results()
+                                                                  : given.words);
   }
 }
 

@@ -82,6 +82,20 @@ const char* name_in(const Choice<T> (&choices)[N], const T& value) {
   return "";
 }
 
+// --checkpoint-activations as RunOptions::recompute_every. "true" and "false" are all and none, and
+// "auto" is none where nobody has settled it. Throws Error(kInput).
+inline int64_t recompute_every(const std::string& checkpoint) {
+  if (checkpoint == "none" || checkpoint == "false" || checkpoint == "auto") return 0;
+  if (checkpoint == "all" || checkpoint == "true") return 1;
+  constexpr std::string_view kEvery = "every:";
+  if (checkpoint.starts_with(kEvery)) {
+    return parse_number<int64_t>("--checkpoint-activations every", checkpoint.substr(kEvery.size()),
+                                 1, 1'000'000);
+  }
+  fail_input("--checkpoint-activations: expected none, all, every:K or auto, got \"{}\"",
+             printable(checkpoint));
+}
+
 inline bool updates_in_backward(const TrainOptions& options) {
   return chosen(kUpdates, "--update", options.update);
 }

@@ -13,6 +13,7 @@
 #include "core/parallel_for.h"
 #include "models/weight_check.h"
 #include "text/data/sources.h"
+#include "train/budget.h"
 #include "train/choices.h"
 #include "train/data.h"
 #include "train/input.h"
@@ -23,16 +24,6 @@ namespace tenon {
 namespace {
 
 namespace fs = std::filesystem;
-
-OptimizerOptions optimizer_options(const TrainOptions& o) {
-  return {.rule = chosen(kOptimizers, "--optimizer", o.optimizer),
-          .beta1 = o.beta1,
-          .beta2 = o.beta2,
-          .eps = o.eps,
-          .momentum = o.momentum,
-          .weight_decay = o.weight_decay,
-          .seed = static_cast<uint64_t>(o.seed)};
-}
 
 // The checkpoint to go on from: its state, and what to say about it.
 struct Resumed {
@@ -104,9 +95,29 @@ std::string now_text() {
   return text;
 }
 
-void write_summary(const Job& job, const Machine& machine, const RunOutcome& outcome,
+// The plan beside what was: bytes by kind when the sum was at its peak.
+nlohmann::ordered_json memory_of(const Plan& plan) {
+  const MemoryAccount& account = memory_process();
+  nlohmann::ordered_json planned, measured;
+  for (int kind = 0; kind < kMemoryKinds; ++kind) {
+    const auto each = static_cast<MemoryKind>(kind);
+    if (each == MemoryKind::kMapped) continue;
+    planned[name_of(each)] = plan.parts[static_cast<size_t>(kind)];
+    measured[name_of(each)] = account.at_peak(each);
+  }
+  planned["allocated"] = plan.allocated;
+  measured["allocated"] = account.peak();
+  planned["resident"] = plan.resident + plan.program;
+  measured["resident"] = resident_anonymous_bytes();
+  planned["mapped"] = plan.mapped;
+  measured["mapped"] = account.peak(MemoryKind::kMapped);
+  return {{"plan", planned}, {"measured", measured}};
+}
+
+void write_summary(const Input& in, const Machine& machine, const RunOutcome& outcome,
                    const RunLength& length, int ranks, const std::string& started,
                    const std::string& metrics_lost) {
+  const Job& job = in.job;
   const TrainerState& state = outcome.state;
   constexpr const char* kEnds[] = {"finished", "stopped early", "stopped by a signal"};
   nlohmann::ordered_json json = {{"tenon", machine.version},
@@ -133,8 +144,17 @@ void write_summary(const Job& job, const Machine& machine, const RunOutcome& out
     json["best_val_loss"] = state.best_val;
     json["best_step"] = state.best_step;
   }
+  if (in.plan) json["memory"] = memory_of(*in.plan);
   if (!metrics_lost.empty()) json["metrics_lost"] = metrics_lost;
   write_text_atomic(fs::path(job.options.out) / "summary.json", json.dump(2) + "\n");
+}
+
+// Bytes that each rank may take of its node's memory: the least of them.
+int64_t budget_of(const TrainOptions& o, const Machine& machine, Communicator& world) {
+  int64_t bytes[1] = {o.memory == "auto" ? available_memory() / machine.local_ranks
+                                         : parse_bytes("--memory", o.memory)};
+  world.all_reduce(std::span<int64_t>(bytes), Reduce::kMin);
+  return bytes[0];
 }
 
 // The options as config.yaml has them: with it the run is the same again. How this process began,
@@ -211,6 +231,11 @@ void print_plan(Console& console, const Job& job, const Machine& machine, const 
     console.warning(fmt::format("{} record{} of the data could not be read and were passed over",
                                 skipped, plural(skipped)));
   }
+  if (const int64_t turns = job.tokens->unwritten_turns(); turns > 0) {
+    console.warning(fmt::format(
+        "{} turn{} of the assistant are not learnt: the chat template does not write them", turns,
+        plural(turns)));
+  }
   warn_of_endless_turns(console, job);
   if (updates_in_backward(o) && o.clip > 0) {
     console.line(
@@ -260,10 +285,10 @@ void write_final(const RunFolder& folder, const std::string& name,
 }
 
 // Collective. A run that had nothing left to do leaves the report of the one that did it.
-void write_report(const Job& job, const Machine& machine, const RunOutcome& outcome,
+void write_report(const Input& in, const Machine& machine, const RunOutcome& outcome,
                   const RunLength& length, Communicator& world, const std::string& started,
                   const std::string& metrics_lost) {
-  const fs::path folder = job.options.out;
+  const fs::path folder = in.job.options.out;
   const bool there = files::exists(folder / "summary.json") && files::exists(folder / "ranks.csv");
   const bool keep =
       world.all_gather_text(there ? "there" : "").front() == "there" && outcome.steps == 0;
@@ -275,7 +300,7 @@ void write_report(const Job& job, const Machine& machine, const RunOutcome& outc
                  .seconds = outcome.seconds,
                  .seconds_waiting = world.traffic().seconds_waiting});
     if (world.rank() == 0) {
-      write_summary(job, machine, outcome, length, world.size(), started, metrics_lost);
+      write_summary(in, machine, outcome, length, world.size(), started, metrics_lost);
     }
   }
   if (world.rank() == 0) sync_directory(folder);
@@ -302,7 +327,8 @@ int finetune(const TrainOptions& options, Communicator& world, const Machine& ma
   check_agreement(world, {{"--device", name_of(device)}});
 
   Input in;
-  read_all(options, group, device, in);
+  const int64_t budget = budget_of(options, machine, world);
+  read_all(options, group, device, machine.local_ranks, budget, in);
   Job& job = in.job;
   TrainOptions& o = job.options;
   Optimizer optimizer(*job.model, optimizer_options(o));
@@ -358,7 +384,7 @@ int finetune(const TrainOptions& options, Communicator& world, const Machine& ma
         [&](const fs::path& target) { job.write_result(target, outcome.state); }, console);
   }
   const std::string metrics_lost = metrics ? metrics->lost() : "";
-  write_report(job, machine, outcome, length, group, started, metrics_lost);
+  write_report(in, machine, outcome, length, group, started, metrics_lost);
   const int code = print_end(console, job, outcome);
   if (!metrics_lost.empty()) console.alarm("metrics are incomplete: " + metrics_lost);
   return code;

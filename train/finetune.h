@@ -14,7 +14,8 @@ namespace tenon {
 struct Machine {
   std::string hostname, build, version, warning;
   int threads = 1;
-  int local_rank = 0;  // among the ranks on this machine: which card a rank takes
+  int local_rank = 0;   // among the ranks on this machine: which card a rank takes
+  int local_ranks = 1;  // on this machine
 };
 
 // Runs `tenon finetune` on every rank of `world`. Returns the exit code: 0, or 75 after a signal

@@ -1,9 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "train/input.h"
 
+#include <sstream>
+
 #include "comm/agree.h"
 #include "core/error.h"
 #include "core/files.h"
+#include "train/budget.h"
 #include "train/data.h"
 
 namespace tenon {
@@ -46,7 +49,44 @@ void all_or_none(Communicator& world, std::optional<RunFolder>& folder,
   throw Error(static_cast<Exit>(first[0] % kCodes), "");
 }
 
-void read_all(const TrainOptions& options, Communicator& world, Device device, Input& in) {
+namespace {
+
+// The options without "auto", on all ranks what rank 0 finds.
+void settle_all(TrainOptions& o, Communicator& world, Device device, int local_ranks,
+                int64_t budget, Input& in) {
+  std::string text;  // "map\nnone\n4"
+  all_or_none(world, in.folder, [&] {
+    if (world.rank() != 0) return;
+    Settled settled{.options = o};
+    if (device == Device::kCPU) {
+      build_model(o.model);                         // what is wrong with its config comes first
+      in.job.tokenizer = Tokenizer::load(o.model);  // a part of the program that is planned for
+      settled = settle(o, {world.size(), local_ranks}, budget);
+      in.plan = settled.plan;
+    } else {
+      if (o.weights == "auto") settled.options.weights = "map";
+      if (o.checkpoint_activations == "auto") settled.options.checkpoint_activations = "none";
+    }
+    const TrainOptions& found = settled.options;
+    text =
+        fmt::format("{}\n{}\n{}", found.weights, found.checkpoint_activations, found.micro_batch);
+    if (settled.fits) return;
+    std::fputs(plan_text(settled.plan, budget).c_str(), stderr);
+    std::fputs(changes_text(settled).c_str(), stderr);
+    fail(Exit::kMemory, "the run needs {} a rank, and has {} (--memory)",
+         bytes_text(static_cast<double>(settled.plan.need())),
+         bytes_text(static_cast<double>(budget)));
+  });
+  std::istringstream lines(world.all_gather_text(text).front());
+  std::getline(lines, o.weights);
+  std::getline(lines, o.checkpoint_activations);
+  lines >> o.micro_batch;
+}
+
+}  // namespace
+
+void read_all(const TrainOptions& options, Communicator& world, Device device, int local_ranks,
+              int64_t budget, Input& in) {
   // One rank may read for long while the others wait: then the launcher alone ends the wait.
   const double limit = world.timeout();
   world.set_timeout(24 * 3600.0);
@@ -60,7 +100,11 @@ void read_all(const TrainOptions& options, Communicator& world, Device device, I
     if (rank0 && asks) earlier = earlier_date(options);
   });
   settle_date(dated, dated.model, dated.adapter, world, earlier);
-  all_or_none(world, in.folder, [&] { in.job = read_model(dated, device); });
+  settle_all(dated, world, device, local_ranks, budget, in);
+  if (options.memory != "auto")
+    in.limit.emplace(std::max<int64_t>(1, budget - resident_anonymous_bytes()));
+  all_or_none(world, in.folder,
+              [&] { in.job = read_model(dated, device, std::move(in.job.tokenizer)); });
   all_or_none(world, in.folder, [&] {
     in.folder.emplace(in.job.options, rank0);
     in.cache.emplace(*in.folder, !options.resume.empty());

@@ -8,6 +8,7 @@
 #include "comm/communicator.h"
 #include "train/identity.h"
 #include "train/job.h"
+#include "train/plan.h"
 #include "train/run_folder.h"
 #include "train/token_cache.h"
 
@@ -18,12 +19,17 @@ struct Input {
   std::optional<RunFolder> folder;
   std::optional<TokenCache> cache;
   Contents contents;
+  std::optional<Plan> plan;          // on rank 0, of a run on CPUs
+  std::optional<MemoryLimit> limit;  // where --memory names one
 };
 
 // Collective: model and data on every rank; rank 0 tokenizes, and ranks that do not see its files do
 // so again. Where a chat template asks what day it is, all are told the same: that of the run which
 // is gone on with, or rank 0's.
-void read_all(const TrainOptions& options, Communicator& world, Device device, Input& in);
+// Before weights are read the run is planned, and what is "auto" settled, within `budget` bytes for
+// each of the `local_ranks` of a node: throws Error(kMemory) on all ranks where it does not fit, and rank 0 tells what would.
+void read_all(const TrainOptions& options, Communicator& world, Device device, int local_ranks,
+              int64_t budget, Input& in);
 
 // Runs `work`, in which no rank talks to another, on every rank. Where it fails on any of them, all
 // ranks fail: rank 0 leaves no run folder behind, and the first rank that failed reports its error.

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "core/counting.h"
 #include "core/error.h"
 #include "core/files.h"
 #include "models/open.h"
@@ -233,23 +234,23 @@ void Job::write_result(const fs::path& folder, const TrainerState& state) const 
   write_model_card(card_of(*this, state), folder);
 }
 
-Job read_model(const TrainOptions& options, Device device) {
-  Job job;
+void open_job(Job& job, const TrainOptions& options, Device device,
+              const std::function<void()>& check) {
   job.options = options;
   if (job.options.method == "qlora") job.options.quantize = "nf4";
   Opening opening{
       .model = options.model,
+      .unbacked = counting() != nullptr && files::is_file(options.model),
       .device = device,
       .activations = precision_of(options.precision).activations,
       .train_base = job.full(),
       .trained = precision_of(options.precision).weights,
-      .stream = chosen(kBaseWeights, "--weights", options.weights),
+      .stream = options.weights == "stream",
       .gradients = updates_in_backward(options) ? GradBuffer::kWhenUsed : GradBuffer::kNow,
       .quantization = quantization_of(job.options.quantize, options.double_quant)};
   opening.check = [&](Model& model) {
     job.options = resolve(job.options, model);
-    job.tokenizer = Tokenizer::load(options.model);
-    if (!job.tokenizer->note().empty()) job.notes.push_back(job.tokenizer->note());
+    if (check) check();
   };
   if (!job.full())
     opening.adapt = [&](Model& model) { job.lora = given_adapter(job.options, model); };
@@ -259,12 +260,30 @@ Job read_model(const TrainOptions& options, Device device) {
   if (job.full() && job.weights.quantized > 0)
     fail_input("--method full: the weights of {} are in 4 bits, which only adapters train on",
                shown(options.model));
+  job.trained = count_parameters(*job.model, [](const Parameter& p) { return p.trainable; });
+  job.all = count_parameters(*job.model, [](const Parameter&) { return true; });
+}
+
+Job read_model(const TrainOptions& options, Device device, std::unique_ptr<Tokenizer> tokenizer) {
+  Job job;
+  open_job(job, options, device, [&] {
+    job.tokenizer = tokenizer ? std::move(tokenizer) : Tokenizer::load(options.model);
+    if (!job.tokenizer->note().empty()) job.notes.push_back(job.tokenizer->note());
+  });
   // As much as is read in well under a second.
   if (options.check_weights || weight_bytes(*job.model) <= int64_t{2} << 30)
     check_finite(*job.model, options.model, options.adapter);
-  job.trained = count_parameters(*job.model, [](const Parameter& p) { return p.trainable; });
-  job.all = count_parameters(*job.model, [](const Parameter&) { return true; });
   return job;
+}
+
+OptimizerOptions optimizer_options(const TrainOptions& o) {
+  return {.rule = chosen(kOptimizers, "--optimizer", o.optimizer),
+          .beta1 = o.beta1,
+          .beta2 = o.beta2,
+          .eps = o.eps,
+          .momentum = o.momentum,
+          .weight_decay = o.weight_decay,
+          .seed = static_cast<uint64_t>(o.seed)};
 }
 
 void read_data(TokenCache& cache, Job& job) {

@@ -3,6 +3,7 @@
 // tokenizer, and the data as packed rows.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <optional>
 #include <span>
@@ -17,6 +18,7 @@
 #include "train/identity.h"
 #include "train/model_files.h"
 #include "train/token_cache.h"
+#include "train/update_rule.h"
 
 namespace tenon {
 
@@ -43,8 +45,18 @@ struct Job {
   void write_result(const std::filesystem::path& folder, const TrainerState& state) const;
 };
 
-// Model, tokenizer and weights, and the adapter where one is trained; the weights on `device`.
-Job read_model(const TrainOptions& options, Device device);
+// The model with its weights on `device` and the adapter where one is trained; options are resolved.
+// `check` is called between the config and the weights. A model that is a config.json is opened
+// without weights, in dry runs only.
+void open_job(Job& job, const TrainOptions& options, Device device,
+              const std::function<void()>& check = {});
+
+// The same with the tokenizer, read here unless it is given; weights are looked at where that takes no
+// time.
+Job read_model(const TrainOptions& options, Device device,
+               std::unique_ptr<Tokenizer> tokenizer = nullptr);
+
+OptimizerOptions optimizer_options(const TrainOptions& options);
 
 // The rows to train on and those held out.
 void read_data(TokenCache& cache, Job& job);

@@ -6,121 +6,16 @@
 #include <chrono>
 #include <cmath>
 #include <cstdio>
-#include <limits>
 
 #include "core/error.h"
 #include "text/data/documents.h"
 #include "train/choices.h"
+#include "train/option_kinds.h"
 
 namespace tenon {
 namespace {
 
 using Words = std::vector<std::string>;
-
-constexpr const char* kAuto = "auto";
-
-std::string flag(const char* name) { return std::string("--") + name; }
-
-std::string number_text(double value) { return fmt::format("{}", value); }
-
-const std::string& one(const char* name, const Words& words) {
-  if (words.size() != 1) fail_input("--{}: expected one value, got {}", name, words.size());
-  return words.front();
-}
-
-OptionRow text_row(const char* name, std::string TrainOptions::*field, const char* help) {
-  return {name, help, OptionRow::kValue,
-          [=](TrainOptions& o, const Words& words) { o.*field = one(name, words); },
-          [=](const TrainOptions& o) { return Words{o.*field}; }};
-}
-
-OptionRow choice_row(const char* name, std::string TrainOptions::*field, Words choices,
-                     const char* help) {
-  return {name, help, OptionRow::kValue,
-          [=](TrainOptions& o, const Words& words) {
-            const std::string& value = one(name, words);
-            if (std::find(choices.begin(), choices.end(), value) == choices.end()) {
-              std::string list;
-              for (const std::string& choice : choices) list += (list.empty() ? "" : ", ") + choice;
-              const std::string_view meant = nearest(value, choices);
-              fail_input("--{}: expected one of {}, got \"{}\"{}", name, list, printable(value),
-                         meant.empty() ? "" : fmt::format(" (did you mean {}?)", meant));
-            }
-            o.*field = value;
-          },
-          [=](const TrainOptions& o) { return Words{o.*field}; }};
-}
-
-template <class T, size_t N>
-OptionRow choice_row(const char* name, std::string TrainOptions::*field,
-                     const Choice<T> (&choices)[N], const char* help) {
-  return choice_row(name, field, names_of(choices), help);
-}
-
-OptionRow integer_row(const char* name, int64_t TrainOptions::*field, int64_t least,
-                      const char* help) {
-  constexpr int64_t kMost = std::numeric_limits<int32_t>::max();
-  return {name, help, OptionRow::kValue,
-          [=](TrainOptions& o, const Words& words) {
-            o.*field = parse_number<int64_t>(flag(name), one(name, words), least, kMost);
-          },
-          [=](const TrainOptions& o) { return Words{fmt::format("{}", o.*field)}; }};
-}
-
-OptionRow number_row(const char* name, double TrainOptions::*field, double least, double most,
-                     const char* help) {
-  return {name, help, OptionRow::kValue,
-          [=](TrainOptions& o, const Words& words) {
-            o.*field = parse_number<double>(flag(name), one(name, words), least, most);
-          },
-          [=](const TrainOptions& o) { return Words{number_text(o.*field)}; }};
-}
-
-// What is not given is "auto", so that every number can be given.
-OptionRow number_row(const char* name, std::optional<double> TrainOptions::*field, double least,
-                     double most, const char* help) {
-  return {
-      name, help, OptionRow::kValue,
-      [=](TrainOptions& o, const Words& words) {
-        o.*field = std::nullopt;
-        if (const std::string& word = one(name, words); word != kAuto)
-          o.*field = parse_number<double>(flag(name), word, least, most);
-      },
-      [=](const TrainOptions& o) { return Words{o.*field ? number_text(*(o.*field)) : kAuto}; }};
-}
-
-OptionRow flag_row(const char* name, bool TrainOptions::*field, const char* help) {
-  return {name, help, OptionRow::kFlag,
-          [=](TrainOptions& o, const Words& words) {
-            const std::string value = words.empty() ? "true" : one(name, words);
-            if (value != "true" && value != "false")
-              fail_input("--{}: expected true or false, got \"{}\"", name, printable(value));
-            o.*field = value == "true";
-          },
-          [=](const TrainOptions& o) { return Words{o.*field ? "true" : "false"}; }};
-}
-
-// Values may be given one by one or joined by commas where `commas` says so (names have none, paths
-// may).
-OptionRow list_row(const char* name, Words TrainOptions::*field, bool commas, const char* help) {
-  return {name, help, OptionRow::kList,
-          [=](TrainOptions& o, const Words& words) {
-            (o.*field).clear();
-            for (const std::string& word : words) {
-              size_t begin = 0;
-              while (commas && word.find(',', begin) != std::string::npos) {
-                const size_t end = word.find(',', begin);
-                (o.*field).push_back(word.substr(begin, end - begin));
-                begin = end + 1;
-              }
-              (o.*field).push_back(word.substr(begin));
-            }
-            for (const std::string& value : o.*field) {
-              if (value.empty()) fail_input("--{}: an entry is empty", name);
-            }
-          },
-          [=](const TrainOptions& o) { return o.*field; }};
-}
 
 // A day of the calendar, as "2024-07-26".
 void check_date(const std::string& text) {
@@ -198,9 +93,10 @@ std::vector<OptionRow> make_rows() {
                  "Biases of the model that are trained; lora_only: of layers with an adapter"),
       flag_row("lora-bias", &O::lora_bias, "Give the adapter's second factor a bias"),
       as(kJob, choice_row(
-                   "weights", &O::weights, kBaseWeights,
+                   "weights", &O::weights, Words{kAuto, "map", "stream"},
                    "Frozen weights lie in their mapped files; stream: each block's are let go when "
-                   "it has run, so that a base may be larger than memory (CPUs)")),
+                   "it has run, so that a base may be larger than memory (CPUs); auto: where the "
+                   "base does not fit into --memory")),
       choice_row("quantize", &O::quantize, kQuantizations,
                  "What the frozen linear layers become when they are read: 4 bits (NF4, in blocks "
                  "of 64), about a quarter of fp16; a checkpoint that has them so needs no flag"),
@@ -236,8 +132,9 @@ std::vector<OptionRow> make_rows() {
       number_row("loss-scale-backoff", &O::loss_scale_backoff, 1e-6, 0.999,
                  "fp16: what an overflow, whose step is skipped, multiplies it with"),
       integer_row("batch", &O::batch, 1, "Sequences an optimizer step, over all ranks"),
-      as(kJob, integer_row("micro-batch", &O::micro_batch, 0,
-                           "Sequences a forward pass (0: about 2048 tokens)")),
+      as(kJob, auto_row("micro-batch", &O::micro_batch,
+                        "Sequences a forward pass (auto: about 2048 tokens, or fewer so that the "
+                        "run fits into --memory)")),
       integer_row("seq-len", &O::seq_len, 0,
                   "Tokens a sequence (0: the model's positions, at most 1024)"),
       as(kLength, number_row("epochs", &O::epochs, 0, kBig, "Passes over the data")),
@@ -281,8 +178,16 @@ std::vector<OptionRow> make_rows() {
          integer_row("eval-every", &O::eval_every, 0, "Steps between validations (0: ten a run)")),
       as(kJob, integer_row("early-stop", &O::early_stop, 0,
                            "Stop after so many validations without improvement (0: never)")),
-      as(kJob, flag_row("checkpoint-activations", &O::checkpoint_activations,
-                        "Recompute each block in backward: less memory")),
+      as(kJob,
+         checkpoint_row("checkpoint-activations", &O::checkpoint_activations,
+                        "Blocks whose activations are dropped and computed again in backward, "
+                        "with the same result: all, none, every:K (each K-th), or auto, as "
+                        "--memory asks for; alone it means all")),
+      as(kJob,
+         memory_row("memory", &O::memory,
+                    "What a rank may take of the node's memory, e.g. 8GB: planned before "
+                    "weights are read, and a limit while it runs (auto: its share of what the "
+                    "machine, its cgroup or the job has free)")),
       as(kJob, integer_row("save-every", &O::save_every, 0,
                            "Steps between checkpoints (0: at the end only)")),
       as(kJob, integer_row("keep", &O::keep, 1, "Checkpoints kept")),
@@ -367,14 +272,18 @@ void check_options(const TrainOptions& o) {
   if (o.model.empty()) fail_input("--model: expected a model folder");
   if (o.data.empty()) fail_input("--data: expected at least one file");
   if (o.out.empty()) fail_input("--out: expected a folder for the run");
-  if (o.micro_batch > o.batch)
-    fail_input("--micro-batch: {} is more than --batch {}", o.micro_batch, o.batch);
+  check_training_options(o);
   if (o.steps == 0 && o.epochs == 0) fail_input("--epochs: expected more than 0, or --steps");
   check_data_options(o);
   if (!o.val.empty() && o.val_split > 0) fail_input("--val-split: not together with --val");
   if (o.early_stop > 0 && o.val.empty() && o.val_split == 0)
     fail_input("--early-stop: needs --val or --val-split");
   if (!o.resume.empty() && o.force) fail_input("--resume: not together with --force");
+}
+
+void check_training_options(const TrainOptions& o) {
+  if (o.micro_batch > o.batch)
+    fail_input("--micro-batch: {} is more than --batch {}", o.micro_batch, o.batch);
   if (o.double_quant && o.quantize == "none" && o.method != "qlora")
     fail_input("--double-quant: expected --method qlora or --quantize nf4 with it");
   if (updates_in_backward(o) && precision_of(o.precision).activations == DType::kF16) {

@@ -41,7 +41,7 @@ struct TrainOptions : DataOptions {
   std::vector<std::string> exclude_modules, modules_to_save, layers, layers_pattern;
   std::vector<std::string> rank_pattern, alpha_pattern;  // "q_proj=16"
 
-  std::string weights = "map", quantize = "none";
+  std::string weights = "auto", quantize = "none";
   bool double_quant = false;
   std::string precision = "fp32", device = "auto", parallel;
   std::string optimizer = "adamw", update = "after-backward";
@@ -54,16 +54,18 @@ struct TrainOptions : DataOptions {
   int64_t loss_scale_growth = 2000;
 
   int64_t batch = 8;
-  int64_t micro_batch = 0;  // 0: as many as make about 2048 tokens
-  int64_t seq_len = 0;      // 0: the model's positions, at most 1024
+  int64_t micro_batch =
+      0;                // 0: as many as make about 2048 tokens, or fewer where memory asks for it
+  int64_t seq_len = 0;  // 0: the model's positions, at most 1024
   double epochs = 3;
   int64_t steps = 0;  // 0: by epochs
   std::string packing = "document", model_dropout = "off", shuffle = "on";
 
   double val_split = 0;
-  int64_t eval_every = 0;  // 0: ten times a run
-  int64_t early_stop = 0;  // evaluations without improvement; 0: off
-  bool checkpoint_activations = false;
+  int64_t eval_every = 0;                       // 0: ten times a run
+  int64_t early_stop = 0;                       // evaluations without improvement; 0: off
+  std::string checkpoint_activations = "auto";  // or none, all, every:K
+  std::string memory = "auto";                  // "8GB"; auto: what the machine has
   int64_t save_every = 200;
   int64_t keep = 2;
   std::string resume;  // "", "auto" or a checkpoint folder
@@ -89,7 +91,7 @@ enum class Counts : uint8_t {
 struct OptionRow {
   const char* name;  // "lora-dropout"
   const char* help;
-  enum Kind { kValue, kFlag, kList } kind;
+  enum Kind { kValue, kFlag, kFlagOrValue, kList } kind;
   std::function<void(TrainOptions&, const std::vector<std::string>&)>
       set;  // throws Error(kInput) naming the option
   std::function<std::vector<std::string>(const TrainOptions&)> get;
@@ -122,6 +124,8 @@ std::string config_text(const TrainOptions& options);
 // Checks that values fit each other and the world of `ranks`. Throws Error(kInput) naming the
 // option.
 void check_options(const TrainOptions& options);
+// Of these, what needs neither data nor a run folder.
+void check_training_options(const TrainOptions& options);
 void check_data_options(const DataOptions& options);
 
 }  // namespace tenon

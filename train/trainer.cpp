@@ -11,6 +11,7 @@
 #include "models/dora.h"
 #include "train/choices.h"
 #include "train/evaluation.h"
+#include "train/micro_batch.h"
 
 namespace tenon {
 namespace {
@@ -37,12 +38,16 @@ RunLength run_length(const TrainOptions& options, const PackedRows& train, bool 
   if (validates)
     length.eval_every =
         options.eval_every > 0 ? options.eval_every : std::max<int64_t>(1, length.steps / 10);
-  constexpr int64_t kTokens =
-      2048;  // enough rows to fill the matmul's tiles, few enough for 8 GB nodes
-  const int64_t per_rank = (options.batch + ranks - 1) / ranks;
-  const int64_t fitting = std::clamp<int64_t>(kTokens / train.options().seq_len, 1, per_rank);
-  length.micro_batch = options.micro_batch > 0 ? options.micro_batch : fitting;
+  length.micro_batch = micro_batch_of(options, train.options().seq_len, ranks);
   return length;
+}
+
+int64_t micro_batch_of(const TrainOptions& options, int64_t seq_len, int ranks) {
+  if (options.micro_batch > 0) return options.micro_batch;
+  // Enough rows to fill the matmul's tiles, few enough for 8 GB nodes.
+  constexpr int64_t kTokens = 2048;
+  const int64_t per_rank = (options.batch + ranks - 1) / ranks;
+  return std::clamp<int64_t>(kTokens / seq_len, 1, per_rank);
 }
 
 std::string not_finite_text(double value) {
@@ -262,29 +267,12 @@ Trainer::Step Trainer::share(double loss, RankStep own) {
 
 LossSum Trainer::micro_batch(std::span<const int64_t> rows, int64_t first_in_step, int64_t tokens,
                              double scale, bool last) {
-  ModelInput input = model_input(p_.train.batch(rows, tokens), dtype_, device_of(p_.model));
-  Context& context = input.context;
-  context.training = true;
-  context.model_dropout = p_.options.model_dropout == "config";
-  context.seed = static_cast<uint64_t>(p_.options.seed);
-  context.step = static_cast<uint32_t>(state_.step);
-  context.sequence0 = static_cast<uint64_t>(first_in_step);
-  const BlockHooks hooks{[this](int64_t i) { p_.strategy.before_block(i); },
-                         [this](int64_t i) { p_.strategy.after_block(i); }};
-  Tape tape;
-  LossSum loss;
-  {
-    const Recording scope(tape);
-    const Tensor hidden =
-        forward(p_.model, context,
-                {.checkpoint_activations = p_.options.checkpoint_activations, .hooks = &hooks});
-    loss = linear_cross_entropy(hidden, p_.model.head().value, input.targets,
-                                static_cast<float>(scale));
-  }
-  if (last) p_.strategy.before_last_backward();
-  if (last && p_.in_backward != nullptr) p_.in_backward->arm();
-  tape.backward(loss.losses);
-  return loss;
+  return run_micro_batch({p_.options, p_.model, p_.strategy, p_.in_backward},
+                         {.batch = p_.train.batch(rows, tokens),
+                          .step = static_cast<uint32_t>(state_.step),
+                          .sequence0 = static_cast<uint64_t>(first_in_step),
+                          .scale = scale,
+                          .last = last});
 }
 
 void Trainer::check(int64_t step, const Step& result) {

@@ -33,6 +33,9 @@ struct RunLength {
 RunLength run_length(const TrainOptions& options, const PackedRows& train, bool validates,
                      int ranks);
 
+// --micro-batch of a rank; where that is 0 as many sequences of so many tokens as make about 2048.
+int64_t micro_batch_of(const TrainOptions& options, int64_t seq_len, int ranks);
+
 // "document", "concat" or "none".
 Packing packing_mode(const std::string& name);
 

@@ -61,7 +61,7 @@ TEST_CASE("gradients through a streamed base are those through a mapped one, bit
   const auto gradients = [&](bool stream) {
     const OpenedModel opened = open_model({.model = folder.path(), .stream = stream});
     give_lora(*opened.model, {.rank = 2, .alpha = 4, .targets = {"c_attn", "c_proj"}});
-    backward_of(*opened.model, tiny_batch(3, 12, 1), 0.5f, {.checkpoint_activations = again});
+    backward_of(*opened.model, tiny_batch(3, 12, 1), 0.5f, {.recompute_every = again});
     return gradients_of(*opened.model);
   };
   CHECK(gradients(true) == gradients(false));

@@ -294,7 +294,7 @@ TEST_CASE("recomputed activations give the same loss and gradients", "[gpt2]") {
   const double kept = backward_of(*model, batch);
   const auto gradients = gradients_of(*model);
   zero_gradients(*model);
-  CHECK(backward_of(*model, batch, 1, {.checkpoint_activations = true}) == kept);
+  CHECK(backward_of(*model, batch, 1, {.recompute_every = true}) == kept);
   CHECK(gradients_of(*model) == gradients);
 }
 

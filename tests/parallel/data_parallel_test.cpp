@@ -71,7 +71,7 @@ void run_step(Model& model, Strategy& strategy, const TinyBatch& all, int64_t be
     {
       const Recording scope(tape);
       loss = loss_of(model, part_of(all, at, stop, setup, step), scale,
-                     {.checkpoint_activations = setup.lora, .hooks = &hooks});
+                     {.recompute_every = setup.lora, .hooks = &hooks});
     }
     if (stop == end) strategy.before_last_backward();
     tape.backward(loss.losses);

@@ -9,7 +9,7 @@ namespace {
 
 TEST_CASE("a command that is missing or unknown") {
   const Lab lab;
-  check_refused(lab, {}, {"expected a command", "finetune, init, evaluate"});
+  check_refused(lab, {}, {"expected a command", "finetune, plan, init, evaluate"});
   check_refused(lab, {"finetun"}, {"unknown command \"finetun\"", "did you mean finetune?"});
   check_refused(lab, {"--verison"}, {"--verison", "did you mean --version?"});
   check_refused(lab, {"Finetune\x1b[31m"}, {"Finetune\\x1b[31m"});

@@ -154,7 +154,7 @@ TEST_CASE("convert: what is there is not overwritten unless asked, and never mor
 TEST_CASE("convert: what is wrong is named and nothing is written") {
   const BinLab lab;
   check_refused(lab, lab.convert({"--dtype", "fp8"}), {"--dtype"});
-  for (const char* size : {"0", "-1", "5XB", "GB", "1.5GB", "99999999999GB", "5 GB"}) {
+  for (const char* size : {"0", "-1", "5XB", "GB", "0.5", "99999999999GB", "5 GB x"}) {
     check_refused(lab, lab.convert({std::string("--max-shard-size=") + size}),
                   {"--max-shard-size: expected a size such as 5GB"});
   }

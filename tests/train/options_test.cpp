@@ -79,7 +79,8 @@ const std::map<std::string, Words>& other_values() {
       {"val-split", {"0.05"}},
       {"eval-every", {"50"}},
       {"early-stop", {"3"}},
-      {"checkpoint-activations", {"true"}},
+      {"checkpoint-activations", {"every:3"}},
+      {"memory", {"7.5GiB"}},
       {"save-every", {"10"}},
       {"keep", {"5"}},
       {"resume", {"auto"}},
@@ -177,7 +178,7 @@ TEST_CASE("what an option counts for is stated with it", "[options]") {
       {Counts::kLength, {"warmup", "epochs", "steps"}},
       {Counts::kJob,
        {"out", "force", "micro-batch", "eval-every", "early-stop", "checkpoint-activations",
-        "save-every", "keep", "resume", "device", "parallel", "timeout", "weights"}},
+        "memory", "save-every", "keep", "resume", "device", "parallel", "timeout", "weights"}},
       {Counts::kRank, {"threads", "log-every", "show-sample", "quiet", "check-weights"}}};
   size_t results = 0, named = 0;
   for (const auto& [counts, names] : others) named += names.size();
