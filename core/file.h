@@ -130,11 +130,12 @@ constexpr size_t kTemporaryStem = 200;
 std::filesystem::path unique_sibling(const std::filesystem::path& path,
                                      std::string_view mark = "tmp");
 
-// A file without a name in the folder for temporary files, to be written and read back: it goes
-// with this object, however the process ends.
+// A file without a name, to be written and read back: it goes with this object, however the process
+// ends.
 class ScratchFile {
  public:
-  ScratchFile();
+  ScratchFile();  // in the folder for temporary files
+  explicit ScratchFile(const std::filesystem::path& folder);
   ~ScratchFile();
   ScratchFile(const ScratchFile&) = delete;
   ScratchFile& operator=(const ScratchFile&) = delete;

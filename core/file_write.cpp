@@ -175,7 +175,9 @@ fs::path unique_sibling(const fs::path& path, std::string_view mark) {
   }
 }
 
-ScratchFile::ScratchFile() : folder_(files::temporary_folder()) {
+ScratchFile::ScratchFile() : ScratchFile(files::temporary_folder()) {}
+
+ScratchFile::ScratchFile(const fs::path& folder) : folder_(folder) {
   fd_ = ::open(folder_.c_str(), O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
   if (fd_ >= 0) return;
   // Some file systems only know files with names.

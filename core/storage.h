@@ -26,7 +26,8 @@ class Storage {
   static std::shared_ptr<Storage> allocate(int64_t bytes, MemoryKind kind,
                                            Device device = Device::kCPU);
 
-  // Looks at host memory `data`, which `owner` keeps alive and which is never written through this storage.
+  // Looks at host memory `data` of a mapped file, which `owner` keeps alive: only FileMemory's may be
+  // written.
   static std::shared_ptr<Storage> borrow(const void* data, int64_t bytes,
                                          std::shared_ptr<const void> owner);
 

@@ -1,10 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "core/weight_files.h"
 
+#include <fcntl.h>
 #include <fmt/format.h>
+#include <sys/vfs.h>
+#include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <map>
+#include <memory>
 #include <nlohmann/json.hpp>
 #include <unordered_set>
 
@@ -141,6 +146,38 @@ WeightFiles WeightFiles::of(TensorFile file, const fs::path& source) {
   for (const TensorEntry& entry : weights.files_.front().entries())
     weights.entries_.emplace(entry.name, &entry);
   return weights;
+}
+
+bool WeightFiles::on_network() const {
+  // Of linux/magic.h and the file systems' own sources: NFS, SMB, CIFS, SMB2, FUSE (sshfs and others),
+  // Lustre, GPFS, BeeGFS, Ceph, 9P, AFS.
+  constexpr uint32_t kKinds[] = {0x6969,     0x517B,     0xFF534D42, 0xFE534D42,
+                                 0x65735546, 0x0BD00BD0, 0x47504653, 0x19830326,
+                                 0x00C36400, 0x01021997, 0x5346414F};
+  return std::any_of(files_.begin(), files_.end(), [&](const TensorFile& file) {
+    struct statfs stat;
+    return ::statfs(file.file()->path().c_str(), &stat) == 0 &&
+           std::find(std::begin(kKinds), std::end(kKinds), static_cast<uint32_t>(stat.f_type)) !=
+               std::end(kKinds);
+  });
+}
+
+void WeightFiles::read_ahead() const {
+  constexpr size_t kPiece = size_t{16} << 20;
+  const std::unique_ptr<char[]> piece(new char[kPiece]);
+  for (const TensorFile& file : files_) {
+    const fs::path& path = file.file()->path();
+    const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+    if (fd < 0) fail_system(path, "be opened", errno);
+    ::posix_fadvise(fd, 0, 0, POSIX_FADV_SEQUENTIAL);
+    ssize_t count = 0;
+    do {
+      count = ::read(fd, piece.get(), kPiece);
+    } while (count > 0 || (count < 0 && errno == EINTR));
+    const int error = count < 0 ? errno : 0;
+    ::close(fd);
+    if (error != 0) fail_system(path, "be read", error);
+  }
 }
 
 void WeightFiles::open_shards(const fs::path& path) {

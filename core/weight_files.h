@@ -36,6 +36,12 @@ class WeightFiles {
   int64_t total_bytes() const;                           // of the tensors
   const std::vector<TensorFile>& files() const { return files_; }
 
+  // Reads every file from front to back in large pieces, so that the system has their pages: for file
+  // systems on which single pages are slow to come.
+  void read_ahead() const;
+  // Whether one of them lies on such a file system: NFS, Lustre, FUSE and the like.
+  bool on_network() const;
+
   // The file that was taken (the index, when sharded), and what the log should say about it.
   const std::filesystem::path& source() const { return source_; }
   const std::vector<std::string>& notes() const { return notes_; }

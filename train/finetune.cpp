@@ -328,10 +328,10 @@ int finetune(const TrainOptions& options, Communicator& world, const Machine& ma
 
   Input in;
   const int64_t budget = budget_of(options, machine, world);
-  read_all(options, group, device, machine.local_ranks, budget, in);
+  read_all(options, group, device, {machine.local_rank, machine.local_ranks, budget}, in);
   Job& job = in.job;
   TrainOptions& o = job.options;
-  Optimizer optimizer(*job.model, optimizer_options(o));
+  Optimizer optimizer(*job.model, optimizer_options(o, in.folder->path()));
   const std::unique_ptr<Strategy> strategy = data_parallel(group);
   std::optional<InBackward> in_backward;
   if (updates_in_backward(o)) {

@@ -52,8 +52,8 @@ void all_or_none(Communicator& world, std::optional<RunFolder>& folder,
 namespace {
 
 // The options without "auto", on all ranks what rank 0 finds.
-void settle_all(TrainOptions& o, Communicator& world, Device device, int local_ranks,
-                int64_t budget, Input& in) {
+void settle_all(TrainOptions& o, Communicator& world, Device device, const Place& place,
+                Input& in) {
   std::string text;  // "map\nnone\n4"
   all_or_none(world, in.folder, [&] {
     if (world.rank() != 0) return;
@@ -61,21 +61,23 @@ void settle_all(TrainOptions& o, Communicator& world, Device device, int local_r
     if (device == Device::kCPU) {
       build_model(o.model);                         // what is wrong with its config comes first
       in.job.tokenizer = Tokenizer::load(o.model);  // a part of the program that is planned for
-      settled = settle(o, {world.size(), local_ranks}, budget);
+      settled = settle(o, {world.size(), place.local_ranks}, place.memory);
       in.plan = settled.plan;
     } else {
       if (o.weights == "auto") settled.options.weights = "map";
       if (o.checkpoint_activations == "auto") settled.options.checkpoint_activations = "none";
     }
-    const TrainOptions& found = settled.options;
+    TrainOptions& found = settled.options;
+    if (o.weights == "auto" && found.weights == "map" && WeightFiles::open(o.model).on_network())
+      found.weights = "read";
     text =
         fmt::format("{}\n{}\n{}", found.weights, found.checkpoint_activations, found.micro_batch);
     if (settled.fits) return;
-    std::fputs(plan_text(settled.plan, budget).c_str(), stderr);
+    std::fputs(plan_text(settled.plan, place.memory).c_str(), stderr);
     std::fputs(changes_text(settled).c_str(), stderr);
     fail(Exit::kMemory, "the run needs {} a rank, and has {} (--memory)",
          bytes_text(static_cast<double>(settled.plan.need())),
-         bytes_text(static_cast<double>(budget)));
+         bytes_text(static_cast<double>(place.memory)));
   });
   std::istringstream lines(world.all_gather_text(text).front());
   std::getline(lines, o.weights);
@@ -85,8 +87,8 @@ void settle_all(TrainOptions& o, Communicator& world, Device device, int local_r
 
 }  // namespace
 
-void read_all(const TrainOptions& options, Communicator& world, Device device, int local_ranks,
-              int64_t budget, Input& in) {
+void read_all(const TrainOptions& options, Communicator& world, Device device, const Place& place,
+              Input& in) {
   // One rank may read for long while the others wait: then the launcher alone ends the wait.
   const double limit = world.timeout();
   world.set_timeout(24 * 3600.0);
@@ -100,9 +102,14 @@ void read_all(const TrainOptions& options, Communicator& world, Device device, i
     if (rank0 && asks) earlier = earlier_date(options);
   });
   settle_date(dated, dated.model, dated.adapter, world, earlier);
-  settle_all(dated, world, device, local_ranks, budget, in);
+  settle_all(dated, world, device, place, in);
   if (options.memory != "auto")
-    in.limit.emplace(std::max<int64_t>(1, budget - resident_anonymous_bytes()));
+    in.limit.emplace(std::max<int64_t>(1, place.memory - resident_anonymous_bytes()));
+  // The pages that one rank of a node reads are all its ranks'.
+  all_or_none(world, in.folder, [&] {
+    if (dated.weights == "read" && place.local_rank == 0)
+      WeightFiles::open(dated.model).read_ahead();
+  });
   all_or_none(world, in.folder,
               [&] { in.job = read_model(dated, device, std::move(in.job.tokenizer)); });
   all_or_none(world, in.folder, [&] {

@@ -276,14 +276,15 @@ Job read_model(const TrainOptions& options, Device device, std::unique_ptr<Token
   return job;
 }
 
-OptimizerOptions optimizer_options(const TrainOptions& o) {
+OptimizerOptions optimizer_options(const TrainOptions& o, const fs::path& folder) {
   return {.rule = chosen(kOptimizers, "--optimizer", o.optimizer),
           .beta1 = o.beta1,
           .beta2 = o.beta2,
           .eps = o.eps,
           .momentum = o.momentum,
           .weight_decay = o.weight_decay,
-          .seed = static_cast<uint64_t>(o.seed)};
+          .seed = static_cast<uint64_t>(o.seed),
+          .state_in = o.offload == "optimizer" ? FileMemory::create(folder) : nullptr};
 }
 
 void read_data(TokenCache& cache, Job& job) {

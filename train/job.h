@@ -56,7 +56,9 @@ void open_job(Job& job, const TrainOptions& options, Device device,
 Job read_model(const TrainOptions& options, Device device,
                std::unique_ptr<Tokenizer> tokenizer = nullptr);
 
-OptimizerOptions optimizer_options(const TrainOptions& options);
+// `folder`: where state that --offload moves out of memory lies in a nameless file.
+OptimizerOptions optimizer_options(const TrainOptions& options,
+                                   const std::filesystem::path& folder);
 
 // The rows to train on and those held out.
 void read_data(TokenCache& cache, Job& job);

@@ -59,9 +59,20 @@ Optimizer::Optimizer(Model& model, const OptimizerOptions& options) : options_(o
     device_ = parameter.value.device();
     if (device_ != Device::kCPU && !options_.rule->cuda)
       fail_input("--optimizer: this one is computed on CPUs only (--device cpu)");
+    if (device_ != Device::kCPU && options_.state_in != nullptr)
+      fail_input("--offload optimizer: on CPUs only (--device cpu)");
     slots_.push_back({path, &parameter, number, options_.rule->state(parameter, options_)});
+    for (StateTensor& kept : slots_.back().state) {
+      if (in_file(kept))
+        kept.tensor = options_.state_in->zeros(kept.tensor.shape(), kept.tensor.dtype());
+    }
   });
   squares_ = Tensor::zeros({8}, DType::kU8, device_, MemoryKind::kOptimizer);
+}
+
+bool Optimizer::in_file(const StateTensor& kept) const {
+  constexpr int64_t kLeast = 64 << 10;
+  return options_.state_in != nullptr && kept.tensor.bytes() >= kLeast;
 }
 
 // The list is sent again only where a tensor has moved: a strategy may have put the gradients
@@ -100,6 +111,11 @@ void Optimizer::update(std::span<const OptimizerSlot> slots, const OptimizerList
                                     .step = static_cast<uint32_t>(number)},
                        .lr = lr,
                        .number = number});
+  for (const OptimizerSlot& slot : slots) {
+    for (const StateTensor& kept : slot.state) {
+      if (in_file(kept)) release_pages(kept.tensor);
+    }
+  }
 }
 
 double Optimizer::read_squares() const {

@@ -50,6 +50,7 @@ class Optimizer {
   // The step after those that count, of these slots.
   void update(std::span<const OptimizerSlot> slots, const OptimizerList& list,
               const GradientScale& scale, double lr) const;
+  bool in_file(const StateTensor& kept) const;
   void refresh_list();
   OptimizerList list() const;
   double read_squares() const;

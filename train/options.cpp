@@ -93,10 +93,12 @@ std::vector<OptionRow> make_rows() {
                  "Biases of the model that are trained; lora_only: of layers with an adapter"),
       flag_row("lora-bias", &O::lora_bias, "Give the adapter's second factor a bias"),
       as(kJob, choice_row(
-                   "weights", &O::weights, Words{kAuto, "map", "stream"},
-                   "Frozen weights lie in their mapped files; stream: each block's are let go when "
-                   "it has run, so that a base may be larger than memory (CPUs); auto: where the "
-                   "base does not fit into --memory")),
+                   "weights", &O::weights, Words{kAuto, "map", "read", "stream"},
+                   "Frozen weights lie in their mapped files; read: which are read from front to "
+                   "back first, for file systems whose single pages are slow to come; stream: each "
+                   "block's are let go when it has run, so that a base may be larger than memory "
+                   "(CPUs); auto: stream where the base does not fit into --memory, read on NFS, "
+                   "Lustre, FUSE and the like")),
       choice_row("quantize", &O::quantize, kQuantizations,
                  "What the frozen linear layers become when they are read: 4 bits (NF4, in blocks "
                  "of 64), about a quarter of fp16; a checkpoint that has them so needs no flag"),
@@ -183,6 +185,10 @@ std::vector<OptionRow> make_rows() {
                         "Blocks whose activations are dropped and computed again in backward, "
                         "with the same result: all, none, every:K (each K-th), or auto, as "
                         "--memory asks for; alone it means all")),
+      as(kJob,
+         choice_row("offload", &O::offload, Words{"none", "optimizer"},
+                    "optimizer: its state lies in a nameless file of the run folder, whose pages "
+                    "are in memory while they are used (CPUs)")),
       as(kJob,
          memory_row("memory", &O::memory,
                     "What a rank may take of the node's memory, e.g. 8GB: planned before "

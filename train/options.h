@@ -66,6 +66,7 @@ struct TrainOptions : DataOptions {
   int64_t early_stop = 0;                       // evaluations without improvement; 0: off
   std::string checkpoint_activations = "auto";  // or none, all, every:K
   std::string memory = "auto";                  // "8GB"; auto: what the machine has
+  std::string offload = "none";                 // or optimizer
   int64_t save_every = 200;
   int64_t keep = 2;
   std::string resume;  // "", "auto" or a checkpoint folder

@@ -42,10 +42,11 @@ class DryStep {
       : job_(job),
         dry_(dry),
         group_(make_self()),
-        optimizer_(*job.model, optimizer_options(job.options)),
+        optimizer_(*job.model, optimizer_options(job.options, {})),
         strategy_(data_parallel(*group_)),
         sequences_((job.options.batch + ranks.all - 1) / ranks.all),
-        micro_batch_(std::min(micro_batch_of(job.options, job.options.seq_len, ranks.all), sequences_)) {
+        micro_batch_(
+            std::min(micro_batch_of(job.options, job.options.seq_len, ranks.all), sequences_)) {
     if (updates_in_backward(job.options)) {
       in_backward_.emplace(optimizer_, *strategy_);
     } else {

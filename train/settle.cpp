@@ -70,6 +70,8 @@ std::vector<Alternative> alternatives(const TrainOptions& o, const Plan& plan) {
       [](TrainOptions& x) { x.optimizer = "adamw8bit"; });
   add(full && o.optimizer != "adafactor", "--optimizer adafactor",
       [](TrainOptions& x) { x.optimizer = "adafactor"; });
+  add(full && o.offload == "none" && o.optimizer != "adafactor", "--offload optimizer",
+      [](TrainOptions& x) { x.offload = "optimizer"; });
   add(full && !updates_in_backward(o) && precision_of(o.precision).activations != DType::kF16,
       "--update in-backward", [](TrainOptions& x) { x.update = "in-backward"; });
   add(full, "--method lora", [](TrainOptions& x) { x.method = "lora"; });

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "core/file_memory.h"
 #include "core/kernel_table.h"
 #include "models/module.h"
 
@@ -23,6 +24,8 @@ struct OptimizerOptions {
   bool decay_vectors = false;  // also norms and biases, as PyTorch does without parameter groups
   uint64_t seed = 0;           // of the rounding of bf16 weights
   int64_t least_8bit = 4096;   // AdamW in 8 bits: smaller tensors have moments in fp32
+  // Where given, state of 64 KiB and more lies in it instead of in memory.
+  std::shared_ptr<FileMemory> state_in;
 };
 
 // A tensor that a rule keeps of a parameter; a checkpoint has it as "<parameter>.<suffix>".

@@ -76,10 +76,11 @@ class Draw {
     add("--checkpoint-activations", of({"none", "all", "every:2", "auto"}));
     if (method == "full") {
       add("--update", of({"after-backward", "in-backward"}));
+      add("--offload", of({"none", "none", "optimizer"}));
     } else {
       add("--rank", of({"1", "4", "9"}));
       add("--lora-dropout", of({"0", "0.1"}));
-      add("--weights", of({"auto", "map", "stream"}));
+      add("--weights", of({"auto", "map", "read", "stream"}));
       if (of({"yes", "no"}) == "yes") add("--targets", "all-linear");
       if (of({"yes", "no", "no"}) == "yes") words.push_back("--dora");
       if (method == "qlora" && of({"yes", "no"}) == "yes") words.push_back("--double-quant");
@@ -216,6 +217,40 @@ TEST_CASE("what is auto is settled so that a run fits, with the same result") {
   CHECK(tight == whole);
   CHECK_THAT(lab.get("run/config.yaml"), !Catch::Contains("checkpoint-activations: none"));
   CHECK(memory_of(lab)["measured"]["allocated"] == memory_of(lab)["plan"]["allocated"]);
+}
+
+TEST_CASE("an optimizer's state in a file is the same state") {
+  const Lab lab;
+  Json config = tiny_config();
+  config["n_embd"] = 160;  // state of more than 64 KiB
+  lab.make_model("wide", config);
+  const auto run = [&](const Words& more) {
+    Words words = lab.finetune({"--model", lab.at("wide"), "--method", "full", "--force"});
+    words.insert(words.end(), more.begin(), more.end());
+    const Result result = tenon(words);
+    INFO(result.err);
+    REQUIRE(result.code == 0);
+    return lab.get("run/model/model.safetensors");
+  };
+  for (const char* optimizer : {"adamw", "adamw8bit", "sgd"}) {
+    INFO(optimizer);
+    const std::string whole = run({"--optimizer", optimizer});
+    const int64_t before = memory_of(lab)["measured"]["allocated"].get<int64_t>();
+    CHECK(run({"--optimizer", optimizer, "--offload", "optimizer"}) == whole);
+    CHECK(memory_of(lab)["measured"]["allocated"].get<int64_t>() < before);
+    // A run goes on with it from a checkpoint of one without, and the other way.
+    std::filesystem::remove_all(lab.at("run"));
+    Words words =
+        lab.finetune({"--model", lab.at("wide"), "--method", "full", "--steps", "6", "--save-every",
+                      "3", "--optimizer", optimizer, "--offload", "optimizer"});
+    REQUIRE(tenon(words).code == 0);
+    for (const char* gone : {"run/checkpoints/step-6", "run/model"})
+      std::filesystem::remove_all(lab.at(gone));
+    words.back() = "none";
+    words.insert(words.end(), {"--resume", "auto"});
+    REQUIRE(tenon(words).code == 0);
+    CHECK(lab.get("run/model/model.safetensors") == whole);
+  }
 }
 
 TEST_CASE("memory does not grow over 3,000 steps") {

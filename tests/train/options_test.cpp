@@ -81,6 +81,7 @@ const std::map<std::string, Words>& other_values() {
       {"early-stop", {"3"}},
       {"checkpoint-activations", {"every:3"}},
       {"memory", {"7.5GiB"}},
+      {"offload", {"optimizer"}},
       {"save-every", {"10"}},
       {"keep", {"5"}},
       {"resume", {"auto"}},
@@ -178,7 +179,8 @@ TEST_CASE("what an option counts for is stated with it", "[options]") {
       {Counts::kLength, {"warmup", "epochs", "steps"}},
       {Counts::kJob,
        {"out", "force", "micro-batch", "eval-every", "early-stop", "checkpoint-activations",
-        "memory", "save-every", "keep", "resume", "device", "parallel", "timeout", "weights"}},
+        "memory", "offload", "save-every", "keep", "resume", "device", "parallel", "timeout",
+        "weights"}},
       {Counts::kRank, {"threads", "log-every", "show-sample", "quiet", "check-weights"}}};
   size_t results = 0, named = 0;
   for (const auto& [counts, names] : others) named += names.size();
