@@ -22,7 +22,11 @@ int64_t round_up(int64_t bytes, int64_t unit) { return (bytes + unit - 1) / unit
 }  // namespace
 
 Arena::~Arena() {
-  for (const auto& [begin, segment] : segments_) munmap(begin, static_cast<size_t>(segment.bytes));
+  for (const auto& [begin, segment] : segments_) {
+    // What the system puts there next is not this arena's.
+    ASAN_UNPOISON_MEMORY_REGION(begin, static_cast<size_t>(segment.bytes));
+    munmap(begin, static_cast<size_t>(segment.bytes));
+  }
 }
 
 void* Arena::take(int64_t bytes) {

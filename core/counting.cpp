@@ -10,29 +10,29 @@
 namespace tenon {
 namespace {
 
-thread_local Counting* current = nullptr;
+thread_local Counting* open_count = nullptr;
 
 // Notes a launch. The kernel behind is called: its chunks are not run.
-struct Noted {
+struct Counted {
   template <class Args>
   static void run(const KernelTable&, Device, const char*, void (*entry)(const Args&),
                   const Args& args) {
     entry(args);
-    if (current != nullptr) current->launched(work_of(args));
+    if (open_count != nullptr) open_count->launched(work_of(args));
   }
 };
 
 }  // namespace
 
 Counting::Counting(Rates rates) : rates_(rates), scope_(account_), scratch_(account_) {
-  TENON_CHECK(current == nullptr, "[counting] a dry run of this thread is open");
-  table_ = use_table(wrapped<Noted>(Device::kCPU, &kernels(Device::kCPU)));
+  TENON_CHECK(open_count == nullptr, "[counting] a dry run of this thread is open");
+  table_ = use_table(wrapped<Counted>(Device::kCPU, &kernels(Device::kCPU)));
   use_scratch(&scratch_);
-  current = this;
+  open_count = this;
 }
 
 Counting::~Counting() {
-  current = nullptr;
+  open_count = nullptr;
   use_scratch(nullptr);
   use_table(table_);
 }
@@ -47,6 +47,6 @@ void Counting::launched(const LaunchWork& work) {
     seconds_ += std::max(work.operations / rates_.operations, work.bytes / rates_.bytes);
 }
 
-Counting* counting() { return current; }
+Counting* counting() { return open_count; }
 
 }  // namespace tenon

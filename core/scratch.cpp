@@ -12,8 +12,8 @@
 namespace tenon {
 namespace {
 
-thread_local Scratch own;
-thread_local Scratch* current = nullptr;
+thread_local Scratch own_scratch;
+thread_local Scratch* other_scratch = nullptr;
 
 }  // namespace
 
@@ -42,8 +42,8 @@ void* Scratch::take(int slot, int64_t bytes) {
   return block.data;
 }
 
-Scratch& current_scratch() { return current != nullptr ? *current : own; }
-void use_scratch(Scratch* scratch) { current = scratch; }
+Scratch& current_scratch() { return other_scratch != nullptr ? *other_scratch : own_scratch; }
+void use_scratch(Scratch* scratch) { other_scratch = scratch; }
 
 void* thread_scratch(int slot, int64_t bytes) { return current_scratch().take(slot, bytes); }
 

@@ -6,12 +6,11 @@
 
 #include "train/budget.h"
 #include "train/choices.h"
+#include "train/option_kinds.h"
 #include "train/plan.h"
 
 namespace tenon {
 namespace {
-
-constexpr const char* kAuto = "auto";
 
 // A streamed base is mapped anew in each pass: about so many bytes a second where the system still
 // has the pages.
