@@ -127,7 +127,7 @@ Plan dry_run(const TrainOptions& options, Ranks ranks, Rates rates) {
     plan.parameters = job.all;
     plan.trained = job.trained;
     plan.family = job.model->family();
-    step.run();  // what is made once is there then
+    if (options.steps != 1) step.run();  // what is made once is there in the next
     plan.step_seconds = step.run();
     if (!options.val.empty() || options.val_split > 0) step.validate();
     step.save();

@@ -60,7 +60,7 @@ class Draw {
                    lab.data(),      "--out",
                    lab.out(),       "--force",
                    "--packing",     "concat",
-                   "--steps",       "2",
+                   "--steps",       of({"1", "2", "3"}),
                    "--batch",       of({"1", "3", "4", "7"}),
                    "--seq-len",     of({"16", "23", "64"}),
                    "--micro-batch", of({"auto", "1"}),
