@@ -22,6 +22,10 @@ namespace {
 // More micro-batches than these are not made one by one: each is as the one before.
 constexpr int64_t kMostRounds = 32;
 
+// A dry run has a group of one rank: what the messages of others take on top, frames of a bucket of
+// gradients, is about a bucket's size (4 MiB) and never two.
+constexpr int64_t kMessages = int64_t{8} << 20;
+
 // Rows that are full, every token of which is scored.
 Batch full_batch(int64_t rows, int64_t length) {
   Batch batch{.rows = rows, .length = length, .scored = rows * length};
@@ -137,6 +141,7 @@ Plan dry_run(const TrainOptions& options, Ranks ranks, Rates rates) {
       plan.mapped += 2 * stream->largest_block() - plan.streamed;
     }
   }
+  if (ranks.all > 1) plan.program += kMessages;
   const MemoryAccount& memory = dry.memory();
   for (int kind = 0; kind < kMemoryKinds; ++kind)
     plan.parts[static_cast<size_t>(kind)] = memory.at_peak(static_cast<MemoryKind>(kind));
