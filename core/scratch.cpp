@@ -42,9 +42,10 @@ void* Scratch::take(int slot, int64_t bytes) {
   return block.data;
 }
 
-Scratch& current_scratch() { return other_scratch != nullptr ? *other_scratch : own_scratch; }
 void use_scratch(Scratch* scratch) { other_scratch = scratch; }
 
-void* thread_scratch(int slot, int64_t bytes) { return current_scratch().take(slot, bytes); }
+void* thread_scratch(int slot, int64_t bytes) {
+  return (other_scratch != nullptr ? *other_scratch : own_scratch).take(slot, bytes);
+}
 
 }  // namespace tenon

@@ -34,9 +34,7 @@ class Scratch {
   std::array<Block, kSlots> blocks_;
 };
 
-// The calling thread's: its own, unless another was put in its place.
-Scratch& current_scratch();
-// Puts `scratch` in its place, or its own again for null.
+// Puts `scratch` in the place of the calling thread's own, or that again for null.
 void use_scratch(Scratch* scratch);
 
 }  // namespace tenon

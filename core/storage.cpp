@@ -118,9 +118,14 @@ std::shared_ptr<Storage> Storage::allocate(int64_t bytes, MemoryKind kind, Devic
   TENON_CHECK(bytes >= 0, "[storage] cannot allocate {} bytes", bytes);
   std::shared_ptr<Storage> storage(new Storage);
   const int64_t charged = rounded(bytes, device);
-  if (device == Device::kCPU) storage->arena_ = counting() ? &counting()->arena() : &host();
-  if (device == Device::kCPU) require_within_limit(charged, kind);
-  void* block = device == Device::kCPU ? storage->arena_->take(charged) : card().take(charged);
+  void* block = nullptr;
+  if (device == Device::kCPU) {
+    require_within_limit(charged, kind);
+    storage->arena_ = counting() ? &counting()->arena() : &host();
+    block = storage->arena_->take(charged);
+  } else {
+    block = card().take(charged);
+  }
   storage->data_ = static_cast<std::byte*>(block);
   if (storage->data_ == nullptr) out_of_memory(bytes, kind, device);
   storage->account_ = &memory(device);

@@ -123,11 +123,6 @@ int64_t parse_bytes(const std::string& where, const std::string& text) {
   fail_input("{}: expected a size such as 5GB or 7.5GiB, got \"{}\"", where, printable(text));
 }
 
-std::string bytes_text(double bytes) {
-  return bytes < 999.5e6 ? fmt::format("{:.0f} MB", bytes / 1e6)
-                         : fmt::format("{:.2f} GB", bytes / 1e9);
-}
-
 int64_t available_memory(const std::string& root) {
   const fs::path base = root.empty() ? "/" : root;
   const int64_t kilobytes = number_of(base / "proc/meminfo", "MemAvailable:", kNone / 1024);

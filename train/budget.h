@@ -11,9 +11,6 @@ namespace tenon {
 // 1024; K, M, G, T alone are those by 1000. Throws Error(kInput) naming `where`.
 int64_t parse_bytes(const std::string& where, const std::string& text);
 
-// "5.31 GB", "213 MB".
-std::string bytes_text(double bytes);
-
 // What this machine has for new work: the least of what the system calls available, what is left of
 // the limit of each cgroup that the process is in (versions 1 and 2; what the cgroup's page cache
 // holds counts as free), and what SLURM gave the job on the node. `root` stands before /proc and

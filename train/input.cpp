@@ -6,7 +6,7 @@
 #include "comm/agree.h"
 #include "core/error.h"
 #include "core/files.h"
-#include "train/budget.h"
+#include "train/console.h"
 #include "train/data.h"
 
 namespace tenon {
@@ -57,15 +57,12 @@ void settle_all(TrainOptions& o, Communicator& world, Device device, const Place
   std::string text;  // "map\nnone\n4"
   all_or_none(world, in.folder, [&] {
     if (world.rank() != 0) return;
-    Settled settled{.options = o};
+    Settled settled{.options = without_auto(o)};
     if (device == Device::kCPU) {
       build_model(o.model);                         // what is wrong with its config comes first
       in.job.tokenizer = Tokenizer::load(o.model);  // a part of the program that is planned for
       settled = settle(o, {world.size(), place.local_ranks}, place.memory);
       in.plan = settled.plan;
-    } else {
-      if (o.weights == "auto") settled.options.weights = "map";
-      if (o.checkpoint_activations == "auto") settled.options.checkpoint_activations = "none";
     }
     TrainOptions& found = settled.options;
     if (o.weights == "auto" && found.weights == "map" && WeightFiles::open(o.model).on_network())
@@ -76,8 +73,7 @@ void settle_all(TrainOptions& o, Communicator& world, Device device, const Place
     std::fputs(plan_text(settled.plan, place.memory).c_str(), stderr);
     std::fputs(changes_text(settled).c_str(), stderr);
     fail(Exit::kMemory, "the run needs {} a rank, and has {} (--memory)",
-         bytes_text(static_cast<double>(settled.plan.need())),
-         bytes_text(static_cast<double>(place.memory)));
+         bytes_text(settled.plan.need()), bytes_text(place.memory));
   });
   std::istringstream lines(world.all_gather_text(text).front());
   std::getline(lines, o.weights);

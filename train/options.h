@@ -54,9 +54,8 @@ struct TrainOptions : DataOptions {
   int64_t loss_scale_growth = 2000;
 
   int64_t batch = 8;
-  int64_t micro_batch =
-      0;                // 0: as many as make about 2048 tokens, or fewer where memory asks for it
-  int64_t seq_len = 0;  // 0: the model's positions, at most 1024
+  int64_t micro_batch = 0;  // 0: about 2048 tokens, or fewer where memory asks for it
+  int64_t seq_len = 0;      // 0: the model's positions, at most 1024
   double epochs = 3;
   int64_t steps = 0;  // 0: by epochs
   std::string packing = "document", model_dropout = "off", shuffle = "on";

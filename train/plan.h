@@ -51,9 +51,11 @@ struct Change {
   Plan plan;
 };
 
+// The options with --weights and --checkpoint-activations as they are where memory asks for nothing.
+TrainOptions without_auto(TrainOptions options);
+
 struct Settled {
-  TrainOptions
-      options;  // without "auto" where it is settled: --weights, --micro-batch, --checkpoint-activations
+  TrainOptions options;  // without "auto": --weights, --micro-batch, --checkpoint-activations
   Plan plan;
   bool fits = true;
   std::vector<Change> changes;  // where it does not: what would fit, the quickest first

@@ -4,8 +4,8 @@
 #include <bit>
 #include <functional>
 
-#include "train/budget.h"
 #include "train/choices.h"
+#include "train/console.h"
 #include "train/option_kinds.h"
 #include "train/plan.h"
 
@@ -18,12 +18,6 @@ constexpr double kMappedAgain = 2e9;
 
 std::vector<std::string> values_of(const std::string& given, std::vector<std::string> of_auto) {
   return given == kAuto ? of_auto : std::vector{given};
-}
-
-TrainOptions plain(TrainOptions o) {
-  if (o.weights == kAuto) o.weights = "map";
-  if (o.checkpoint_activations == kAuto) o.checkpoint_activations = "none";
-  return o;
 }
 
 // What takes least of what is "auto".
@@ -126,8 +120,14 @@ std::vector<Change> changes_that_fit(const TrainOptions& o, const Plan& plan, Ra
 
 }  // namespace
 
+TrainOptions without_auto(TrainOptions o) {
+  if (o.weights == kAuto) o.weights = "map";
+  if (o.checkpoint_activations == kAuto) o.checkpoint_activations = "none";
+  return o;
+}
+
 Settled settle(const TrainOptions& options, Ranks ranks, int64_t budget) {
-  Settled settled{.options = plain(options)};
+  Settled settled{.options = without_auto(options)};
   settled.plan = dry_run(settled.options, ranks);
   if (settled.plan.need() <= budget) return settled;
   const Rates rates = measure_rates(options);
@@ -162,7 +162,7 @@ Settled settle(const TrainOptions& options, Ranks ranks, int64_t budget) {
 std::string plan_text(const Plan& plan, int64_t budget) {
   std::string text;
   const auto row = [&](const std::string& name, int64_t bytes, const std::string& note = "") {
-    text += fmt::format("  {:<14}{:>10}{}\n", name, bytes_text(static_cast<double>(bytes)), note);
+    text += fmt::format("  {:<14}{:>10}{}\n", name, bytes_text(bytes), note);
   };
   for (int kind = 0; kind < kMemoryKinds; ++kind) {
     const auto each = static_cast<MemoryKind>(kind);
@@ -185,7 +185,7 @@ std::string changes_text(const Settled& settled) {
     const double after =
         change.plan.step_seconds / static_cast<double>(change.plan.sequences * change.plan.seq_len);
     text += fmt::format("  {}: {}, about {:.2f} times the time a token\n", change.text,
-                        bytes_text(static_cast<double>(change.plan.need())), after / before);
+                        bytes_text(change.plan.need()), after / before);
   }
   if (text.empty()) text = "  nothing that was tried would fit\n";
   return "what would fit, the quickest first:\n" + text;
