@@ -392,7 +392,7 @@ struct OptimizerTensor {
   int64_t first_piece = 0;  // pieces of the tensors before this one
   float weight_decay = 0;
   DType dtype = DType::kF32;  // fp32, bf16 or fp16
-  uint32_t number = 0;        // of the tensor: what its bf16 weights are rounded by, see Rounding
+  uint32_t number = 0;        // of the tensor: what its half weights are rounded by, see Rounding
   // AdamW's moments in 8 bits instead, on the CPU: element i is numbers[code i] of the DynamicCode
   // times scale i / kCodeBlock.
   uint8_t *m_codes = nullptr, *v_codes = nullptr;  // (count)
@@ -401,11 +401,12 @@ struct OptimizerTensor {
 inline constexpr int64_t kCodeBlock = 256;
 inline constexpr int64_t kOptimizerPiece = 4096;
 
-// What a step stores of bf16 weights is rounded up or down with the probabilities that make it right
-// on average (Gupta et al. 2015, arXiv:1502.02551): an update smaller than half of bf16's spacing
-// would be lost else. Element i of tensor n takes the upper half of word i of this stream with
-// purpose + n: added to the lower half of its fp32 bits, which are then cut off. fp16 weights are
-// rounded to nearest.
+// What a step stores of bf16 and fp16 weights is rounded up or down with the probabilities that make it
+// right on average (Gupta et al. 2015, arXiv:1502.02551): an update smaller than half of their spacing
+// would be lost else. Element i of tensor n takes the upper bits of word i of this stream with purpose
+// + n: as many as its fp32 bits have below the type's own, 16 or 13, are added to those, which are then
+// cut off. fp16 is brought to the exponents of fp32 first, times 2^-112 in fp32: so both types' numbers
+// that are smaller than normal have their bits at the same places. What overflows is infinite.
 using Rounding = RandomStream;
 
 // A byte for each number in [-1, 1] or [0, 1], in decades that have the more steps the larger they

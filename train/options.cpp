@@ -107,7 +107,7 @@ std::vector<OptionRow> make_rows() {
       choice_row(
           "precision", &O::precision, kPrecisions,
           "Type of activations, and of frozen matrices that are wider. Of --method full's matrices "
-          "too with bf16 and fp16 (LitGPT: bf16-true, 16-true), bf16 ones rounded stochastically; "
+          "too with bf16 and fp16 (LitGPT: bf16-true, 16-true), rounded stochastically; "
           "with bf16-mixed and fp16-mixed these are fp32. Gradients, sums, norms, biases and "
           "adapters are fp32 always; fp16 has a loss scale"),
       choice_row("optimizer", &O::optimizer, kOptimizers,

@@ -24,8 +24,8 @@
 //   leading_bits(a)           a's bits down to the second of the mantissa, as the lowest bits
 //   leading_part(a)           a with the other bits 0
 //   add_to_exponent(a, t)     a's bits plus t's bits times 2^19
-//   round_upper(a, w)         a with the lower half of its bits 0, after the upper half of w was
-//                             added to that: NaN stays NaN
+//   round_off<n>(a, w)        a with the lower n of its bits 0, after the upper n of w were added
+//                             to them: NaN stays NaN
 //   VecPair                   two Vecs that VecPair::load(p) fills from 2 kLanes elements, in
 //                             order, or, where BF16, those at even places and those at odd ones;
 //                             .store(p) and .stream(p) undo it for arrays of the same type

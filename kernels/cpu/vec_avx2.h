@@ -234,9 +234,11 @@ struct FourBitNumbers {
     }
   }
 };
-inline Vec round_upper(Vec a, IVec w) {
-  const __m256i sum = _mm256_add_epi32(_mm256_castps_si256(a.r), _mm256_srli_epi32(w.r, 16));
-  const __m256i cut = _mm256_and_si256(sum, _mm256_set1_epi32(static_cast<int>(0xffff0000u)));
+template <int kBits>
+Vec round_off(Vec a, IVec w) {
+  const __m256i part = _mm256_srli_epi32(w.r, 32 - kBits);
+  const __m256i sum = _mm256_add_epi32(_mm256_castps_si256(a.r), part);
+  const __m256i cut = _mm256_slli_epi32(_mm256_srli_epi32(sum, kBits), kBits);
   return select(equal(a, a), {_mm256_castsi256_ps(cut)}, a);
 }
 inline Vec leading_bits(Vec a) {

@@ -196,9 +196,11 @@ struct FourBitNumbers {
     out[0] = {_mm512_permutexvar_ps(codes, numbers)};
   }
 };
-inline Vec round_upper(Vec a, IVec w) {
-  const __m512i sum = _mm512_add_epi32(_mm512_castps_si512(a.r), _mm512_srli_epi32(w.r, 16));
-  const __m512i cut = _mm512_and_si512(sum, _mm512_set1_epi32(static_cast<int>(0xffff0000u)));
+template <int kBits>
+Vec round_off(Vec a, IVec w) {
+  const __m512i part = _mm512_srli_epi32(w.r, 32 - kBits);
+  const __m512i sum = _mm512_add_epi32(_mm512_castps_si512(a.r), part);
+  const __m512i cut = _mm512_slli_epi32(_mm512_srli_epi32(sum, kBits), kBits);
   return select(equal(a, a), {_mm512_castsi512_ps(cut)}, a);
 }
 inline Vec leading_bits(Vec a) {

@@ -143,8 +143,9 @@ struct FourBitNumbers {
     out[1] = {numbers[*p & 15]};
   }
 };
-inline Vec round_upper(Vec a, IVec w) {
-  return a.r == a.r ? Vec{float_of((bits_of(a.r) + (w.r >> 16)) & 0xffff0000u)} : a;
+template <int kBits>
+Vec round_off(Vec a, IVec w) {
+  return a.r == a.r ? Vec{float_of((bits_of(a.r) + (w.r >> (32 - kBits))) >> kBits << kBits)} : a;
 }
 inline Vec leading_bits(Vec a) { return {float_of(bits_of(a.r) >> 21)}; }
 inline Vec leading_part(Vec a) { return {float_of(bits_of(a.r) & 0xffe00000u)}; }

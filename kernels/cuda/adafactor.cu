@@ -115,10 +115,10 @@ __global__ void __launch_bounds__(kThreads) rate_kernel(AdafactorArgs a, Left le
 }
 
 __device__ __forceinline__ float rounded(const AdafactorArgs& a, float w, int64_t i) {
-  if (a.dtype != DType::kBF16) return w;
+  if (a.dtype == DType::kF32) return w;
   Rounding stream = a.rounding;
   stream.purpose += a.number;
-  return round_upper(w, philox_word(stream, static_cast<uint64_t>(i)));
+  return round_to(a.dtype, w, philox_word(stream, static_cast<uint64_t>(i)));
 }
 
 template <class T>

@@ -67,14 +67,16 @@ __device__ __forceinline__ Floats<kPack> load_weights(const Piece& p, int64_t i,
 // i is a multiple of 4, as the blocks of words are. See Rounding.
 __device__ __forceinline__ void store_weights(const Piece& p, Rounding stream, int64_t i,
                                               Floats<kPack> w, int64_t left) {
-  switch (p.tensor.dtype) {
-    case DType::kBF16: {
-      stream.purpose += p.tensor.number;
-      const PhiloxBlock words = philox_block(stream, static_cast<uint64_t>(i / 4));
+  const DType dtype = p.tensor.dtype;
+  if (dtype != DType::kF32) {
+    stream.purpose += p.tensor.number;
+    const PhiloxBlock words = philox_block(stream, static_cast<uint64_t>(i / 4));
 #pragma unroll
-      for (int k = 0; k < kPack; ++k) w[k] = round_upper(w[k], words.word[k]);
+    for (int k = 0; k < kPack; ++k) w[k] = round_to(dtype, w[k], words.word[k]);
+  }
+  switch (dtype) {
+    case DType::kBF16:
       return store(static_cast<bf16*>(p.tensor.weight) + i, w, left, p.weight_aligned);
-    }
     case DType::kF16:
       return store(static_cast<f16*>(p.tensor.weight) + i, w, left, p.weight_aligned);
     default: return store(static_cast<float*>(p.tensor.weight) + i, w, left, p.weight_aligned);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the kernels of optimizers share: the factor of the gradients, and how bf16 weights are rounded.
+// What the kernels of optimizers share: the factor of the gradients, and how half weights are rounded.
 #pragma once
 
 #include "core/kernel_table.h"
@@ -21,11 +21,21 @@ __device__ __forceinline__ float factor_of(const GradientScale& s) {
   return static_cast<float>(s.unscale * (share < 1 ? share : 1));
 }
 
-// w with the lower half of its bits 0, after the upper half of the word was added to that: see
-// Rounding. NaN stays NaN.
-__device__ __forceinline__ float round_upper(float w, uint32_t word) {
-  const uint32_t bits = __float_as_uint(w) + (word >> 16);
-  return w == w ? __uint_as_float(bits & 0xffff0000u) : w;
+// w with the lower kBits of its bits 0, after the upper kBits of the word were added to them. NaN stays
+// NaN.
+template <int kBits>
+__device__ __forceinline__ float round_off(float w, uint32_t word) {
+  const uint32_t bits = __float_as_uint(w) + (word >> (32 - kBits));
+  return w == w ? __uint_as_float(bits >> kBits << kBits) : w;
+}
+
+// The number of the type, as far as its range goes, that w becomes by the word: see Rounding.
+__device__ __forceinline__ float round_to(DType dtype, float w, uint32_t word) {
+  switch (dtype) {
+    case DType::kBF16: return round_off<16>(w, word);
+    case DType::kF16: return round_off<13>(w * 0x1p-112f, word) * 0x1p112f;
+    default: return w;
+  }
 }
 
 }  // namespace tenon::cuda::TENON_SM

@@ -118,51 +118,52 @@ TEST_CASE("adafactor steps as its formula says", "[kernels]") {
 }
 
 TEST_CASE(
-    "adafactor rounds bf16 weights by their place, and writes nothing where a gradient is not "
+    "adafactor rounds half weights by their place, and writes nothing where a gradient is not "
     "finite",
     "[kernels]") {
   constexpr int64_t kRows = 33, kColumns = 71;
   for (const Target& target : targets()) {
     const KernelTable* table = target.enter();
-    CAPTURE(target.name);
-    const GuardedArray g(DType::kF32, random_values(kRows * kColumns, 2));
-    const auto step = [&](DType dtype, double sum) {
-      const PlacedArray<double> squares({sum});
-      // The same weights in either type.
-      const GuardedArray half(DType::kBF16, random_values(kRows * kColumns, 1));
-      const std::vector<double> values = half.values();
-      std::vector<GuardedArray> out = {
-          GuardedArray(dtype, std::vector<float>(values.begin(), values.end())),
-          GuardedArray(DType::kF32, std::vector<float>(kRows, 0.5f)),
-          GuardedArray(DType::kF32, std::vector<float>(kColumns, 0.5f))};
-      table->adafactor({.weight = out[0].data(),
-                        .grad = floats(g),
-                        .row = floats(out[1]),
-                        .column = floats(out[2]),
-                        .rows = kRows,
-                        .columns = kColumns,
-                        .dtype = dtype,
-                        .number = 3,
-                        .scale = {.sum_squares = squares.data(), .unscale = 1, .max_norm = 1},
-                        .rounding = kRounding,
-                        .lr = 0.05f,
-                        .rate = 0.05f,
-                        .fresh = 1,
-                        .least_mean = 1e-30f,
-                        .least_variance = 1e-30f,
-                        .least_scale = 1e-3f});
-      return out;
-    };
-    const auto wide = step(DType::kF32, 4.0), half = step(DType::kBF16, 4.0);
-    int64_t wrong = 0;
-    for (int64_t i = 0; i < kRows * kColumns; ++i)
-      wrong += half[0].get(i) != rounded(wide[0].get(i), 3, i);
-    CHECK(wrong == 0);
-    CHECK(half[1].bytes() == wide[1].bytes());
-    const auto left = step(DType::kBF16, INFINITY);
-    const GuardedArray before(DType::kBF16, random_values(kRows * kColumns, 1));
-    CHECK(left[0].bytes() == before.bytes());
-    CHECK(left[1].get(0) == 0.5);
+    for (const DType narrow : {DType::kBF16, DType::kF16}) {
+      CAPTURE(target.name, name_of(narrow));
+      const GuardedArray g(DType::kF32, random_values(kRows * kColumns, 2));
+      const auto step = [&](DType dtype, double sum) {
+        const PlacedArray<double> squares({sum});
+        const GuardedArray half(narrow, random_values(kRows * kColumns, 1));
+        const std::vector<double> values = half.values();
+        std::vector<GuardedArray> out = {
+            GuardedArray(dtype, std::vector<float>(values.begin(), values.end())),
+            GuardedArray(DType::kF32, std::vector<float>(kRows, 0.5f)),
+            GuardedArray(DType::kF32, std::vector<float>(kColumns, 0.5f))};
+        table->adafactor({.weight = out[0].data(),
+                          .grad = floats(g),
+                          .row = floats(out[1]),
+                          .column = floats(out[2]),
+                          .rows = kRows,
+                          .columns = kColumns,
+                          .dtype = dtype,
+                          .number = 3,
+                          .scale = {.sum_squares = squares.data(), .unscale = 1, .max_norm = 1},
+                          .rounding = kRounding,
+                          .lr = 0.05f,
+                          .rate = 0.05f,
+                          .fresh = 1,
+                          .least_mean = 1e-30f,
+                          .least_variance = 1e-30f,
+                          .least_scale = 1e-3f});
+        return out;
+      };
+      const auto wide = step(DType::kF32, 4.0), half = step(narrow, 4.0);
+      int64_t wrong = 0;
+      for (int64_t i = 0; i < kRows * kColumns; ++i)
+        wrong += half[0].get(i) != rounded(narrow, wide[0].get(i), 3, i);
+      CHECK(wrong == 0);
+      CHECK(half[1].bytes() == wide[1].bytes());
+      const auto left = step(narrow, INFINITY);
+      const GuardedArray before(narrow, random_values(kRows * kColumns, 1));
+      CHECK(left[0].bytes() == before.bytes());
+      CHECK(left[1].get(0) == 0.5);
+    }
   }
 }
 
