@@ -515,6 +515,31 @@ struct SampleArgs {
   uint64_t position = 0;
 };
 
+// Rows of x in int8, as LLM.int8() has activations (Dettmers et al. 2022, arXiv:2208.07339): a code is
+// round(x 127 / most), ties to even, and stands for code * scale, with `most` the largest magnitude of
+// the row's elements below the threshold and scale = most / 127. The others, NaN among them, are
+// outliers: their codes are 0.
+struct QuantizeRowsArgs {
+  const void* x = nullptr;      // (rows, C)
+  int8_t* codes = nullptr;      // (rows, C)
+  float* scales = nullptr;      // (rows)
+  uint8_t* outliers = nullptr;  // (C): 1 where a row has an outlier in that column, else 0
+  int64_t rows = 0, channels = 0;
+  float threshold = 0;  // > 0
+  DType dtype = DType::kF32;
+};
+
+// y[i, k] = x[i, index[k]] as fp32; 0 where index[k] < 0 or |x| is below `least`.
+struct GatherColumnsArgs {
+  const void* x = nullptr;         // (rows, C), floats or int8
+  const float* scales = nullptr;   // (rows), of int8: an element is its number times this
+  const int32_t* index = nullptr;  // (columns)
+  float* y = nullptr;              // (rows, columns)
+  int64_t rows = 0, channels = 0, columns = 0;
+  float least = 0;
+  DType dtype = DType::kF32;
+};
+
 #define TENON_KERNELS(X)                            \
   X(matmul, MatmulArgs)                             \
   X(embedding, EmbeddingArgs)                       \
@@ -535,6 +560,8 @@ struct SampleArgs {
   X(cross_entropy, CrossEntropyArgs)                \
   X(gather_rows, GatherRowsArgs)                    \
   X(scatter_rows, ScatterRowsArgs)                  \
+  X(quantize_rows, QuantizeRowsArgs)                \
+  X(gather_columns, GatherColumnsArgs)              \
   X(column_sum, ColumnSumArgs)                      \
   X(add, AddArgs)                                   \
   X(scale, ScaleArgs)                               \

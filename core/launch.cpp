@@ -119,6 +119,14 @@ LaunchWork work_of(const PositiveBitsArgs& a) {
 LaunchWork work_of(const SelectBitsArgs& a) {
   return {0, 2 * matrix_bytes(a.count, 1, a.dtype) + static_cast<double>(a.count) / 8};
 }
+LaunchWork work_of(const QuantizeRowsArgs& a) {
+  return {0,
+          matrix_bytes(a.rows, a.channels, a.dtype) + matrix_bytes(a.rows, a.channels, DType::kI8)};
+}
+LaunchWork work_of(const GatherColumnsArgs& a) {
+  return {0,
+          matrix_bytes(a.rows, a.columns, a.dtype) + matrix_bytes(a.rows, a.columns, DType::kF32)};
+}
 LaunchWork work_of(const SampleArgs& a) { return {0, matrix_bytes(a.vocabulary, 1, DType::kF32)}; }
 LaunchWork work_of(const SumSquaresArgs& a) { return {0, 4 * optimizer_elements(a.list)}; }
 LaunchWork work_of(const AdamWArgs& a) { return {0, 7 * 4 * optimizer_elements(a.list)}; }

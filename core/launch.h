@@ -98,6 +98,8 @@ LaunchWork work_of(const AdamWArgs& args);
 LaunchWork work_of(const SgdArgs& args);
 LaunchWork work_of(const PositiveBitsArgs& args);
 LaunchWork work_of(const SelectBitsArgs& args);
+LaunchWork work_of(const QuantizeRowsArgs& args);
+LaunchWork work_of(const GatherColumnsArgs& args);
 LaunchWork work_of(const auto& args) {
   LaunchWork work;
   const int64_t count = elements_of(args);

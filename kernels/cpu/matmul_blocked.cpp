@@ -391,7 +391,8 @@ void multiply(const MatmulArgs& args) {
 // Whether a pair can be multiplied as bf16 without loss, or with the loss that the caller allows.
 bool fits_bf16(const MatmulArgs& args, const MatrixOperand& a, const MatrixOperand& b) {
   const auto fits = [&](const MatrixOperand& x) {
-    return x.dtype == DType::kBF16 || (x.dtype == DType::kF32 && args.precision == DType::kBF16);
+    const bool rounds = x.dtype == DType::kF32 || x.dtype == DType::kI8;
+    return x.dtype == DType::kBF16 || (rounds && args.precision == DType::kBF16);
   };
   return fits(a) && fits(b);
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Operands in 4 bits: pieces of them become fp32 in a buffer that stays in the first-level cache, and
-// go on as any other operand. No more of a matrix is ever dense.
+// Operands in 4 bits, and in int8 for products in bf16: pieces of them become fp32 in a buffer that stays
+// in the first-level cache, and go on as any other operand. No more of a matrix is ever dense.
 #pragma once
 
 #include <cstdint>
@@ -65,6 +65,16 @@ struct Expander {
 // are `out_stride` apart.
 inline void expand(const Source& part, int64_t row, int64_t rows, int64_t column, int64_t columns,
                    float* out, int64_t out_stride) {
+  if (part.four_bit == nullptr) {
+    for (int64_t r = row; r < row + rows; ++r, out += out_stride) {
+      const int8_t* x = static_cast<const int8_t*>(part.data) + r * part.stride + column;
+      const Vec scale = Vec::all(part.scales == nullptr ? 1.0f : part.scales[r]);
+      for_vectors(columns, [&](int64_t c, int64_t left, int) {
+        (Vec::load(x + c, left) * scale).store(out + c, left);
+      });
+    }
+    return;
+  }
   const auto* data = static_cast<const uint8_t*>(part.data);
   const Expander expander(*part.four_bit);
   for (int64_t r = 0; r < rows; ++r)

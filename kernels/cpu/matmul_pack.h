@@ -85,9 +85,9 @@ void pack_across(const T* x, int64_t stride, int64_t steps, const float* scales,
   }
 }
 
-// From a source in 4 bits, at inner index i and step p: pieces of it become fp32 and are packed.
+// From a source whose pieces become fp32 first, at inner index i and step p.
 template <class Unit>
-void pack_four_bit(const Source& part, int64_t i, int64_t p, int64_t steps, const Panels& panels) {
+void pack_expanded(const Source& part, int64_t i, int64_t p, int64_t steps, const Panels& panels) {
   constexpr int64_t kFloats = 6144, kSteps = 256, kRows = 16;
   alignas(64) float piece[kFloats];
   const int64_t width = panels.width;
@@ -139,7 +139,8 @@ void pack_part(const Source& part, int64_t begin, int64_t i, int64_t unit, int64
                 steps = smaller(part.k, (to - begin) * Unit::kSteps) - p;
   panels.out += (from - unit) * panels.width;
   if constexpr (Unit::kSteps < 4) {
-    if (part.four_bit != nullptr) return pack_four_bit<Unit>(part, i, p, steps, panels);
+    if (part.four_bit != nullptr || (Unit::kSteps == 2 && part.dtype == DType::kI8))
+      return pack_expanded<Unit>(part, i, p, steps, panels);
   }
   dispatch_source<Unit>(part.dtype, [&](auto element) {
     using T = decltype(element);
