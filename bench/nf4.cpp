@@ -85,8 +85,7 @@ class Layer {
     const auto read = [&](int64_t begin, int64_t count, float* to) {
       for (int64_t i = 0; i < count; ++i) to[i] = static_cast<float>(element(dense_, begin + i));
     };
-    four_bit_ = Weight(std::make_shared<const FourBitMatrix>(
-        quantize_nf4({s.out, s.in}, DType::kBF16, read, true, "bench")));
+    four_bit_ = Weight(quantize_nf4({s.out, s.in}, DType::kBF16, read, true, "bench"));
     numbers_ = four_bit_.rows(0, s.out);
   }
 

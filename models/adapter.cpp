@@ -72,7 +72,8 @@ void copy_saved(Model& model) {
   model.visit_parameters([](const std::string& path, Parameter& parameter) {
     if (!parameter.saved) return;
     if (parameter.quantized.defined())
-      fail_input("modules_to_save: {} is in 4 bits, and cannot be trained as a whole", path);
+      fail_input("modules_to_save: {} is in {}, and cannot be trained as a whole", path,
+                 parameter.quantized.kind());
     const Tensor& value = parameter.value;
     parameter.value = value.dtype() == DType::kF32 ? value.clone(MemoryKind::kWeights)
                                                    : cast(value, DType::kF32, MemoryKind::kWeights);

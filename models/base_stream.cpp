@@ -34,11 +34,8 @@ BaseStream::BaseStream(Model& model) : blocks_(static_cast<size_t>(model.blocks(
       blocks_[static_cast<size_t>(block)].push_back({tensor.raw(), tensor.bytes()});
     };
     add(parameter.value);
-    if (const auto& matrix = parameter.quantized.four_bit(); matrix != nullptr) {
-      add(matrix->codes);
-      add(matrix->scales);
-      add(matrix->scale_codes);
-    }
+    if (parameter.quantized.defined())
+      for (const Tensor& part : parameter.quantized.parts()) add(part);
   });
 }
 

@@ -3,15 +3,12 @@
 
 #include <algorithm>
 #include <bit>
-#include <cmath>
 #include <cstring>
 #include <nlohmann/json.hpp>
 
-#include "core/backend.h"
 #include "core/error.h"
-#include "core/finite.h"
 #include "core/json.h"
-#include "core/parallel_for.h"
+#include "models/quantized_parts.h"
 #include "models/weights.h"
 
 namespace tenon {
@@ -20,51 +17,15 @@ namespace {
 constexpr const char* kStates[] = {".quant_state.bitsandbytes__nf4",
                                    ".quant_state.bitsandbytes__fp4"};
 
-[[noreturn]] void reject(const TensorEntry& entry, const std::string& why) {
-  fail_input("{}: tensor \"{}\": {}", shown(entry.file->path()), printable(entry.name), why);
-}
-
-// One of the tensors beside a weight, of `count` elements.
-Tensor take(StoredWeights& stored, const std::string& path, DType dtype, int64_t count,
-            const TensorEntry& state) {
-  const auto found = stored.by_path.find(path);
-  if (found == stored.by_path.end())
-    reject(state, fmt::format("expected \"{}\" beside it", printable(path)));
-  const TensorEntry& entry = *found->second;
-  stored.by_path.erase(found);
-  if (entry.dtype != dtype || entry.elements() != count) {
-    reject(entry, fmt::format("expected {} elements of {}, got {} of {}", count,
-                              safetensors_name(dtype), entry.elements(), entry.dtype_name));
-  }
-  return stored_tensor(entry, {count});
-}
-
 // Codes may be stored as bytes, or as wider elements that hold the same bytes.
 Tensor take_codes(StoredWeights& stored, const std::string& path, int64_t bytes) {
   const auto found = stored.by_path.find(path);
   const TensorEntry& entry = *found->second;
   stored.by_path.erase(found);
   if (entry.bytes != bytes)
-    reject(entry, fmt::format("expected {} bytes of 4-bit codes, got {}", bytes, entry.bytes));
+    reject_tensor(entry,
+                  fmt::format("expected {} bytes of 4-bit codes, got {}", bytes, entry.bytes));
   return Tensor::borrow(entry.data, {bytes}, DType::kU8, entry.file);
-}
-
-void check_scales(const Tensor& scales, const TensorEntry& state) {
-  if (!chunks_are_run()) return;  // a dry run reads no weights
-  for (int64_t i = 0; i < scales.numel(); ++i) {
-    if (!std::isfinite(scales.data<float>()[i]))
-      reject(state, fmt::format("scale {} is {}", i, scales.data<float>()[i]));
-  }
-}
-
-TensorToWrite as_stored(const std::string& name, const Tensor& tensor,
-                        std::vector<int64_t> shape = {}) {
-  if (shape.empty()) shape = {tensor.numel()};
-  return {.name = name,
-          .dtype = tensor.dtype(),
-          .shape = std::move(shape),
-          .data = nullptr,
-          .make = [tensor] { return tensor; }};
 }
 
 }  // namespace
@@ -82,8 +43,7 @@ bool is_four_bit_part(const std::string& name) {
                      [&](const char* part) { return name.ends_with(part); });
 }
 
-std::shared_ptr<const FourBitMatrix> take_four_bit(StoredWeights& stored, const std::string& path,
-                                                   const Shape& shape) {
+FourBitMatrix take_four_bit(StoredWeights& stored, const std::string& path, const Shape& shape) {
   const bool fp4 = stored.find(path + kStates[0]) == nullptr;
   const std::string name = path + kStates[fp4];
   const TensorEntry& entry = *stored.find(name);
@@ -105,66 +65,43 @@ std::shared_ptr<const FourBitMatrix> take_four_bit(StoredWeights& stored, const 
     state.reject("shape", "config.json's " + shape.text());
   const int64_t blocks = m.blocks();
   const bool doubled = state.has("nested_offset");
-  m.numbers = take(stored, path + ".quant_map", DType::kF32, 16, entry);
+  m.numbers = take_part(stored, path + ".quant_map", DType::kF32, 16, entry);
   if (doubled) {
     m.outer_block = state.integer("nested_blocksize", 32, 4096);
     if (!std::has_single_bit(static_cast<uint64_t>(m.outer_block)))
       state.reject("nested_blocksize", "a power of 2");
     m.offset = static_cast<float>(state.number("nested_offset", -3e38, 3e38));
     const int64_t outer = (blocks + m.outer_block - 1) / m.outer_block;
-    m.scale_codes = take(stored, path + ".absmax", DType::kU8, blocks, entry);
-    m.scale_numbers = take(stored, path + ".nested_quant_map", DType::kF32, 256, entry);
-    m.outer_scales = take(stored, path + ".nested_absmax", DType::kF32, outer, entry);
+    m.scale_codes = take_part(stored, path + ".absmax", DType::kU8, blocks, entry);
+    m.scale_numbers = take_part(stored, path + ".nested_quant_map", DType::kF32, 256, entry);
+    m.outer_scales = take_part(stored, path + ".nested_absmax", DType::kF32, outer, entry);
     check_scales(m.outer_scales, entry);
   } else {
-    m.scales = take(stored, path + ".absmax", DType::kF32, blocks, entry);
+    m.scales = take_part(stored, path + ".absmax", DType::kF32, blocks, entry);
     check_scales(m.scales, entry);
   }
   check_scales(m.numbers, entry);
   m.codes = take_codes(stored, path, (shape.numel() + 1) / 2);
   stored.by_path.erase(name);
-  return std::make_shared<const FourBitMatrix>(std::move(m));
+  return m;
 }
 
-FourBitMatrix quantize_stored(const TensorEntry& entry, const Linear& linear, bool doubled) {
-  const int64_t in = linear.in(), out = linear.out();
-  const Tensor stored = stored_tensor(entry, linear.weight.shape);
-  const auto widen = [&](int64_t element, int64_t count, float* to) {
-    kernels(Device::kCPU)
-        .cast({.x = static_cast<const std::byte*>(stored.raw()) + element * size_of(stored.dtype()),
-               .y = to,
-               .count = count,
-               .from = stored.dtype(),
-               .to = DType::kF32});
-  };
-  const auto read = [&](int64_t begin, int64_t count, float* to) {
-    if (linear.layout == WeightLayout::kOutIn) return widen(begin, count, to);
-    for (int64_t i = 0; i < count; ++i)  // from (in, out)
-      to[i] = element_of(stored.raw(), (begin + i) % in * out + (begin + i) / in, stored.dtype());
-  };
-  return quantize_nf4(
-      {out, in}, *entry.dtype, read, doubled,
-      fmt::format("{}: tensor \"{}\"", shown(entry.file->path()), printable(entry.name)));
-}
-
-std::vector<TensorToWrite> four_bit_tensors(const std::string& name,
-                                            const std::shared_ptr<const FourBitMatrix>& matrix) {
-  const FourBitMatrix& m = *matrix;
+std::vector<TensorToWrite> four_bit_tensors(const std::string& name, const FourBitMatrix& m) {
   OrderedJson state = {{"quant_type", m.kind},
                        {"blocksize", m.block},
                        {"dtype", torch_name(m.dtype)},
                        {"shape", {m.shape[0], m.shape[1]}}};
-  std::vector<TensorToWrite> tensors = {as_stored(name, m.codes, {m.codes.numel(), 1}),
-                                        as_stored(name + ".quant_map", m.numbers)};
+  std::vector<TensorToWrite> tensors = {part_to_write(name, m.codes, {m.codes.numel(), 1}),
+                                        part_to_write(name + ".quant_map", m.numbers)};
   if (m.doubled()) {
     state["nested_blocksize"] = m.outer_block;
     state["nested_dtype"] = "float32";
     state["nested_offset"] = static_cast<double>(m.offset);
-    tensors.push_back(as_stored(name + ".absmax", m.scale_codes));
-    tensors.push_back(as_stored(name + ".nested_absmax", m.outer_scales));
-    tensors.push_back(as_stored(name + ".nested_quant_map", m.scale_numbers));
+    tensors.push_back(part_to_write(name + ".absmax", m.scale_codes));
+    tensors.push_back(part_to_write(name + ".nested_absmax", m.outer_scales));
+    tensors.push_back(part_to_write(name + ".nested_quant_map", m.scale_numbers));
   } else {
-    tensors.push_back(as_stored(name + ".absmax", m.scales));
+    tensors.push_back(part_to_write(name + ".absmax", m.scales));
   }
   // As Python writes it: a space after each colon and comma.
   std::string text;
@@ -176,7 +113,7 @@ std::vector<TensorToWrite> four_bit_tensors(const std::string& name,
   text += "}";
   Tensor bytes = Tensor::empty({std::ssize(text)}, DType::kU8, MemoryKind::kWorkspace);
   std::memcpy(bytes.raw(), text.data(), text.size());
-  tensors.push_back(as_stored(name + ".quant_state.bitsandbytes__" + m.kind, bytes));
+  tensors.push_back(part_to_write(name + ".quant_state.bitsandbytes__" + m.kind, bytes));
   return tensors;
 }
 

@@ -4,7 +4,6 @@
 // ".nested_quant_map", and ".quant_state.bitsandbytes__nf4" (or __fp4), a JSON text as bytes.
 #pragma once
 
-#include <memory>
 #include <string>
 #include <vector>
 
@@ -22,14 +21,9 @@ bool is_four_bit_part(const std::string& name);
 
 // Reads it, and takes its tensors from stored.by_path. `shape`: (out, in), which is how all of them
 // lie. Throws Error(kInput) naming file and tensor.
-std::shared_ptr<const FourBitMatrix> take_four_bit(StoredWeights& stored, const std::string& path,
-                                                   const Shape& shape);
+FourBitMatrix take_four_bit(StoredWeights& stored, const std::string& path, const Shape& shape);
 
-// A linear's stored weight of floats, brought to 4 bits a piece at a time. Throws Error(kNumeric).
-FourBitMatrix quantize_stored(const TensorEntry& entry, const Linear& linear, bool doubled);
-
-// The tensors to write for a weight of this name. They look at `matrix`.
-std::vector<TensorToWrite> four_bit_tensors(const std::string& name,
-                                            const std::shared_ptr<const FourBitMatrix>& matrix);
+// The tensors to write for a weight of this name.
+std::vector<TensorToWrite> four_bit_tensors(const std::string& name, const FourBitMatrix& matrix);
 
 }  // namespace tenon

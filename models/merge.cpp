@@ -116,8 +116,8 @@ Merge::Merge(const fs::path& base, const std::vector<WeightedAdapter>& adapters,
       files_(WeightFiles::open(base)) {
   base_->visit_linears([&](const std::string& path, Linear& linear) {
     if (linear.weight.quantized.defined())
-      fail_input("{}: {} is in 4 bits: merge into the model that it was made from", shown(base),
-                 path);
+      fail_input("{}: {} is in {}: merge into the model that it was made from", shown(base), path,
+                 linear.weight.quantized.kind());
   });
   const bool tied = has_tied_head(*base_);
   for (const WeightedAdapter& adapter : adapters) {

@@ -42,13 +42,16 @@ std::string type_of(const JsonObject& config) {
   config.reject("model_type", "one of " + supported());
 }
 
-// What is stored how is read off the weights' own tensors (four_bit_files.h).
+// What is stored how is read off the weights' own tensors (quantized_files.h).
 void check_quantization(const JsonObject& config) {
   if (!stated_object(config, "quantization_config")) return;
   const JsonObject stated = config.object("quantization_config");
   stated.choice("quant_method", {"bitsandbytes"});
-  if (!stated.boolean("load_in_4bit", false))
-    stated.reject("load_in_4bit", "true (of quantized checkpoints, those in 4 bits are read)");
+  if (!stated.boolean("load_in_4bit", false) && !stated.boolean("load_in_8bit", false)) {
+    stated.reject("load_in_4bit", "true, or load_in_8bit (those quantized checkpoints are read)");
+  }
+  if (stated.number("llm_int8_threshold", 0, 1e9, kOutlier) != kOutlier)
+    stated.reject("llm_int8_threshold", "6.0, which activations are computed by here");
 }
 
 }  // namespace

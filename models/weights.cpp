@@ -13,7 +13,6 @@
 #include "core/files.h"
 #include "core/finite.h"
 #include "core/for_pieces.h"
-#include "models/four_bit_files.h"
 #include "models/stored_weights.h"
 #include "models/weight_check.h"
 
@@ -39,13 +38,12 @@ void read_parameter(Parameter& parameter, const TensorEntry& entry, const LoadOp
   if (parameter.trainable) require_grad(parameter.value, options.gradients);
 }
 
-// Gives the linear a weight in 4 bits.
-void set_quantized(Linear& linear, std::shared_ptr<const FourBitMatrix> matrix) {
+void set_quantized(Linear& linear, const Weight& weight) {
   linear.layout = WeightLayout::kOutIn;
-  linear.weight.shape = matrix->shape;
+  linear.weight.shape = weight.shape();
   linear.weight.value = {};
   linear.weight.trainable = false;
-  linear.weight.quantized = Weight(std::move(matrix));
+  linear.weight.quantized = weight;
 }
 
 // "a is missing; b is missing (and 3 more)"
@@ -112,8 +110,8 @@ LoadedWeights load_weights(Model& model, const WeightFiles& files, const LoadOpt
     if (parameter.adapter) return;
     const auto found = linears.find(&parameter);
     Linear* linear = found == linears.end() ? nullptr : found->second;
-    if (linear != nullptr && stored_in_four_bit(stored, path)) {
-      set_quantized(*linear, take_four_bit(stored, path, {linear->out(), linear->in()}));
+    if (linear != nullptr && stored_quantized(stored, path)) {
+      set_quantized(*linear, take_quantized(stored, path, {linear->out(), linear->in()}));
       ++loaded.quantized;
       return;
     }
@@ -131,9 +129,7 @@ LoadedWeights load_weights(Model& model, const WeightFiles& files, const LoadOpt
     if (&parameter == &model.head()) loaded.dtype = *entry->dtype;
     if (linear == nullptr || options.quantization == Quantization::kNone)
       return read_parameter(parameter, *entry, options);
-    const bool doubled = options.quantization == Quantization::kDoubleNf4;
-    set_quantized(*linear,
-                  std::make_shared<FourBitMatrix>(quantize_stored(*entry, *linear, doubled)));
+    set_quantized(*linear, quantized(options.quantization, *entry, *linear));
     ++loaded.quantized;
     release_pages(*entry);
   });
@@ -149,7 +145,8 @@ void place(Model& model, Device device, DType activations) {
   const bool moves = device != device_of(model);
   model.visit_linears([&](const std::string& path, Linear& linear) {
     if (moves && linear.weight.quantized.defined())
-      fail_input("{}: a weight in 4 bits is computed on CPUs only (--device cpu)", path);
+      fail_input("{}: a weight in {} is computed on CPUs only (--device cpu)", path,
+                 linear.weight.quantized.kind());
     if (moves && linear.lora && linear.lora->dora)
       fail_input("{}: an adapter with DoRA is computed on CPUs only (--device cpu)", path);
   });

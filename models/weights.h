@@ -12,6 +12,7 @@
 #include "core/safetensors.h"
 #include "core/weight_files.h"
 #include "models/model.h"
+#include "models/quantized_files.h"
 
 namespace tenon {
 
@@ -21,12 +22,11 @@ namespace tenon {
 struct LoadedWeights {
   std::string file;
   DType dtype = DType::kF32;
-  int64_t quantized = 0;  // linears in 4 bits
+  int64_t quantized = 0;  // linears
 };
 //
-// Linears that are stored in 4 bits stay so, and others are brought to them where asked for, a piece
-// at a time; what is quantized lies (out, in), whatever way the family's weights lie.
-enum class Quantization : uint8_t { kNone, kNf4, kDoubleNf4 };
+// Linears that are stored quantized stay so, and others are brought to it where asked for, a piece at a
+// time.
 struct LoadOptions {
   Quantization quantization = Quantization::kNone;
   DType trained = DType::kF32;

@@ -10,7 +10,7 @@
 #include "core/files.h"
 #include "core/parallel_for.h"
 #include "core/weight_files.h"
-#include "models/four_bit_files.h"
+#include "models/quantized_files.h"
 #include "models/stored_weights.h"
 #include "models/weight_check.h"
 #include "models/weights.h"
@@ -46,7 +46,7 @@ TensorToWrite converted(const TensorEntry& entry, const std::optional<DType>& dt
     fail_input("{} tensor \"{}\": expected F32, F16 or BF16 for --dtype {}, got {}",
                shown(entry.file->path()), printable(entry.name), name_of(*dtype), entry.dtype_name);
   }
-  const bool casts = dtype && !is_four_bit_part(entry.name) && entry.dtype &&
+  const bool casts = dtype && !is_quantized_part(entry.name) && entry.dtype &&
                      is_float(*entry.dtype) && *entry.dtype != *dtype;
   TensorToWrite tensor = casts ? as_dtype(entry, *dtype) : as_stored(entry);
   tensor.any_number = is_buffer(entry.name);  // a mask may hold -inf

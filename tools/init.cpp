@@ -14,7 +14,7 @@
 #include "core/weight_files.h"
 #include "models/weights.h"
 #include "tools/command.h"
-#include "tools/four_bit_model.h"
+#include "tools/quantized_model.h"
 #include "train/model_files.h"
 
 namespace tenon {
@@ -62,12 +62,13 @@ void check_out(const InitOptions& options, bool filled, bool in_place) {
 }
 
 // The parameters as tensors of the model's files, each drawn when it is its turn.
-std::vector<TensorToWrite> tensors_of(Model& model, uint64_t seed, DType dtype, bool nf4) {
+std::vector<TensorToWrite> tensors_of(Model& model, uint64_t seed, DType dtype,
+                                      Quantization quantization) {
   std::map<const Parameter*, const Linear*> linears;
   model.visit_linears([&](const std::string&, const Linear& linear) {
-    if (nf4) linears[&linear.weight] = &linear;
+    if (quantization != Quantization::kNone) linears[&linear.weight] = &linear;
   });
-  const FourBitWriter writer(false);
+  const QuantizedWriter writer(quantization);
   std::vector<TensorToWrite> tensors;
   for (const InitialValues& values : initial_values(model, seed)) {
     const Shape shape = values.parameter->shape;
@@ -89,7 +90,9 @@ std::vector<TensorToWrite> tensors_of(Model& model, uint64_t seed, DType dtype, 
         for (int64_t i = begin; i < begin + count; ++i) read(i % in * out + i / in, 1, to++);
       };
     }
-    const auto make = [=] { return quantize_nf4({out, in}, dtype, rows, false, values.path); };
+    const auto make = [=, path = values.path] {
+      return quantized(quantization, {out, in}, dtype, rows, path);
+    };
     for (TensorToWrite& tensor : writer.tensors(values.path, {out, in}, dtype, make))
       tensors.push_back(std::move(tensor));
   }
@@ -98,8 +101,11 @@ std::vector<TensorToWrite> tensors_of(Model& model, uint64_t seed, DType dtype, 
 
 int init(const InitOptions& options) {
   if (options.threads > 0) set_thread_count(options.threads);
-  const bool nf4 = options.dtype == "nf4";
-  const DType dtype = nf4 ? DType::kBF16 : parse_dtype(options.dtype, "--dtype");
+  const Quantization quantization = options.dtype == "nf4"    ? Quantization::kNf4
+                                    : options.dtype == "int8" ? Quantization::kInt8
+                                                              : Quantization::kNone;
+  const bool dense = quantization == Quantization::kNone;
+  const DType dtype = dense ? parse_dtype(options.dtype, "--dtype") : DType::kBF16;
   const fs::path config = options.config, out = options.out;
   const std::unique_ptr<Model> model = build_model(parse_json_file(config), shown(config));
   const fs::path source = config.has_parent_path() ? config.parent_path() : fs::path(".");
@@ -113,12 +119,12 @@ int init(const InitOptions& options) {
     if (!files::same(source, out)) copy_files(model_files(source), source, folder);
     if (config.filename() != "config.json")
       write_text_atomic(folder / "config.json", read_text(config, kJsonFileBytes));
-    if (nf4) {
+    if (!dense) {
       OrderedJson stated = read_config(folder);
-      state_nf4(stated, false, dtype);
+      state_quantization(stated, quantization, dtype);
       write_text_atomic(folder / "config.json", stated.dump(2) + "\n");
     }
-    write_sharded(folder, tensors_of(*model, options.seed, dtype, nf4));
+    write_sharded(folder, tensors_of(*model, options.seed, dtype, quantization));
   }));
   const int64_t count = count_parameters(*model, [](const Parameter&) { return true; });
   std::fprintf(stderr, "%s: %s with %lld parameters in %s, seed %llu\n", shown(out).c_str(),
@@ -138,7 +144,7 @@ Command add_init(const Flags& program) {
              "Folder of the new model; tokenizer files beside the config come along",
              Flags::kRequired);
   flags.word("--dtype", options->dtype,
-             "fp32, bf16, fp16, or nf4: linear layers in 4 bits, the rest in bf16");
+             "fp32, bf16, fp16; or nf4 or int8: linear layers so, the rest in bf16");
   flags.number<uint64_t>("--seed", options->seed, 0, std::numeric_limits<int64_t>::max(),
                          "Seed of the weights");
   flags.flag("--force", options->force, "Overwrite what is there");

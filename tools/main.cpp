@@ -143,7 +143,7 @@ void add_compute(const Flags& flags, Compute& compute) {
       "map: weights lie in their mapped files; stream: each block's are let go when it has "
       "run (CPUs)");
   flags.word("--quantize", compute.quantize,
-             "What linear layers become when they are read: none, or nf4 (4 bits)");
+             "What linear layers become when they are read: none, nf4 (4 bits) or int8");
   flags.flag("--double-quant", compute.double_quant, "Quantize the scales of NF4's blocks too");
 }
 

@@ -39,8 +39,8 @@ inline constexpr Choice<Precision> kPrecisions[] = {{"fp32", {}},
                                                     {"16-true", {DType::kF16, DType::kF16}},
                                                     {"fp16-true", {DType::kF16, DType::kF16}},
                                                     {"16-mixed", {DType::kF16, DType::kF32}}};
-inline constexpr Choice<Quantization> kQuantizations[] = {{"none", Quantization::kNone},
-                                                          {"nf4", Quantization::kNf4}};
+inline constexpr Choice<Quantization> kQuantizations[] = {
+    {"none", Quantization::kNone}, {"nf4", Quantization::kNf4}, {"int8", Quantization::kInt8}};
 inline constexpr Choice<const UpdateRule*> kOptimizers[] = {
     {"adamw", &kAdamW}, {"adamw8bit", &kAdamW8bit}, {"adafactor", &kAdafactor}, {"sgd", &kSgd}};
 // --weights: whether a frozen base is streamed from its files (models/base_stream.h).
@@ -107,6 +107,8 @@ inline Precision precision_of(const std::string& name) {
 // What --quantize and --double-quant ask for.
 inline Quantization quantization_of(std::string_view quantize, bool doubled) {
   const Quantization stated = chosen(kQuantizations, "--quantize", quantize);
+  if (doubled && stated != Quantization::kNf4 && stated != Quantization::kNone)
+    fail_input("--double-quant: expected --quantize nf4 with it, got {}", quantize);
   return stated == Quantization::kNone || !doubled ? stated : Quantization::kDoubleNf4;
 }
 

@@ -258,7 +258,7 @@ void open_job(Job& job, const TrainOptions& options, Device device,
   job.model = std::move(opened.model);
   job.weights = std::move(opened.weights);
   if (job.full() && job.weights.quantized > 0)
-    fail_input("--method full: the weights of {} are in 4 bits, which only adapters train on",
+    fail_input("--method full: the weights of {} are quantized, which only adapters train on",
                shown(options.model));
   job.trained = count_parameters(*job.model, [](const Parameter& p) { return p.trainable; });
   job.all = count_parameters(*job.model, [](const Parameter&) { return true; });

@@ -101,7 +101,8 @@ std::vector<OptionRow> make_rows() {
                    "Lustre, FUSE and the like")),
       choice_row("quantize", &O::quantize, kQuantizations,
                  "What the frozen linear layers become when they are read: 4 bits (NF4, in blocks "
-                 "of 64), about a quarter of fp16; a checkpoint that has them so needs no flag"),
+                 "of 64), about a quarter of fp16; or int8 (LLM.int8(), a scale for each row), "
+                 "half of it; a checkpoint that has them so needs no flag"),
       flag_row("double-quant", &O::double_quant,
                "Quantize the scales of NF4's blocks too: 4.13 instead of 4.5 bits a weight"),
       choice_row(
@@ -292,6 +293,8 @@ void check_training_options(const TrainOptions& o) {
     fail_input("--micro-batch: {} is more than --batch {}", o.micro_batch, o.batch);
   if (o.double_quant && o.quantize == "none" && o.method != "qlora")
     fail_input("--double-quant: expected --method qlora or --quantize nf4 with it");
+  if (o.method == "qlora" && o.quantize == "int8")
+    fail_input("--method qlora: is of a base in nf4; int8 goes with --method lora");
   if (updates_in_backward(o) && precision_of(o.precision).activations == DType::kF16) {
     fail_input(
         "--update in-backward: not together with --precision {}, whose steps may overflow "

@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
+#include <optional>
 
 #include "core/backend.h"
 #include "core/ops.h"
 #include "core/ops/dora.h"
 #include "core/ops/launches.h"
+#include "core/ops/linear_int8.h"
 
 namespace tenon {
 namespace {
@@ -177,6 +179,48 @@ void input_gradient(const Tensor& dy, const LinearPart& part, const Sizes& s, co
   }
 }
 
+// T = scale * dropout(x) A^T, (rows, R), from an adapter that is there.
+Tensor down_of(const Tensor& x, const LoraFactors& lora, const Sizes& s) {
+  const Tensor t = Tensor::empty({s.rows, s.rank}, DType::kF32, x.device());
+  product(t, operand(dropped(x, lora.dropout), s.in), operand(lora.a, s.in, true), s.rows, s.rank,
+          s.in, x.dtype(), lora.scale);
+  return t;
+}
+
+// What compute() does, of a weight in int8; `rows`: x.
+Tensor compute_int8(const Int8Rows& rows, const LinearPart& part, const Sizes& s, const Tensor& y,
+                    const Activated* activated) {
+  const Tensor& x = rows.x;
+  const DType dtype = x.dtype();
+  const Tensor& result = y.defined() ? y : activated->value;
+  const Tensor bias = whole_bias(part);
+  int8_product(rows, part.weight, bias.data<float>(), at(result, s.column), s.stride, dtype);
+  Tensor t;
+  if (s.rank > 0) {
+    t = down_of(x, part.lora, s);
+    kernels(x.device())
+        .matmul({.a = operand(t, s.rank),
+                 .b = operand(part.lora.b, s.rank, true),
+                 .c = at(result, s.column),
+                 .c_stride = s.stride,
+                 .c_dtype = dtype,
+                 .m = s.rows,
+                 .n = s.out,
+                 .k = s.rank,
+                 .accumulate = true,
+                 .precision = dtype});
+  }
+  if (activated != nullptr) {
+    kernels(x.device())
+        .activation({.x = result.raw(),
+                     .y = activated->value.raw(),
+                     .count = result.numel(),
+                     .activation = activated->kind,
+                     .dtype = dtype});
+  }
+  return t;
+}
+
 // The linear's columns of y; where `activated` is given, y (which may be undefined) gets v and
 // `activated->value` f of it. Returns T = scale * dropout(x) A^T, (rows, R).
 Tensor compute(const Tensor& x, const LinearPart& part, const Sizes& s, const Tensor& y,
@@ -201,14 +245,13 @@ Tensor compute(const Tensor& x, const LinearPart& part, const Sizes& s, const Te
   }
   Tensor t;  // (rows, R)
   if (s.rank > 0) {
-    t = Tensor::empty({s.rows, s.rank}, DType::kF32, x.device());
     args.b2 = operand(lora.b, s.rank, true);
     args.k2 = s.rank;
     if (lora.dropout.p != 0) {
-      product(t, operand(dropped(x, lora.dropout), s.in), operand(lora.a, s.in, true), s.rows,
-              s.rank, s.in, dtype, lora.scale);
+      t = down_of(x, lora, s);
       args.a2 = operand(t, s.rank);
     } else {
+      t = Tensor::empty({s.rows, s.rank}, DType::kF32, x.device());
       args.down = operand(lora.a, s.in, true);
       args.t = t.data<float>();
       args.down_alpha = lora.scale;
@@ -268,9 +311,15 @@ Tensor linears_of(const Tensor& x, const Tensor& v, Activation kind, std::vector
 
   std::vector<Tensor> inputs = {v.defined() ? v : x}, ts;
   bool needs_x = false;  // frozen weights need only dy
+  std::optional<Int8Rows> in_int8;
   for (size_t i = 0; i < parts.size(); ++i) {
     LinearPart& part = parts[i];
-    ts.push_back(compute(x, part, sizes[i], y, activated));
+    if (part.weight.int8() != nullptr) {
+      if (!in_int8) in_int8 = int8_rows(x, sizes[i].rows, sizes[i].in);
+      ts.push_back(compute_int8(*in_int8, part, sizes[i], y, activated));
+    } else {
+      ts.push_back(compute(x, part, sizes[i], y, activated));
+    }
     needs_x = needs_x || recording({&part.weight.dense(), &part.lora.a});
     inputs.push_back(part.weight.dense());
     part.weight = part.weight.detach();

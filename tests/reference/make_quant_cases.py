@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Writes quant/nf4.safetensors: matrices and what bitsandbytes makes of them on a CPU, plain and doubly quantized:
-sizes that are no multiples of a block, blocks of zeros, one magnitude alone, a bf16 and an fp16 matrix.
+"""Writes quant/nf4.safetensors and quant/int8.safetensors: matrices and what bitsandbytes makes of them on a CPU, in
+4 bits plain and doubly quantized, and in int8 by rows: sizes that are no multiples of a block, blocks of zeros, one
+magnitude alone, a bf16 and an fp16 matrix.
 Run: python make_quant_cases.py (needs torch, safetensors and bitsandbytes, see requirements.txt)."""
 from pathlib import Path
 
@@ -33,3 +34,13 @@ for name, matrix in matrices.items():
             tensors[at + "outer"] = state.state2.absmax
             tensors[at + "offset"] = state.offset.reshape(1)
 save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, Path(__file__).parent / "quant" / "nf4.safetensors")
+
+# As Int8Params has it: by way of fp16.
+rows = {}
+for name, matrix in matrices.items():
+    rows[name] = matrix.clone()
+    codes, largest, _ = functional.int8_vectorwise_quant(matrix.to(torch.float16))
+    rows[name + ".codes"] = torch.where(largest[:, None] == 0, 0, codes)  # 0 / 0 there
+    rows[name + ".largest"] = largest
+    rows[name + ".values"] = functional.int8_vectorwise_dequant(rows[name + ".codes"], largest)
+save_file({name: tensor.contiguous() for name, tensor in rows.items()}, Path(__file__).parent / "quant" / "int8.safetensors")

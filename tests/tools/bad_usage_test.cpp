@@ -90,8 +90,8 @@ TEST_CASE("choices list what there is") {
                 {"--task", "chess", "perplexity"});
   check_refused(
       lab,
-      {"init", "--config", lab.at("model/config.json"), "--out", lab.at("new"), "--dtype", "int8"},
-      {"--dtype", "int8"});
+      {"init", "--config", lab.at("model/config.json"), "--out", lab.at("new"), "--dtype", "int4"},
+      {"--dtype", "int4"});
   check_refused(lab, lab.finetune({"--device", "cuda:99"}), {"--device cuda:99"}, 3);
   check_refused(lab, lab.finetune({"--device", "gpu"}), {"--device", "auto, cpu, cuda or cuda:N"});
   check_refused(lab, lab.finetune({"--parallel", "tp=2"}), {"\"tp=2\""});

@@ -84,6 +84,7 @@ class Draw {
       if (of({"yes", "no"}) == "yes") add("--targets", "all-linear");
       if (of({"yes", "no", "no"}) == "yes") words.push_back("--dora");
       if (method == "qlora" && of({"yes", "no"}) == "yes") words.push_back("--double-quant");
+      if (method == "lora") add("--quantize", of({"none", "none", "int8"}));
     }
     if (of({"yes", "no", "no"}) == "yes") add("--model-dropout", "config");
     return words;

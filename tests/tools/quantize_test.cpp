@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// A base in 4 bits as a user meets it: written once or made when it is read, trained on, evaluated,
+// A quantized base as a user meets it: written once or made when it is read, trained on, evaluated,
 // and refused where it cannot serve.
 #include <catch2/catch.hpp>
 #include <cstring>
@@ -51,6 +51,47 @@ TEST_CASE("a base in 4 bits is the same from its own folder and made when it is 
     CHECK(files.find("transformer.wte.weight")->dtype_name == "F32");
     CHECK(lab.has("small/README.md"));
   }
+}
+
+TEST_CASE("a base in int8 is the same from its own folder and made when it is read") {
+  const Lab lab;
+  const double dense = loss_of(lab, {"--model", lab.model()});
+  quantize(lab, {"--to", "int8"});
+  const double stored = loss_of(lab, {"--model", lab.at("small")});
+  CHECK(stored == loss_of(lab, {"--model", lab.model(), "--quantize", "int8"}));
+  CHECK(stored != dense);
+  CHECK(stored == Approx(dense).epsilon(0.01));
+  const Json stated = Json::parse(lab.get("small/config.json")).at("quantization_config");
+  CHECK(stated.at("load_in_8bit") == true);
+  CHECK(stated.at("load_in_4bit") == false);
+  const WeightFiles files = WeightFiles::open(lab.at("small"));
+  const std::string linear = "transformer.h.0.attn.c_attn.";
+  REQUIRE(files.find(linear + "weight") != nullptr);
+  CHECK(files.find(linear + "weight")->dtype_name == "I8");
+  CHECK(files.find(linear + "weight")->shape == std::vector<int64_t>{96, 32});
+  CHECK(files.find(linear + "SCB")->shape == std::vector<int64_t>{96});
+  CHECK(files.find(linear + "weight_format")->shape.empty());
+  const Words converted = {"convert", "--model", lab.at("small"), "--dtype", "bf16",
+                           "--out",   lab.at("same")};
+  CHECK(tenon(converted).code == 0);  // floats alone are cast, and not the rows' scales
+  CHECK(loss_of(lab, {"--model", lab.at("same")}) == Approx(stored).epsilon(0.01));
+
+  const auto train = [&](const std::string& model, const Words& more) {
+    Words words = lab.finetune({"--model", model, "--force", "--steps", "4", "--lr", "0.01"});
+    words.insert(words.end(), more.begin(), more.end());
+    const Result result = tenon(words);
+    INFO(result.err);
+    REQUIRE(result.code == 0);
+    return lab.metrics("loss");
+  };
+  const Words losses = train(lab.at("small"), {});
+  CHECK(losses == train(lab.model(), {"--quantize", "int8"}));
+  CHECK(losses == train(lab.at("small"), {"--weights", "stream"}));
+  CHECK(std::stod(losses.front()) == Approx(std::stod(train(lab.model(), {}).front())).epsilon(0.01));
+  const Words generated = {
+      "generate", "--model", lab.at("small"), "--adapter", lab.at("run/adapter"),
+      "--prompt", "The",     "--max-tokens",  "3"};
+  CHECK(tenon(generated).code == 0);
 }
 
 TEST_CASE("qlora trains an adapter on 4 bits, and goes on to the same end") {
@@ -130,7 +171,7 @@ TEST_CASE("a base that is streamed gives the same run") {
   }
 }
 
-TEST_CASE("what 4 bits cannot do is refused") {
+TEST_CASE("what quantized bases cannot do is refused") {
   const Lab lab;
   quantize(lab);
   const Words train = lab.finetune({"--model", lab.at("small")});
@@ -138,13 +179,21 @@ TEST_CASE("what 4 bits cannot do is refused") {
     words.insert(words.end(), more.begin(), more.end());
     return words;
   };
-  check_refused(lab, with(train, {"--method", "full"}), {"--method full", "in 4 bits"});
+  check_refused(lab, with(train, {"--method", "full"}), {"--method full", "quantized"});
   check_refused(lab, with(train, {"--modules-to-save", "c_fc"}), {"modules_to_save", "in 4 bits"});
   check_refused(lab, with(lab.finetune(), {"--double-quant"}), {"--double-quant", "qlora"});
   check_refused(lab, with(lab.finetune(), {"--method", "full", "--quantize", "nf4"}),
                 {"--quantize"});
   check_refused(lab, {"quantize", "--model", lab.at("small"), "--out", lab.at("smaller")},
-                {"in 4 bits already"});
+                {"quantized already"});
+  check_refused(lab, with(lab.finetune(), {"--method", "qlora", "--quantize", "int8"}),
+                {"--method qlora", "nf4"});
+  check_refused(lab, with(lab.finetune(), {"--quantize", "int8", "--double-quant"}),
+                {"--double-quant", "nf4"});
+  check_refused(lab,
+                {"quantize", "--model", lab.model(), "--out", lab.at("smaller"), "--to", "int8",
+                 "--double-quant"},
+                {"--double-quant", "nf4"});
   check_refused(lab, {"evaluate", "--model", lab.model(), "--data", lab.data(), "--quantize", "q4"},
                 {"--quantize", "q4"});
 }

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-// Models whose linears are in 4 bits, beside the same with the numbers that those stand for.
+// Models whose linears are quantized, beside the same with the numbers that those stand for.
 #include <catch2/catch.hpp>
 #include <cmath>
 #include <filesystem>
 
 #include "core/files.h"
 #include "models/dora.h"
-#include "models/four_bit_files.h"
 #include "models/open.h"
+#include "models/quantized_files.h"
 #include "tests/core/temp_folder.h"
 #include "tests/models/tiny_model.h"
 #include "tests/support/compare.h"
@@ -53,6 +53,36 @@ double largest_of(const std::vector<float>& all) {
   return largest;
 }
 
+// The weight of one linear of llama_config, quantized.
+Weight quantized_weight(const TempFolder& folder, const std::string& name, Quantization to) {
+  save_base(folder / "base", llama_config());
+  const auto model = open_model({.model = folder / "base", .quantization = to}).model;
+  Weight weight;
+  model->visit_linears([&](const std::string& path, Linear& linear) {
+    if (path + ".weight" == name) weight = linear.weight.quantized;
+  });
+  REQUIRE(weight.quantized());
+  return weight;
+}
+
+// What is said of the model of quantized_weight() when the tensors of that weight are changed.
+std::string error_with(const TempFolder& folder, const std::string& name, const Weight& weight,
+                       const std::function<void(std::vector<TensorToWrite>&)>& change) {
+  const WeightFiles files = WeightFiles::open(folder / "base");
+  std::vector<TensorToWrite> parts = quantized_tensors(name, weight);
+  change(parts);
+  for (const TensorFile& file : files.files()) {
+    for (const TensorEntry& entry : file.entries()) {
+      if (entry.name != name) parts.push_back({entry.name, *entry.dtype, entry.shape, entry.data});
+    }
+  }
+  fs::remove_all(folder / "small");
+  fs::create_directories(folder / "small");
+  put_file(folder / "small/config.json", llama_config().dump());
+  write_sharded(folder / "small", parts);
+  return error_of([&] { open_model({.model = folder / "small"}); });
+}
+
 }  // namespace
 
 TEST_CASE("a model in 4 bits computes and trains as its numbers do", "[quant]") {
@@ -84,15 +114,39 @@ TEST_CASE("a model in 4 bits computes and trains as its numbers do", "[quant]") 
   }
 }
 
-TEST_CASE("what is written in 4 bits is read as it was", "[quant]") {
+TEST_CASE("a model in int8 computes and trains near its numbers", "[quant]") {
   const Json config = GENERATE(tiny_config(), llama_config());
-  const bool doubled = GENERATE(false, true);
+  const TempFolder folder;
+  save_base(folder.path(), config);
+  const OpenedModel opened =
+      open_model({.model = folder.path(), .quantization = Quantization::kInt8});
+  CHECK(opened.weights.quantized > 0);
+  const auto other = dense(folder.path(), *opened.model);
+  give_lora(*opened.model);
+  give_lora(*other);
+  const TinyBatch batch = tiny_batch(2, 13, 3);
+  const std::vector<float> got = logits_of(*opened.model, batch.context),
+                           want = logits_of(*other, batch.context);
+  // Activations are off by up to 1/254 of their row's largest, at random, four times a block.
+  CHECK_WITHIN(got, want, Bound::fixed(0.03 * largest_of(want)));
+  CHECK(got != want);
+  backward_of(*opened.model, batch);
+  backward_of(*other, batch);
+  const auto gradients = gradients_of(*opened.model), wanted = gradients_of(*other);
+  REQUIRE(gradients.size() == wanted.size());
+  for (const auto& [path, gradient] : gradients) {
+    INFO(path);
+    CHECK_WITHIN(gradient, wanted.at(path), Bound::fixed(0.1 * largest_of(wanted.at(path))));
+  }
+}
+
+TEST_CASE("what is written quantized is read as it was", "[quant]") {
+  const Json config = GENERATE(tiny_config(), llama_config());
+  const Quantization to =
+      GENERATE(Quantization::kNf4, Quantization::kDoubleNf4, Quantization::kInt8);
   const TempFolder folder;
   save_base(folder / "base", config);
-  const auto quantized =
-      open_model({.model = folder / "base",
-                  .quantization = doubled ? Quantization::kDoubleNf4 : Quantization::kNf4})
-          .model;
+  const auto quantized = open_model({.model = folder / "base", .quantization = to}).model;
   const WeightFiles files = WeightFiles::open(folder / "base");
   std::map<std::string, Linear*> linears;
   quantized->visit_linears(
@@ -101,8 +155,7 @@ TEST_CASE("what is written in 4 bits is read as it was", "[quant]") {
   for (const TensorFile& file : files.files()) {
     for (const TensorEntry& entry : file.entries()) {
       if (linears.contains(entry.name)) {
-        for (auto& each :
-             four_bit_tensors(entry.name, linears[entry.name]->weight.quantized.four_bit()))
+        for (auto& each : quantized_tensors(entry.name, linears[entry.name]->weight.quantized))
           tensors.push_back(std::move(each));
       } else {
         tensors.push_back({entry.name, *entry.dtype, entry.shape, entry.data});
@@ -120,42 +173,22 @@ TEST_CASE("what is written in 4 bits is read as it was", "[quant]") {
 
 TEST_CASE("a broken weight in 4 bits is refused with its tensor", "[quant]") {
   const TempFolder folder;
-  save_base(folder / "base", llama_config());
-  const auto quantized =
-      open_model({.model = folder / "base", .quantization = Quantization::kDoubleNf4}).model;
   const std::string broken = "model.layers.1.mlp.up_proj.weight";
-  std::shared_ptr<const FourBitMatrix> matrix;
-  quantized->visit_linears([&](const std::string& path, Linear& linear) {
-    if (path + ".weight" == broken) matrix = linear.weight.quantized.four_bit();
-  });
-  REQUIRE(matrix != nullptr);
-  const WeightFiles files = WeightFiles::open(folder / "base");
-  const auto error_with = [&](const std::function<void(std::vector<TensorToWrite>&)>& change) {
-    std::vector<TensorToWrite> parts = four_bit_tensors(broken, matrix);
-    change(parts);
-    for (const TensorFile& file : files.files()) {
-      for (const TensorEntry& entry : file.entries()) {
-        if (entry.name != broken)
-          parts.push_back({entry.name, *entry.dtype, entry.shape, entry.data});
-      }
-    }
-    fs::remove_all(folder / "small");
-    fs::create_directories(folder / "small");
-    put_file(folder / "small/config.json", llama_config().dump());
-    write_sharded(folder / "small", parts);
-    return error_of([&] { open_model({.model = folder / "small"}); });
+  const Weight weight = quantized_weight(folder, broken, Quantization::kDoubleNf4);
+  const auto error = [&](const std::function<void(std::vector<TensorToWrite>&)>& change) {
+    return error_with(folder, broken, weight, change);
   };
   const auto named = [](std::vector<TensorToWrite>& parts, const std::string& end) {
     return std::find_if(parts.begin(), parts.end(),
                         [&](const TensorToWrite& part) { return part.name.ends_with(end); });
   };
-  CHECK(error_with([](auto&) {}) == "no error");
+  CHECK(error([](auto&) {}) == "no error");
   for (const char* part : {".absmax", ".nested_absmax", ".nested_quant_map", ".quant_map"}) {
-    CHECK_THAT(error_with([&](auto& parts) { parts.erase(named(parts, broken + part)); }),
+    CHECK_THAT(error([&](auto& parts) { parts.erase(named(parts, broken + part)); }),
                Catch::Contains(broken + part));
   }
   const auto state_with = [&](const std::string& from, const std::string& to) {
-    return error_with([&](auto& parts) {
+    return error([&](auto& parts) {
       const auto state = std::find_if(parts.begin(), parts.end(), [](const TensorToWrite& part) {
         return part.name.find("quant_state") != std::string::npos;
       });
@@ -175,6 +208,31 @@ TEST_CASE("a broken weight in 4 bits is refused with its tensor", "[quant]") {
   CHECK_THAT(state_with("\"quant_type\": \"nf4\"", "\"quant_type\": \"fp4\""),
              Catch::Contains("quant_type"));
   CHECK_THAT(state_with("{", "["), Catch::Contains("quant_state"));
+}
+
+TEST_CASE("a broken weight in int8 is refused with its tensor", "[quant]") {
+  const TempFolder folder;
+  const std::string path = "model.layers.1.mlp.up_proj", broken = path + ".weight";
+  const Weight weight = quantized_weight(folder, broken, Quantization::kInt8);
+  const auto error = [&](const std::function<void(std::vector<TensorToWrite>&)>& change) {
+    return error_with(folder, broken, weight, change);  // codes, SCB, format
+  };
+  static constexpr uint8_t kOther[] = {1};
+  CHECK(error([](auto&) {}) == "no error");
+  CHECK(error([](auto& parts) { parts.erase(parts.begin() + 2); }) == "no error");
+  CHECK_THAT(error([](auto& parts) { parts.erase(parts.begin() + 1); }),
+             Catch::Contains(broken + " has dtype I8"));
+  CHECK_THAT(error([](auto& parts) {
+               parts[0].shape = {24, 40};
+             }),
+             Catch::Contains(broken) && Catch::Contains("[40, 24]"));
+  CHECK_THAT(error([](auto& parts) {
+               parts[1].shape = {39};
+               parts[1].make = [] { return Tensor::zeros({39}, DType::kF32); };
+             }),
+             Catch::Contains(path + ".SCB") && Catch::Contains("40 elements"));
+  CHECK_THAT(error([](auto& parts) { parts[2].data = kOther; }),
+             Catch::Contains("weight_format is 1"));
 }
 
 }  // namespace tenon::test
