@@ -14,12 +14,12 @@
 
 namespace tenon::cpu::TENON_ISA {
 
-constexpr bool kHasDots = true;
+constexpr bool kHasBf16Dots = true, kHasByteDots = true;
 
 // Two steps of K: the earlier one in the lower half. fp32 is rounded to bf16.
 struct Bf16Unit {
   static constexpr int64_t kSteps = 2;
-  static constexpr bool kWholeNumbers = false;
+  static constexpr bool kBytes = false, kWholeNumbers = false;
   using Rows = Bf16Unit;
   using Columns = Bf16Unit;
 
@@ -65,10 +65,11 @@ struct Bf16Unit {
 // its sums begin. Sums of up to 2^16 products are exact.
 struct ByteUnit {
   static constexpr int64_t kSteps = 4;
-  static constexpr bool kWholeNumbers = true;
+  static constexpr bool kBytes = true, kWholeNumbers = true;
 
   struct Columns {
     static constexpr int64_t kSteps = 4;
+    static constexpr bool kBytes = true;
     static Vec along(const int8_t* x, int64_t steps, float) {
       const __mmask64 mask = steps >= 64 ? ~__mmask64{0} : (__mmask64{1} << steps) - 1;
       return {_mm512_castsi512_ps(_mm512_maskz_loadu_epi8(mask, x))};
@@ -76,6 +77,7 @@ struct ByteUnit {
   };
   struct Rows {
     static constexpr int64_t kSteps = 4;
+    static constexpr bool kBytes = true;
     static Vec along(const int8_t* x, int64_t steps, float) {
       const __m512i bytes = _mm512_castps_si512(Columns::along(x, steps, 1).r);
       return {_mm512_castsi512_ps(_mm512_xor_si512(bytes, _mm512_set1_epi8(-128)))};

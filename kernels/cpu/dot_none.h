@@ -4,7 +4,7 @@
 
 namespace tenon::cpu::TENON_ISA {
 
-constexpr bool kHasDots = false;
+constexpr bool kHasBf16Dots = false, kHasByteDots = false;
 
 // Never packed: the names alone are needed.
 using Bf16Unit = FloatUnit;

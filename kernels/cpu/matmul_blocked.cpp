@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Computes    c = epilogue(alpha * (op(a) op(b) + op(a2) op(b2)) + bias) + add, and t where wanted.
 // Layout      any operands, either way round, packed into panels of units (matmul_unit.h): pairs of
-//             bf16 or quads of int8 where this instruction set multiplies those and the operands fit,
+//             bf16, pairs or quads of int8 where this instruction set multiplies those and the operands fit,
 //             else fp32. The second pair is more K.
 // Work split  in steps, one for each block of rows and of K. A step multiplies strips of columns:
 //             who takes a strip packs it, into its own cache, and multiplies all rows by it. The
@@ -24,7 +24,7 @@ namespace {
 // c is then written once and never read. (On an EPYC (Zen 4), 256 x 2560 x 2560 in bf16 went from 76
 // to 85 % of the peak when its two blocks became one; fp32 gained nothing from larger ones.)
 template <class Unit>
-constexpr int64_t kBlockUnits = Unit::kSteps == 1 ? 784 : 1568;
+constexpr int64_t kBlockUnits = Unit::kSteps == 1 || kLanes < 16 ? 784 : 1568;
 // Units of a block of rows, packed: 6 MiB.
 constexpr int64_t kRowUnits = 2048 * 784;
 // Side of the blocks of c that need an fp32 copy: at most 4 MiB.
@@ -413,9 +413,9 @@ bool fits_bytes(const MatmulArgs& args) {
 }  // namespace
 
 void matmul_blocked(const MatmulArgs& args, bool pairs) {
-  if (kHasDots && fits_bytes(args)) {
+  if (kHasByteDots && fits_bytes(args)) {
     multiply<ByteUnit>(args);
-  } else if (kHasDots && pairs && all_fit_bf16(args)) {
+  } else if (kHasBf16Dots && pairs && all_fit_bf16(args)) {
     multiply<Bf16Unit>(args);
   } else {
     multiply<FloatUnit>(args);

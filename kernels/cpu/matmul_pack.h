@@ -113,7 +113,7 @@ void pack_expanded(const Source& part, int64_t i, int64_t p, int64_t steps, cons
 // Calls body(T()) with the type of the source's elements, of those that the unit takes.
 template <class Unit, class Body>
 void dispatch_source(DType dtype, const Body& body) {
-  if constexpr (Unit::kSteps == 4) {
+  if constexpr (Unit::kBytes) {
     body(int8_t());
   } else if constexpr (Unit::kSteps == 2) {
     dtype == DType::kF32 ? body(float()) : body(BF16());
@@ -138,16 +138,16 @@ void pack_part(const Source& part, int64_t begin, int64_t i, int64_t unit, int64
   const int64_t p = (from - begin) * Unit::kSteps,
                 steps = smaller(part.k, (to - begin) * Unit::kSteps) - p;
   panels.out += (from - unit) * panels.width;
-  if constexpr (Unit::kSteps < 4) {
+  if constexpr (!Unit::kBytes) {
     if (part.four_bit != nullptr || (Unit::kSteps == 2 && part.dtype == DType::kI8))
       return pack_expanded<Unit>(part, i, p, steps, panels);
   }
   dispatch_source<Unit>(part.dtype, [&](auto element) {
     using T = decltype(element);
     const T* x = part.at<T>(i, p);
-    if (part.along_k || Unit::kSteps == 4) {
+    if (part.along_k || Unit::kBytes) {
       pack_along<Unit>(x, part.stride, steps, part.scale(i), panels);
-    } else if constexpr (Unit::kSteps < 4) {
+    } else if constexpr (!Unit::kBytes) {
       pack_across<Unit>(x, part.stride, steps, part.scale(p), panels);
     }
   });

@@ -7,6 +7,7 @@
 //     across(x, stride, steps, left,   one unit of each of `left` neighbours, K going from stored
 //            scales)                   row to stored row, `steps` of them left
 //   dot(x, y, sum)                     sum + the products of the steps of x and y
+//   kBytes                             whether they are of int8 alone, which runs along K
 //   kWholeNumbers                      whether sums are whole numbers: they begin with what correct()
 //                                      has put in front of a panel of columns, and result() is
 //                                      them as floats, still to be multiplied by the scales of
@@ -36,7 +37,7 @@ void store_some(Vec v, T* p, int64_t left) {
 // One step of K, widened to fp32.
 struct FloatUnit {
   static constexpr int64_t kSteps = 1;
-  static constexpr bool kWholeNumbers = false;
+  static constexpr bool kBytes = false, kWholeNumbers = false;
   using Rows = FloatUnit;
   using Columns = FloatUnit;
 

@@ -24,6 +24,9 @@
 //   leading_bits(a)           a's bits down to the second of the mantissa, as the lowest bits
 //   leading_part(a)           a with the other bits 0
 //   add_to_exponent(a, t)     a's bits plus t's bits times 2^19
+//   load_words(p, left)       2 kLanes 16-bit numbers from as many int8, the first `left` of them;
+//   add_word_products(s,a,b)  the 32-bit numbers s plus the products of a's and b's 16-bit ones, two
+//   from_whole(s)             of them each; and those as floats (where dot_words.h is used)
 //   round_off<n>(a, w)        a with the lower n of its bits 0, after the upper n of w were added
 //                             to them: NaN stays NaN
 //   VecPair                   two Vecs that VecPair::load(p) fills from 2 kLanes elements, in

@@ -234,6 +234,22 @@ struct FourBitNumbers {
     }
   }
 };
+inline Vec load_words(const int8_t* x, int64_t left) {
+  __m128i bytes;
+  if (left >= 16) {
+    bytes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(x));
+  } else {
+    int8_t some[16] = {};
+    __builtin_memcpy(some, x, static_cast<size_t>(left));
+    bytes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(some));
+  }
+  return {_mm256_castsi256_ps(_mm256_cvtepi8_epi16(bytes))};
+}
+inline Vec add_word_products(Vec sum, Vec x, Vec y) {
+  const __m256i products = _mm256_madd_epi16(_mm256_castps_si256(x.r), _mm256_castps_si256(y.r));
+  return {_mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(sum.r), products))};
+}
+inline Vec from_whole(Vec a) { return {_mm256_cvtepi32_ps(_mm256_castps_si256(a.r))}; }
 template <int kBits>
 Vec round_off(Vec a, IVec w) {
   const __m256i part = _mm256_srli_epi32(w.r, 32 - kBits);

@@ -196,6 +196,15 @@ struct FourBitNumbers {
     out[0] = {_mm512_permutexvar_ps(codes, numbers)};
   }
 };
+inline Vec load_words(const int8_t* x, int64_t left) {
+  const __mmask32 mask = left >= 32 ? ~__mmask32{0} : (__mmask32{1} << left) - 1;
+  return {_mm512_castsi512_ps(_mm512_cvtepi8_epi16(_mm256_maskz_loadu_epi8(mask, x)))};
+}
+inline Vec add_word_products(Vec sum, Vec x, Vec y) {
+  const __m512i products = _mm512_madd_epi16(_mm512_castps_si512(x.r), _mm512_castps_si512(y.r));
+  return {_mm512_castsi512_ps(_mm512_add_epi32(_mm512_castps_si512(sum.r), products))};
+}
+inline Vec from_whole(Vec a) { return {_mm512_cvtepi32_ps(_mm512_castps_si512(a.r))}; }
 template <int kBits>
 Vec round_off(Vec a, IVec w) {
   const __m512i part = _mm512_srli_epi32(w.r, 32 - kBits);
