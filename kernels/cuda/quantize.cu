@@ -18,6 +18,9 @@ __global__ void __launch_bounds__(kThreads) clear_kernel(uint8_t* outliers, int6
   if (c < channels) outliers[c] = 0;
 }
 
+// As fp16 holds it.
+__device__ __forceinline__ float half_of(float x) { return to_float(from_float<f16>(x)); }
+
 template <class T>
 __global__ void __launch_bounds__(kThreads) quantize_rows_kernel(QuantizeRowsArgs a) {
   const int64_t row = blockIdx.x;
@@ -26,7 +29,7 @@ __global__ void __launch_bounds__(kThreads) quantize_rows_kernel(QuantizeRowsArg
   for (int64_t c = threadIdx.x; c < a.channels; c += kThreads) {
     const float size = fabsf(to_float(x[c]));
     if (size < a.threshold) {
-      most = fmaxf(most, size);
+      most = fmaxf(most, half_of(size));
     } else {
       a.outliers[c] = 1;  // other rows may say the same at once
     }
@@ -36,7 +39,7 @@ __global__ void __launch_bounds__(kThreads) quantize_rows_kernel(QuantizeRowsArg
   if (threadIdx.x == 0) a.scales[row] = most / 127.0f;
   for (int64_t c = threadIdx.x; c < a.channels; c += kThreads) {
     const float v = to_float(x[c]);
-    const float inside = fabsf(v) < a.threshold ? v : 0.0f;
+    const float inside = fabsf(v) < a.threshold ? half_of(v) : 0.0f;
     a.codes[row * a.channels + c] = static_cast<int8_t>(rintf(inside * inverse));
   }
 }

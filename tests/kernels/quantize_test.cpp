@@ -65,13 +65,14 @@ TEST_CASE("rows in int8 are their elements below the threshold, scaled and round
           double most = 0;
           for (int64_t c = 0; c < channels; ++c) {
             const double size = std::fabs(x.get(r * channels + c));
-            if (size < kThreshold) most = std::max(most, size);
+            if (size < kThreshold) most = std::max(most, round_to(DType::kF16, size));
             if (size >= kThreshold) beyond[static_cast<size_t>(c)] = true;
           }
           if (std::fabs(got[1].get(r) - most / 127) > u32() * most / 127) FAIL("scale " << r);
           for (int64_t c = 0; c < channels; ++c) {
             const double v = x.get(r * channels + c);
-            const double exact = most == 0 || std::fabs(v) >= kThreshold ? 0 : v * 127 / most;
+            const double exact =
+                most == 0 || std::fabs(v) >= kThreshold ? 0 : round_to(DType::kF16, v) * 127 / most;
             const double code = codes[r * channels + c];
             // fp32 rounds 127 / most and the product: 127 of their last places is 2^-16.
             if (std::fabs(code - exact) > 0.5 + 0x1p-15) ++wrong;
