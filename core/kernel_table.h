@@ -518,7 +518,8 @@ struct SampleArgs {
 // Rows of x in int8, as LLM.int8() has activations (Dettmers et al. 2022, arXiv:2208.07339): a code is
 // round(x 127 / most), ties to even, and stands for code * scale, with `most` the largest magnitude of
 // the row's elements below the threshold and scale = most / 127. The others, NaN among them, are
-// outliers: their codes are 0.
+// outliers: their codes are 0. Like bitsandbytes it takes x as fp16 holds it: a rounding that moves one
+// code in a hundred, and what follows from them.
 struct QuantizeRowsArgs {
   const void* x = nullptr;      // (rows, C)
   int8_t* codes = nullptr;      // (rows, C)
