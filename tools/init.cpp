@@ -15,6 +15,7 @@
 #include "models/weights.h"
 #include "tools/command.h"
 #include "tools/quantized_model.h"
+#include "train/choices.h"
 #include "train/model_files.h"
 
 namespace tenon {
@@ -99,11 +100,17 @@ std::vector<TensorToWrite> tensors_of(Model& model, uint64_t seed, DType dtype,
   return tensors;
 }
 
+// kNone where it is no name of one.
+Quantization quantization_named(const std::string& name) {
+  for (const auto& choice : kQuantizations) {
+    if (name == choice.name) return choice.value;
+  }
+  return Quantization::kNone;
+}
+
 int init(const InitOptions& options) {
   if (options.threads > 0) set_thread_count(options.threads);
-  const Quantization quantization = options.dtype == "nf4"    ? Quantization::kNf4
-                                    : options.dtype == "int8" ? Quantization::kInt8
-                                                              : Quantization::kNone;
+  const Quantization quantization = quantization_named(options.dtype);
   const bool dense = quantization == Quantization::kNone;
   const DType dtype = dense ? parse_dtype(options.dtype, "--dtype") : DType::kBF16;
   const fs::path config = options.config, out = options.out;

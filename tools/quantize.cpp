@@ -13,6 +13,7 @@
 #include "tools/command.h"
 #include "tools/model_folder.h"
 #include "tools/quantized_model.h"
+#include "train/choices.h"
 #include "train/model_card.h"
 #include "train/model_files.h"
 
@@ -31,11 +32,7 @@ struct QuantizeOptions {
 int quantize(const QuantizeOptions& o) {
   if (o.threads > 0) set_thread_count(o.threads);
   const fs::path source = o.model;
-  if (o.to == "int8" && o.double_quant)
-    fail_input("--double-quant: expected --to nf4 with it, got {}", o.to);
-  const Quantization to = o.to == "int8"   ? Quantization::kInt8
-                          : o.double_quant ? Quantization::kDoubleNf4
-                                           : Quantization::kNf4;
+  const Quantization to = quantization_of(o.to, o.double_quant);
   check_model_out(o.out, {source});
   nlohmann::ordered_json config = read_config(source);
   const std::unique_ptr<Model> model = build_model(o.model);
