@@ -47,10 +47,11 @@ void check_quantization(const JsonObject& config) {
   if (!stated_object(config, "quantization_config")) return;
   const JsonObject stated = config.object("quantization_config");
   stated.choice("quant_method", {"bitsandbytes"});
-  if (!stated.boolean("load_in_4bit", false) && !stated.boolean("load_in_8bit", false)) {
+  const bool int8 = stated.boolean("load_in_8bit", false);
+  if (!stated.boolean("load_in_4bit", false) && !int8) {
     stated.reject("load_in_4bit", "true, or load_in_8bit (those quantized checkpoints are read)");
   }
-  if (stated.number("llm_int8_threshold", 0, 1e9, kOutlier) != kOutlier)
+  if (int8 && stated.number("llm_int8_threshold", 0, 1e9, kOutlier) != kOutlier)
     stated.reject("llm_int8_threshold", "6.0, which activations are computed by here");
 }
 

@@ -184,6 +184,21 @@ TEST_CASE("what is written quantized is read as it was", "[quant]") {
   CHECK(logits_of(*read.model, batch.context) == logits_of(*quantized, batch.context));
 }
 
+TEST_CASE("of a quantization's fields those of its kind count", "[quant]") {
+  const auto error_of_stated = [](const Json& stated) {
+    Json config = llama_config();
+    config["quantization_config"] = stated;
+    config["quantization_config"]["quant_method"] = "bitsandbytes";
+    return error_of([&] { build_model(config, "config.json"); });
+  };
+  CHECK(error_of_stated({{"load_in_8bit", true}}) == "no error");
+  CHECK(error_of_stated({{"load_in_8bit", true}, {"llm_int8_threshold", 6.0}}) == "no error");
+  CHECK_THAT(error_of_stated({{"load_in_8bit", true}, {"llm_int8_threshold", 5.0}}),
+             Catch::Contains("llm_int8_threshold"));
+  CHECK(error_of_stated({{"load_in_4bit", true}, {"llm_int8_threshold", 5.0}}) == "no error");
+  CHECK_THAT(error_of_stated({{"load_in_4bit", false}}), Catch::Contains("load_in_4bit"));
+}
+
 TEST_CASE("a broken weight in 4 bits is refused with its tensor", "[quant]") {
   const TempFolder folder;
   const std::string broken = "model.layers.1.mlp.up_proj.weight";
