@@ -15,16 +15,10 @@ namespace {
 constexpr int64_t kPiece = 256;
 
 // As fp16 holds it.
-template <class T>
-Vec load_half(const T* x, int64_t left) {
-  const Vec v = Vec::load(x, left);
-  if constexpr (sizeof(T) < sizeof(float)) {
-    return v;  // of bf16 all that is below the threshold and not tiny is a number of fp16
-  } else {
-    F16 half[kLanes];
-    v.store(half);
-    return Vec::load(half);
-  }
+Vec half_of(Vec v) {
+  F16 half[kLanes];
+  v.store(half);
+  return Vec::load(half);
 }
 
 template <class T>
@@ -46,8 +40,9 @@ void quantize_row(const QuantizeRowsArgs& a, int64_t row) {
   Vec most[4] = {zero, zero, zero, zero};
   Sums beyond;
   for_vectors(a.channels, [&](int64_t c, int64_t left, int part) {
-    const auto inside = less(abs(Vec::load(x + c, left)), threshold);
-    most[part] = max(most[part], select(inside, abs(load_half(x + c, left)), zero));
+    const Vec size = abs(Vec::load(x + c, left));
+    const auto inside = less(size, threshold);
+    most[part] = max(most[part], select(inside, half_of(size), zero));
     beyond.part[part] = beyond.part[part] + select(inside, zero, one);
   });
   const float largest = max(max(most[0], most[1]), max(most[2], most[3])).largest();
@@ -58,10 +53,9 @@ void quantize_row(const QuantizeRowsArgs& a, int64_t row) {
   for (int64_t first = 0; first < a.channels; first += kPiece) {
     const int64_t count = smaller(kPiece, a.channels - first);
     for (int64_t c = 0; c < count; c += kLanes) {
-      const T* from = x + first + c;
-      const auto inside = less(abs(Vec::load(from, count - c)), threshold);
-      const Vec v = select(inside, load_half(from, count - c), zero);
-      (v * inverse + shift).store(sums + c);
+      const Vec v = Vec::load(x + first + c, count - c);
+      const Vec inside = select(less(abs(v), threshold), half_of(v), zero);
+      (inside * inverse + shift).store(sums + c);
     }
     for (int64_t c = 0; c < count; ++c)
       codes[first + c] = static_cast<int8_t>(__builtin_bit_cast(uint32_t, sums[c]) & 255);

@@ -24,13 +24,14 @@ struct Bytes {
   GuardedArray array;
 };
 
-// Mostly within the threshold, some elements not; a row of zeros; ties of codes.
+// Mostly within the threshold, some elements not; a row of zeros; one that fp16 has few numbers for.
 std::vector<float> activations(int64_t rows, int64_t channels) {
   std::vector<float> x = random_values(rows * channels, 5, -3, 3);
   for (size_t i = 0; i < x.size(); ++i) {
     if (i % 97 == 41) x[i] *= 9;
     if (i % 131 == 7) x[i] = kThreshold;  // an outlier, just so
     if (i / static_cast<size_t>(channels) == 1) x[i] = 0;
+    if (i / static_cast<size_t>(channels) == 2) x[i] *= 0x1p-20f;
   }
   return x;
 }
