@@ -5,10 +5,10 @@
 // scales, less their mean, are in 8 bits in blocks of 256.
 #pragma once
 
-#include <functional>
 #include <memory>
 #include <string>
 
+#include "core/element_reader.h"
 #include "core/kernel_table.h"
 #include "core/tensor.h"
 
@@ -56,9 +56,6 @@ struct FourBitMatrix {
 
 // One that is to be filled, not doubly quantized: its numbers are there, codes and scales are any.
 FourBitMatrix unfilled_nf4(const Shape& shape, DType dtype);
-
-// Writes elements [begin, begin + count), counted row by row, as fp32. Called from several threads.
-using ElementReader = std::function<void(int64_t begin, int64_t count, float* out)>;
 
 // Throws Error(kNumeric) naming `where` and the first element that is not finite.
 FourBitMatrix quantize_nf4(const Shape& shape, DType dtype, const ElementReader& read, bool doubled,

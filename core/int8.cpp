@@ -36,7 +36,7 @@ float encode_row(const float* x, int64_t count, int8_t* codes) {
 }  // namespace
 
 Tensor Int8Matrix::rows(int64_t begin, int64_t end) const {
-  const int64_t columns = shape[1];
+  const int64_t columns = codes.dim(1);
   Tensor out = Tensor::empty({end - begin, columns}, DType::kF32, MemoryKind::kWorkspace);
   if (!chunks_are_run()) return out;
   float* to = out.data<float>();
@@ -49,8 +49,7 @@ Tensor Int8Matrix::rows(int64_t begin, int64_t end) const {
 }
 
 Int8Matrix unfilled_int8(const Shape& shape) {
-  return {.shape = shape,
-          .codes = Tensor::empty(shape, DType::kI8, MemoryKind::kWeights),
+  return {.codes = Tensor::empty(shape, DType::kI8, MemoryKind::kWeights),
           .largest = Tensor::empty({shape[0]}, DType::kF32, MemoryKind::kWeights)};
 }
 

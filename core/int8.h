@@ -6,7 +6,7 @@
 
 #include <string>
 
-#include "core/four_bit.h"
+#include "core/element_reader.h"
 #include "core/tensor.h"
 
 namespace tenon {
@@ -15,7 +15,6 @@ namespace tenon {
 inline constexpr float kOutlier = 6.0f;
 
 struct Int8Matrix {
-  Shape shape;     // (rows, columns)
   Tensor codes;    // (rows, columns), kI8
   Tensor largest;  // (rows), fp32: the largest magnitude, for which 127 stands
   Tensor scales;   // (rows), fp32: an element is its code times this

@@ -13,7 +13,7 @@ Weight::Weight(Int8Matrix matrix) : int8_(std::make_shared<const Int8Matrix>(std
 
 const Shape& Weight::shape() const {
   if (four_bit_ != nullptr) return four_bit_->shape;
-  return int8_ != nullptr ? int8_->shape : dense_.shape();
+  return int8_ != nullptr ? int8_->codes.shape() : dense_.shape();
 }
 
 int64_t Weight::bytes() const {

@@ -35,7 +35,7 @@ Int8Matrix take_int8(StoredWeights& stored, const std::string& path, const Shape
     reject_tensor(entry, fmt::format("beside its SCB expected {} of I8, got {} of {}", shape.text(),
                                      shape_text(entry), entry.dtype_name));
   }
-  Int8Matrix m{.shape = shape, .codes = stored_tensor(entry, shape)};
+  Int8Matrix m{.codes = stored_tensor(entry, shape)};
   m.largest = take_part(stored, beside(path, "SCB"), DType::kF32, shape[0], entry);
   check_scales(m.largest, entry);
   m.scales = int8_scales(m.largest);
@@ -52,7 +52,7 @@ Int8Matrix take_int8(StoredWeights& stored, const std::string& path, const Shape
 std::vector<TensorToWrite> int8_tensors(const std::string& name, const Int8Matrix& matrix) {
   static constexpr uint8_t kFormat[] = {kByRow};
   return {
-      part_to_write(name, matrix.codes, {matrix.shape[0], matrix.shape[1]}),
+      part_to_write(name, matrix.codes, {matrix.codes.dim(0), matrix.codes.dim(1)}),
       part_to_write(beside(name, "SCB"), matrix.largest),
       {.name = beside(name, "weight_format"), .dtype = DType::kU8, .shape = {}, .data = kFormat}};
 }

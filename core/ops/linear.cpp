@@ -315,7 +315,7 @@ Tensor linears_of(const Tensor& x, const Tensor& v, Activation kind, std::vector
   for (size_t i = 0; i < parts.size(); ++i) {
     LinearPart& part = parts[i];
     if (part.weight.int8() != nullptr) {
-      if (!in_int8) in_int8 = int8_rows(x, sizes[i].rows, sizes[i].in);
+      if (!in_int8) in_int8 = int8_rows(x);
       ts.push_back(compute_int8(*in_int8, part, sizes[i], y, activated));
     } else {
       ts.push_back(compute(x, part, sizes[i], y, activated));

@@ -28,8 +28,8 @@ void add_outliers(const Int8Rows& x, const Int8Matrix& weight, size_t begin, con
   run.gather_columns({.x = x.x.raw(),
                       .index = columns,
                       .y = some_x.data<float>(),
-                      .rows = x.rows,
-                      .channels = x.in,
+                      .rows = x.codes.dim(0),
+                      .channels = x.codes.dim(1),
                       .columns = kGathered,
                       .least = kOutlier,
                       .dtype = x.x.dtype()});
@@ -37,8 +37,8 @@ void add_outliers(const Int8Rows& x, const Int8Matrix& weight, size_t begin, con
                       .scales = weight.scales.data<float>(),
                       .index = columns,
                       .y = some_w.data<float>(),
-                      .rows = weight.shape[0],
-                      .channels = x.in,
+                      .rows = weight.codes.dim(0),
+                      .channels = weight.codes.dim(1),
                       .columns = kGathered,
                       .dtype = DType::kI8});
   args.a = operand(some_x, kGathered);
@@ -51,9 +51,10 @@ void add_outliers(const Int8Rows& x, const Int8Matrix& weight, size_t begin, con
 
 }  // namespace
 
-Int8Rows int8_rows(const Tensor& x, int64_t rows, int64_t in) {
+Int8Rows int8_rows(const Tensor& x) {
   TENON_CHECK(x.device() == Device::kCPU, "[linear] a weight in int8 is computed on CPUs only");
-  Int8Rows result{.x = x, .rows = rows, .in = in};
+  const int64_t in = x.dim(-1), rows = x.numel() / in;
+  Int8Rows result{.x = x};
   result.codes = Tensor::empty({rows, in}, DType::kI8, MemoryKind::kWorkspace);
   result.scales = Tensor::empty({rows}, DType::kF32, MemoryKind::kWorkspace);
   const Tensor flags = Tensor::empty({in}, DType::kU8, MemoryKind::kWorkspace);
@@ -74,23 +75,23 @@ Int8Rows int8_rows(const Tensor& x, int64_t rows, int64_t in) {
 void int8_product(const Int8Rows& x, const Weight& weight, const float* bias, void* c,
                   int64_t stride, DType dtype) {
   const Int8Matrix& matrix = *weight.int8();
-  const int64_t out = matrix.shape[0];
-  const Tensor some_x = Tensor::empty({x.rows, kGathered}, DType::kF32, MemoryKind::kWorkspace);
+  const int64_t rows = x.codes.dim(0), in = x.codes.dim(1), out = matrix.codes.dim(0);
+  const Tensor some_x = Tensor::empty({rows, kGathered}, DType::kF32, MemoryKind::kWorkspace);
   const Tensor some_w = Tensor::empty({out, kGathered}, DType::kF32, MemoryKind::kWorkspace);
   MatmulArgs args = {.a = {.data = x.codes.raw(),
-                           .stride = x.in,
+                           .stride = in,
                            .dtype = DType::kI8,
                            .scales = x.scales.data<float>()},
                      .b = weight.operand(true),
                      .c = c,
                      .c_stride = stride,
                      .c_dtype = dtype,
-                     .m = x.rows,
+                     .m = rows,
                      .n = out,
-                     .k = x.in,
+                     .k = in,
                      .bias = bias};
   kernels(Device::kCPU).matmul(args);
-  const size_t count = std::max(x.outliers.size(), size_t{x.in < kShortK});
+  const size_t count = std::max(x.outliers.size(), size_t{in < kShortK});
   for (size_t begin = 0; begin < count; begin += kGathered)
     add_outliers(x, matrix, begin, some_x, some_w, args);
 }

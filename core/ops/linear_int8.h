@@ -13,16 +13,15 @@
 namespace tenon {
 
 struct Int8Rows {
-  Tensor x;  // as it was: (rows, in)
-  int64_t rows = 0, in = 0;
-  Tensor codes, scales;
+  Tensor x;                       // as it was
+  Tensor codes, scales;           // (rows, in) and (rows)
   std::vector<int32_t> outliers;  // the columns that have some
 };
 
 // Requires: x on the CPU.
-Int8Rows int8_rows(const Tensor& x, int64_t rows, int64_t in);
+Int8Rows int8_rows(const Tensor& x);
 
-// c = x W^T + bias: `rows` rows of W's rows in `dtype`, `stride` elements apart. bias may be null.
+// c = x W^T + bias: a row for each of x, in `dtype`, `stride` elements apart. bias may be null.
 void int8_product(const Int8Rows& x, const Weight& weight, const float* bias, void* c,
                   int64_t stride, DType dtype);
 

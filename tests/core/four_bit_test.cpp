@@ -8,8 +8,7 @@
 #include <cstring>
 #include <limits>
 
-#include "core/finite.h"
-#include "core/safetensors.h"
+#include "tests/core/stored_reference.h"
 #include "tests/support/compare.h"
 
 namespace tenon::test {
@@ -18,16 +17,8 @@ namespace {
 const char* const kFile = TENON_SOURCE_DIR "/tests/reference/quant/nf4.safetensors";
 
 FourBitMatrix quantized(const TensorEntry& entry, bool doubled) {
-  const auto read = [&](int64_t begin, int64_t count, float* out) {
-    for (int64_t i = 0; i < count; ++i) out[i] = element_of(entry.data, begin + i, *entry.dtype);
-  };
-  return quantize_nf4({entry.shape[0], entry.shape[1]}, *entry.dtype, read, doubled, entry.name);
-}
-
-bool same_bytes(const Tensor& got, const TensorEntry* want) {
-  REQUIRE(want != nullptr);
-  return got.bytes() == want->bytes &&
-         std::memcmp(got.raw(), want->data, static_cast<size_t>(want->bytes)) == 0;
+  return quantize_nf4({entry.shape[0], entry.shape[1]}, *entry.dtype, reader_of(entry), doubled,
+                      entry.name);
 }
 
 }  // namespace

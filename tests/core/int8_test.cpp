@@ -7,21 +7,10 @@
 #include <cstring>
 #include <limits>
 
-#include "core/finite.h"
-#include "core/safetensors.h"
+#include "tests/core/stored_reference.h"
 #include "tests/support/compare.h"
 
 namespace tenon::test {
-namespace {
-
-bool holds(const Tensor& got, const TensorEntry* want) {
-  REQUIRE(want != nullptr);
-  return got.bytes() == want->bytes &&
-         std::memcmp(got.raw(), want->data, static_cast<size_t>(want->bytes)) == 0;
-}
-
-}  // namespace
-
 TEST_CASE("int8 by rows has bitsandbytes' bits", "[quant]") {
   const SafetensorsFile file =
       SafetensorsFile::open(TENON_SOURCE_DIR "/tests/reference/quant/int8.safetensors");
@@ -30,12 +19,10 @@ TEST_CASE("int8 by rows has bitsandbytes' bits", "[quant]") {
     if (entry.name.find('.') != std::string::npos) continue;
     INFO(entry.name);
     ++matrices;
-    const auto read = [&](int64_t begin, int64_t count, float* out) {
-      for (int64_t i = 0; i < count; ++i) out[i] = element_of(entry.data, begin + i, *entry.dtype);
-    };
-    const tenon::Int8Matrix m = quantize_int8({entry.shape[0], entry.shape[1]}, read, entry.name);
-    CHECK(holds(m.codes, file.find(entry.name + ".codes")));
-    CHECK(holds(m.largest, file.find(entry.name + ".largest")));
+    const tenon::Int8Matrix m =
+        quantize_int8({entry.shape[0], entry.shape[1]}, reader_of(entry), entry.name);
+    CHECK(same_bytes(m.codes, file.find(entry.name + ".codes")));
+    CHECK(same_bytes(m.largest, file.find(entry.name + ".largest")));
     // bitsandbytes multiplies the code by the largest magnitude first: two roundings about this one's two.
     const TensorEntry* want = file.find(entry.name + ".values");
     REQUIRE(want != nullptr);

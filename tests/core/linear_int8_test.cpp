@@ -76,7 +76,7 @@ Tensor input(const Size& s, DType dtype) {
 
 // x as its codes and its outliers have it, by the kernel that is tested elsewhere.
 std::vector<double> as_multiplied(const Tensor& x, const Size& s) {
-  const Int8Rows rows = int8_rows(x, s.rows, s.in);
+  const Int8Rows rows = int8_rows(x);
   std::vector<double> all = doubles(x);
   for (int64_t i = 0; i < s.rows * s.in; ++i) {
     double& element = all[static_cast<size_t>(i)];
@@ -95,7 +95,7 @@ TEST_CASE("a linear in int8 multiplies codes, and outliers as they are", "[quant
       CAPTURE(name_of(dtype), s.rows, s.in, s.out, s.outliers);
       const Weight weight = int8_weight(s);
       const Tensor x = input(s, dtype), bias = filled({s.out}, 9);
-      CHECK(int8_rows(x, s.rows, s.in).outliers.empty() == (s.outliers == 0));
+      CHECK(int8_rows(x).outliers.empty() == (s.outliers == 0));
       LoraFactors lora;
       if (s.rank > 0)
         lora = {.a = filled({s.rank, s.in}, 11), .b = filled({s.out, s.rank}, 12), .scale = 0.5f};
