@@ -100,17 +100,10 @@ std::vector<TensorToWrite> tensors_of(Model& model, uint64_t seed, DType dtype,
   return tensors;
 }
 
-// kNone where it is no name of one.
-Quantization quantization_named(const std::string& name) {
-  for (const auto& choice : kQuantizations) {
-    if (name == choice.name) return choice.value;
-  }
-  return Quantization::kNone;
-}
-
 int init(const InitOptions& options) {
   if (options.threads > 0) set_thread_count(options.threads);
-  const Quantization quantization = quantization_named(options.dtype);
+  const Quantization quantization =
+      named(kQuantizations, options.dtype).value_or(Quantization::kNone);
   const bool dense = quantization == Quantization::kNone;
   const DType dtype = dense ? parse_dtype(options.dtype, "--dtype") : DType::kBF16;
   const fs::path config = options.config, out = options.out;

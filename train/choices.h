@@ -2,6 +2,7 @@
 // Options with a few values by name: each name once, beside what it means.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -63,12 +64,19 @@ std::vector<std::string> names_of(const Choice<T> (&choices)[N]) {
   return names;
 }
 
-// What `name` means. Throws Error(kInput) naming `flag` for a name that is not in the list.
+// What `name` means; nothing where it is not in the list.
 template <class T, size_t N>
-T chosen(const Choice<T> (&choices)[N], std::string_view flag, std::string_view name) {
+std::optional<T> named(const Choice<T> (&choices)[N], std::string_view name) {
   for (const Choice<T>& choice : choices) {
     if (choice.name == name) return choice.value;
   }
+  return std::nullopt;
+}
+
+// What `name` means. Throws Error(kInput) naming `flag` for a name that is not in the list.
+template <class T, size_t N>
+T chosen(const Choice<T> (&choices)[N], std::string_view flag, std::string_view name) {
+  if (const std::optional<T> value = named(choices, name)) return *value;
   fail_input("{}: no value is called \"{}\"", flag, printable(name));
 }
 
@@ -108,7 +116,7 @@ inline Precision precision_of(const std::string& name) {
 inline Quantization quantization_of(std::string_view quantize, bool doubled) {
   const Quantization stated = chosen(kQuantizations, "--quantize", quantize);
   if (doubled && stated != Quantization::kNf4 && stated != Quantization::kNone)
-    fail_input("--double-quant: expected --quantize nf4 with it, got {}", quantize);
+    fail_input("--double-quant: goes with nf4, got {}", quantize);
   return stated == Quantization::kNone || !doubled ? stated : Quantization::kDoubleNf4;
 }
 
