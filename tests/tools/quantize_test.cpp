@@ -20,6 +20,16 @@ void quantize(const Lab& lab, const Words& more = {}) {
   CHECK(result.out.empty());
 }
 
+// The losses of 4 steps of an adapter.
+Words losses_of(const Lab& lab, const std::string& model, const Words& more = {}) {
+  Words words = lab.finetune({"--model", model, "--force", "--steps", "4"});
+  words.insert(words.end(), more.begin(), more.end());
+  const Result result = tenon(words);
+  INFO(result.err);
+  REQUIRE(result.code == 0);
+  return lab.metrics("loss");
+}
+
 }  // namespace
 
 TEST_CASE("a base in 4 bits is the same from its own folder and made when it is read") {
@@ -71,23 +81,16 @@ TEST_CASE("a base in int8 is the same from its own folder and made when it is re
   CHECK(files.find(linear + "weight")->shape == std::vector<int64_t>{96, 32});
   CHECK(files.find(linear + "SCB")->shape == std::vector<int64_t>{96});
   CHECK(files.find(linear + "weight_format")->shape.empty());
-  const Words converted = {"convert", "--model", lab.at("small"), "--dtype", "bf16",
-                           "--out",   lab.at("same")};
+  const Words converted = {"convert", "--model", lab.at("small"), "--dtype",
+                           "bf16",    "--out",   lab.at("same")};
   CHECK(tenon(converted).code == 0);  // floats alone are cast, and not the rows' scales
   CHECK(loss_of(lab, {"--model", lab.at("same")}) == Approx(stored).epsilon(0.01));
 
-  const auto train = [&](const std::string& model, const Words& more) {
-    Words words = lab.finetune({"--model", model, "--force", "--steps", "4", "--lr", "0.01"});
-    words.insert(words.end(), more.begin(), more.end());
-    const Result result = tenon(words);
-    INFO(result.err);
-    REQUIRE(result.code == 0);
-    return lab.metrics("loss");
-  };
-  const Words losses = train(lab.at("small"), {});
-  CHECK(losses == train(lab.model(), {"--quantize", "int8"}));
-  CHECK(losses == train(lab.at("small"), {"--weights", "stream"}));
-  CHECK(std::stod(losses.front()) == Approx(std::stod(train(lab.model(), {}).front())).epsilon(0.01));
+  const Words rate = {"--lr", "0.01"}, losses = losses_of(lab, lab.at("small"), rate);
+  CHECK(losses == losses_of(lab, lab.model(), {"--lr", "0.01", "--quantize", "int8"}));
+  CHECK(losses == losses_of(lab, lab.at("small"), {"--lr", "0.01", "--weights", "stream"}));
+  const Words dense_losses = losses_of(lab, lab.model(), rate);
+  CHECK(std::stod(losses.front()) == Approx(std::stod(dense_losses.front())).epsilon(0.01));
   const Words generated = {
       "generate", "--model", lab.at("small"), "--adapter", lab.at("run/adapter"),
       "--prompt", "The",     "--max-tokens",  "3"};
@@ -97,22 +100,14 @@ TEST_CASE("a base in int8 is the same from its own folder and made when it is re
 TEST_CASE("qlora trains an adapter on 4 bits, and goes on to the same end") {
   const Lab lab;
   quantize(lab);
-  const auto train = [&](const std::string& model, const Words& more) {
-    Words words = {"--model", model, "--force"};
-    words.insert(words.end(), more.begin(), more.end());
-    const Result result = tenon(lab.finetune(words));
-    INFO(result.err);
-    REQUIRE(result.code == 0);
-    return lab.metrics("loss");
-  };
-  const Words stored = train(lab.at("small"), {"--steps", "4", "--lr", "0.01"});
-  const Words made = train(lab.model(), {"--steps", "4", "--lr", "0.01", "--method", "qlora"});
+  const Words stored = losses_of(lab, lab.at("small"), {"--lr", "0.01"});
+  const Words made = losses_of(lab, lab.model(), {"--lr", "0.01", "--method", "qlora"});
   REQUIRE(stored.size() == 4);
   CHECK(stored == made);
-  const Words still = train(lab.at("small"), {"--steps", "4", "--lr", "1e-12"});
+  const Words still = losses_of(lab, lab.at("small"), {"--lr", "1e-12"});
   CHECK(still.front() == stored.front());
   CHECK(std::stod(stored.back()) < std::stod(still.back()));  // of the same batch
-  const Words dense = train(lab.model(), {"--steps", "4", "--lr", "0.01"});
+  const Words dense = losses_of(lab, lab.model(), {"--lr", "0.01"});
   CHECK(dense != stored);
   for (size_t i = 0; i < 4; ++i)
     CHECK(std::stod(dense[i]) == Approx(std::stod(stored[i])).epsilon(0.05));
